@@ -1,0 +1,1 @@
+"""Measurements of isopress against its rivals, on public data: see RESULTS.md."""

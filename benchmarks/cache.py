@@ -1,0 +1,51 @@
+"""Outcomes of the rivals, kept between runs: they depend on data, version, settings and bound only."""
+
+import hashlib
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from benchmarks.codecs import Outcome, Rival, best_outcome
+from benchmarks.datasets import Block
+
+
+class RivalCache:
+    """A JSON file of outcomes, rewritten after every new one, so that an interrupted run loses nothing."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._entries = self._read()
+
+    def outcome(self, rival: Rival, block: Block, bound: float) -> Outcome | str:
+        """Return the rival's best outcome on `block` within `bound`, or the reason why there is none."""
+        key = _key(rival, block, bound)
+        if key not in self._entries:
+            entry = _compute(rival, block, bound)
+            self._entries = self._read() | {key: entry}  # another run may have added to the file meanwhile
+            self._write()
+        entry = self._entries[key]
+        return str(entry["failure"]) if "failure" in entry else Outcome(**entry)
+
+    def _read(self) -> dict[str, dict[str, Any]]:
+        return json.loads(self._path.read_text()) if self._path.is_file() else {}
+
+    def _write(self) -> None:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        partial = self._path.with_suffix(".partial")
+        partial.write_text(json.dumps(self._entries, indent=1))
+        partial.replace(self._path)
+
+
+def _key(rival: Rival, block: Block, bound: float) -> str:
+    """Name everything an outcome depends on; hashed settings keep the key short."""
+    search = hashlib.sha256(repr((rival.settings, rival.factors)).encode()).hexdigest()[:16]
+    return f"{block.sha256} {rival.name} {rival.version()} {search} {bound!r}"
+
+
+def _compute(rival: Rival, block: Block, bound: float) -> dict[str, Any]:
+    try:
+        outcome = best_outcome(rival, block.values, bound)
+    except Exception as error:  # whatever a foreign codec raises is a result to report, not an end of the run
+        return {"failure": f"{type(error).__name__}: {error}"[:200]}
+    return {"failure": "no tolerance keeps the bound"} if outcome is None else asdict(outcome)

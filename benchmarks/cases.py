@@ -1,0 +1,139 @@
+"""One case of the benchmark, a variable at one bound, and what follows from many: pure, JSON in and out."""
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from benchmarks.codecs import Outcome
+from benchmarks.metrics import bits_per_value, geometric_mean
+
+
+@dataclass(frozen=True)
+class Case:
+    """isopress and every rival on one block at one absolute bound.
+
+    Attributes
+    ----------
+    dataset, variable, data_sha256 : str
+        What was coded.
+    shape : tuple of int
+        Its shape; n_bytes its size, dtype its type.
+    relative_bound, bound : float
+        The bound as a fraction of the block's range, and in the unit of the data.
+    isopress : Outcome
+        What isopress did.
+    rivals : dict of str to Outcome
+        What each rival did within the bound.
+    failures : dict of str to str
+        Why a rival has no outcome.
+    """
+
+    dataset: str
+    variable: str
+    data_sha256: str
+    shape: tuple[int, ...]
+    dtype: str
+    n_values: int
+    n_bytes: int
+    relative_bound: float
+    bound: float
+    isopress: Outcome
+    rivals: dict[str, Outcome]
+    failures: dict[str, str]
+
+    @property
+    def best_rival(self) -> str | None:
+        """Name of the rival with the fewest bytes."""
+        return min(self.rivals, key=lambda name: self.rivals[name].n_bytes, default=None)
+
+    @property
+    def advantage(self) -> float | None:
+        """Bytes of the best rival over bytes of isopress: > 1 where isopress is smaller."""
+        return self.rivals[self.best_rival].n_bytes / self.isopress.n_bytes if self.best_rival else None
+
+    @property
+    def rmse_ratio(self) -> float | None:
+        """RMSE of isopress over the RMSE of the best rival."""
+        if self.best_rival is None or self.rivals[self.best_rival].rmse == 0:
+            return None
+        return self.isopress.rmse / self.rivals[self.best_rival].rmse
+
+    @property
+    def error_over_bound(self) -> float:
+        """Largest error of isopress over the bound: a promise, never above 1."""
+        return self.isopress.max_error / self.bound
+
+    def to_json(self) -> dict[str, Any]:
+        """Return all fields, and for readers of the file the figures that follow from them."""
+        derived = {
+            "ratio": self.n_bytes / self.isopress.n_bytes,
+            "bits_per_value": bits_per_value(self.isopress.n_bytes, self.n_values),
+            "error_over_bound": self.error_over_bound,
+            "best_rival": self.best_rival,
+            "advantage": self.advantage,
+            "rmse_ratio": self.rmse_ratio,
+        }
+        return {**asdict(self), "derived": derived}
+
+    @classmethod
+    def from_json(cls, entry: dict[str, Any]) -> "Case":
+        """Return the case `to_json` was called on."""
+        stored = {key: value for key, value in entry.items() if key != "derived"}
+        stored["shape"] = tuple(stored["shape"])
+        stored["isopress"] = Outcome(**stored["isopress"])
+        stored["rivals"] = {name: Outcome(**outcome) for name, outcome in stored["rivals"].items()}
+        return cls(**stored)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A target and what was measured: kept when `value` is on the right side of `limit`."""
+
+    dataset: str
+    target: str
+    value: float
+    limit: float
+    at_least: bool
+
+    @property
+    def kept(self) -> bool:
+        """Whether the target is met; a figure that is not a number meets nothing."""
+        return self.value >= self.limit if self.at_least else self.value <= self.limit
+
+
+MIN_ADVANTAGE = {"native": 1.08, "sample": 1.0}
+MEAN_ADVANTAGE = {"native": 1.30}
+MAX_RMSE_RATIO = 1.05
+
+
+def verdicts(cases: Iterable[Case]) -> list[Verdict]:
+    """Return every target that applies: the promise for every set, size and RMSE for the public sets."""
+    found = []
+    for dataset, members in by_dataset(cases).items():
+        error = max(case.error_over_bound for case in members)
+        found.append(Verdict(dataset, "largest error over the bound", error, 1.0, at_least=False))
+        advantages = advantages_of(members)
+        if dataset in MEAN_ADVANTAGE:
+            mean, limit = geometric_mean(advantages), MEAN_ADVANTAGE[dataset]
+            found.append(Verdict(dataset, "size advantage, geometric mean", mean, limit, at_least=True))
+        if dataset in MIN_ADVANTAGE and advantages:
+            worst, limit = min(advantages), MIN_ADVANTAGE[dataset]
+            found.append(Verdict(dataset, "size advantage, worst case", worst, limit, at_least=True))
+        ratios = [case.rmse_ratio for case in members if case.rmse_ratio is not None]
+        if dataset in MIN_ADVANTAGE and ratios:
+            worst = max(ratios)
+            found.append(Verdict(dataset, "RMSE over best peer's", worst, MAX_RMSE_RATIO, at_least=False))
+    return found
+
+
+def by_dataset(cases: Iterable[Case]) -> dict[str, list[Case]]:
+    """Return the cases of each set, in the order of their first appearance."""
+    groups: dict[str, list[Case]] = {}
+    for case in cases:
+        groups.setdefault(case.dataset, []).append(case)
+    return groups
+
+
+def advantages_of(cases: Iterable[Case]) -> list[float]:
+    """Return the size advantages of the cases that have a rival."""
+    return [case.advantage for case in cases if case.advantage is not None]

@@ -1,0 +1,237 @@
+"""Tables from the results, put between markers of RESULTS.md and README.md: `python -m benchmarks.report`.
+
+A table NAME stands between `<!-- table NAME -->` and `<!-- end of table -->`. With `--check` nothing is
+written, and the exit code is 1 if a table differs from the results.
+"""
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.cases import Case, Verdict, advantages_of, by_dataset, verdicts
+from benchmarks.environment import RESULTS
+from benchmarks.metrics import bits_per_value, geometric_mean
+
+Result = dict[str, Any]
+DOCUMENTS = (RESULTS.parent / "RESULTS.md", RESULTS.parent.parent / "README.md")
+TABLE = re.compile(r"(<!-- table ([\w-]+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Rewrite the documents' tables; return 1 if `--check` finds one out of date, 2 for bad input."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.report", description=__doc__)
+    parser.add_argument("documents", nargs="*", type=Path, default=DOCUMENTS, help="markdown files")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder with the JSON files")
+    parser.add_argument("--check", action="store_true", help="write nothing, only compare")
+    options = parser.parse_args(arguments)
+    stale = []
+    for document in options.documents:
+        text = document.read_text()
+        try:
+            updated = insert_tables(text, options.results)
+        except (LookupError, FileNotFoundError) as error:
+            print(f"error: {document.name}: {error}", file=sys.stderr)
+            return 2
+        if updated != text:
+            stale.append(document.name)
+            if not options.check:
+                document.write_text(updated)
+    print(f"{'out of date' if options.check else 'updated'}: {', '.join(stale) or 'none'}")
+    return 1 if options.check and stale else 0
+
+
+def insert_tables(text: str, results: Path) -> str:
+    """Return `text` with every marked table made from the JSON files in `results`.
+
+    Raises
+    ------
+    LookupError
+        A marker names a table that does not exist.
+    FileNotFoundError
+        The results of a marked table have not been measured.
+    """
+
+    def table(match: re.Match[str]) -> str:
+        name = match[2]
+        if name not in TABLES:
+            raise LookupError(f"no table {name!r}; there are {', '.join(TABLES)}")
+        file, make = TABLES[name]
+        path = results / file
+        if not path.is_file():
+            raise FileNotFoundError(f"table {name!r} needs {file}: run python -m benchmarks.{path.stem}")
+        return f"{match[1]}{make(json.loads(path.read_text()))}\n{match[3]}"
+
+    return TABLE.sub(table, text)
+
+
+def progress(case: Case) -> str:
+    """Return one line about a case that has just been measured."""
+    peer = f"{case.best_rival} {case.rivals[case.best_rival].n_bytes}" if case.best_rival else "none"
+    return (
+        f"{case.dataset}/{case.variable} at {case.relative_bound:g}: {case.isopress.n_bytes} bytes, "
+        f"{case.n_bytes / case.isopress.n_bytes:.1f}x, max error / bound {case.error_over_bound:.4f}, "
+        f"best peer {peer}, advantage {_times(case.advantage)}"
+    )
+
+
+def overview(result: Result) -> str:
+    """Return all tables of a rate-distortion run, for the terminal."""
+    return "\n\n".join(make(result) for file, make in TABLES.values() if file == "rate_distortion.json")
+
+
+def origin(result: Result) -> str:
+    """Return where and with what a result was measured."""
+    found = result["versions"].items()
+    versions = ", ".join(f"{name} {version or 'not installed'}" for name, version in found)
+    machine = "{cpu} ({cores} cores, load {load_average:.1f})".format(**result["machine"])
+    lines = [f"Measured at commit `{result['commit']}` on {machine}; {versions}."]
+    missing = result.get("missing_rivals", {})
+    lines += [f"**Missing: {name}** (package {package} not installed)." for name, package in missing.items()]
+    lines += [f"Left out: {reason}." for reason in result.get("left_out", [])]
+    return "\n".join(lines)
+
+
+def targets(result: Result) -> str:
+    """Return measured against promised, one row per target."""
+
+    def row(verdict: Verdict) -> list[str]:
+        sign = ">=" if verdict.at_least else "<="
+        met = "met" if verdict.kept else "**missed**"
+        return [verdict.dataset, verdict.target, f"{verdict.value:.4f}", f"{sign} {verdict.limit:g}", met]
+
+    header = ["set", "target", "measured", "promised", ""]
+    return _markdown(header, [row(verdict) for verdict in verdicts(_cases(result))])
+
+
+def advantage(result: Result) -> str:
+    """Return the size advantage per set and bound: geometric mean and worst case."""
+    rows = []
+    for dataset, members in by_dataset(_cases(result)).items():
+        for bound in sorted({case.relative_bound for case in members}):
+            rows.append([dataset, f"{bound:g}", *_summary(case for case in members if case.relative_bound == bound)])
+        rows.append([f"**{dataset}**", "**all**", *_summary(members)])
+    header = [
+        "set",
+        "bound / range",
+        "ratio",
+        "smaller than the best peer (mean)",
+        "worst case",
+        "worst RMSE / peer's",
+    ]
+    return _markdown(header, rows)
+
+
+def cases(result: Result) -> str:
+    """Return one row per case with the best peer beside it; losses are in bold."""
+    rows = []
+    for case in _cases(result):
+        peer = case.rivals[case.best_rival] if case.best_rival else None
+        rows.append(
+            [
+                f"{case.dataset}/{case.variable}",
+                f"{case.relative_bound:g}",
+                str(case.isopress.n_bytes),
+                f"{case.n_bytes / case.isopress.n_bytes:.1f}",
+                f"{bits_per_value(case.isopress.n_bytes, case.n_values):.3f}",
+                f"{case.error_over_bound:.4f}",
+                f"{case.isopress.rmse:.3g}",
+                f"{case.best_rival}, {peer.setting}, {peer.layout}: {peer.n_bytes}" if peer else "none",
+                _times(case.advantage),
+                f"{case.rmse_ratio:.3f}" if case.rmse_ratio is not None else "-",
+            ]
+        )
+    header = ["variable", "bound / range", "bytes", "ratio", "bits/value", "max error / bound", "RMSE"]
+    return _markdown([*header, "best peer: bytes", "advantage", "RMSE / peer's"], rows)
+
+
+def peers(result: Result) -> str:
+    """Return the bytes of isopress and of each rival, one row per case; the fewest bytes are in bold."""
+    names = list(result["rivals"])
+    rows = []
+    for case in _cases(result):
+        sizes = [case.isopress.n_bytes] + [case.rivals[name].n_bytes if name in case.rivals else None for name in names]
+        fewest = min(size for size in sizes if size is not None)
+        reasons = [None] + [case.failures.get(name, "not installed") for name in names]
+        cells = [_size(size, fewest, reason) for size, reason in zip(sizes, reasons, strict=True)]
+        rows.append([f"{case.dataset}/{case.variable}", f"{case.relative_bound:g}", *cells])
+    return _markdown(["variable", "bound / range", "isopress", *names], rows)
+
+
+def speed(result: Result) -> str:
+    """Return MB/s and peak memory per codec and variable."""
+    rows = [
+        [
+            run["codec"],
+            run["variable"],
+            f"{run['relative_bound']:g}",
+            f"{run['encode']['mb_per_s']:.1f}",
+            f"{run['decode']['mb_per_s']:.1f}",
+            f"{run['encode']['peak_over_field']:.1f}x",
+            f"{run['decode']['peak_over_field']:.1f}x",
+            f"{run['ratio']:.1f}",
+        ]
+        for run in result["runs"]
+    ]
+    header = [
+        "codec",
+        "variable",
+        "bound / range",
+        "encode MB/s",
+        "decode MB/s",
+        "encode memory",
+        "decode memory",
+    ]
+    return _markdown([*header, "ratio"], rows)
+
+
+TABLES: dict[str, tuple[str, Callable[[Result], str]]] = {
+    "origin": ("rate_distortion.json", origin),
+    "targets": ("rate_distortion.json", targets),
+    "advantage": ("rate_distortion.json", advantage),
+    "cases": ("rate_distortion.json", cases),
+    "peers": ("rate_distortion.json", peers),
+    "speed-origin": ("speed.json", origin),
+    "speed": ("speed.json", speed),
+}
+
+
+def _cases(result: Result) -> list[Case]:
+    return [Case.from_json(entry) for entry in result["cases"]]
+
+
+def _summary(cases: Any) -> list[str]:
+    members = list(cases)
+    advantages = advantages_of(members)
+    ratios = [case.rmse_ratio for case in members if case.rmse_ratio is not None]
+    worst = min(members, key=lambda case: case.advantage or float("inf"))
+    return [
+        f"{geometric_mean(case.n_bytes / case.isopress.n_bytes for case in members):.1f}",
+        _times(geometric_mean(advantages) if advantages else None),
+        f"{_times(worst.advantage)} ({worst.variable})",
+        f"{max(ratios):.3f}" if ratios else "-",
+    ]
+
+
+def _times(advantage: float | None) -> str:
+    if advantage is None:
+        return "-"
+    return f"{advantage:.3f}x" if advantage >= 1 else f"**{advantage:.3f}x (larger)**"
+
+
+def _size(size: int | None, fewest: int, reason: str | None) -> str:
+    if size is None:
+        return str(reason)
+    return f"**{size}**" if size == fewest else str(size)
+
+
+def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The `isopress` command: parse, call one function, print, set the exit code."""

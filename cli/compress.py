@@ -1,0 +1,64 @@
+"""`isopress compress`: a dataset -> a Zarr store whose errors are bounded and checked."""
+
+import click
+
+from isopress.cli import report
+from isopress.cli.params import CHUNK, ERROR
+from isopress.format.error_spec import ErrorSpec
+from isopress.format.presets import DEFAULT_PRESET, PRESETS, Preset
+
+
+@click.command()
+@click.argument("src")
+@click.argument("dst")
+@click.option(
+    "--error",
+    "errors",
+    type=ERROR,
+    multiple=True,
+    help="Largest error: 0.1 (every variable, in its unit), t2m=0.1, '*=range:1e-3', "
+    "'tp=pointwise:1%,floor=1e-6', z=lossless. Repeatable; the last match wins.",
+)
+@click.option(
+    "--preset",
+    type=click.Choice(PRESETS),
+    default=DEFAULT_PRESET,
+    show_default=True,
+    help="Physical bounds for all variables that no --error names.",
+)
+@click.option("--chunk", "chunks", type=CHUNK, multiple=True, help="Chunk size of a dimension; repeatable.")
+@click.option("--zarr-format", type=click.Choice(["2", "3"]), default="3", show_default=True)
+@click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Number of processes.")
+@click.option("--overwrite", is_flag=True, help="Replace DST, once the new store is complete.")
+@click.option("--json", "as_json", is_flag=True, help="Print only JSON.")
+def compress(
+    src: str,
+    dst: str,
+    errors: tuple[ErrorSpec, ...],
+    preset: Preset,
+    chunks: tuple[tuple[str, int], ...],
+    zarr_format: str,
+    jobs: int,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Compress SRC (NetCDF, GRIB, Zarr, zipped Zarr, sample:era5) to the Zarr store DST.
+
+    Float variables keep their bound, everything else is exact. Every chunk is read back and compared
+    with SRC before DST appears.
+    """
+    from isopress.format.container import write  # not for --help
+
+    with report.progress(quiet=as_json) as observer:
+        result = write(
+            src,
+            dst,
+            errors=errors,
+            preset=preset,
+            chunks=dict(chunks),
+            zarr_format=3 if zarr_format == "3" else 2,
+            jobs=jobs,
+            overwrite=overwrite,
+            observer=observer,
+        )
+    report.show(result, as_json=as_json)

@@ -1,0 +1,15 @@
+"""`isopress decompress`: a store -> NetCDF or plain Zarr."""
+
+import click
+
+
+@click.command()
+@click.argument("store")
+@click.argument("out")
+@click.option("--overwrite", is_flag=True, help="Replace OUT, once the new one is complete.")
+def decompress(store: str, out: str, overwrite: bool) -> None:
+    """Write the values of STORE to OUT, a .nc file or a .zarr store that needs no isopress."""
+    from isopress.format.restore import restore  # not for --help
+
+    restore(store, out, overwrite=overwrite)
+    click.echo(f"{out}: written", err=True)

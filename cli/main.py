@@ -1,0 +1,85 @@
+"""The `isopress` command group: verbs are imported when called, exit codes are verdicts."""
+
+import importlib
+import logging
+import os
+import signal
+import sys
+from types import FrameType
+from typing import Any, NoReturn
+
+# Before numpy or torch start their threads: idle ones must not spin while codec and Zarr threads work.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import click
+
+from isopress.cli.exit_codes import INTERRUPTED, KEPT, TERMINATED, USAGE
+from isopress.codec.errors import IsopressError
+
+COMMANDS = {
+    "compress": "isopress.cli.compress:compress",
+    "decompress": "isopress.cli.decompress:decompress",
+    "info": "isopress.cli.info:info",
+    "verify": "isopress.cli.verify:verify",
+    "train": "isopress.cli.train:train",
+}
+
+
+class LazyGroup(click.Group):
+    """A group that imports its commands when needed and turns errors into one line and an exit code."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the verbs in the order of `COMMANDS`."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import and return a verb; None when there is none of this name."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, name = COMMANDS[cmd_name].split(":")
+        command: click.Command = getattr(importlib.import_module(module), name)
+        return command
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        """Run the command line and exit with its code."""
+        options = {"prog_name": "isopress"} | extra | {"standalone_mode": False}
+        try:
+            code = super().main(*args, **options)
+        except click.Abort:
+            # Zarr's event loop would report the reads and writes it drops when the interpreter ends.
+            logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+            code = _fail("interrupted", INTERRUPTED)
+        except click.exceptions.NoArgsIsHelpError as error:
+            error.show()
+            code = USAGE
+        except click.ClickException as error:
+            code = _fail(error.format_message(), USAGE)
+        except (IsopressError, OSError) as error:
+            code = _fail(str(error), USAGE)
+        except Exception as error:
+            if sys.flags.dev_mode:
+                raise
+            reason = f"{type(error).__name__}: {error}"
+            code = _fail(f"unexpected {reason} (python -X dev -m isopress.cli.main shows where)", USAGE)
+        sys.exit(code if isinstance(code, int) else KEPT)
+
+
+def _fail(message: str, code: int) -> int:
+    click.echo(f"isopress: {' '.join(message.split())}", err=True)
+    return code
+
+
+def _terminate(signum: int, frame: FrameType | None) -> NoReturn:
+    """Leave through every `finally`, so that nothing half-written stays."""
+    sys.exit(TERMINATED)
+
+
+@click.group(cls=LazyGroup)
+@click.version_option(package_name="isopress", prog_name="isopress")
+def main() -> None:
+    """Make weather data small, with an error bound you choose and can check."""
+    signal.signal(signal.SIGTERM, _terminate)
+
+
+if __name__ == "__main__":
+    main()

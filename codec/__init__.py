@@ -1,0 +1,1 @@
+"""Arrays <-> symbols <-> coded sections. Knows no files, no Zarr, no xarray and no click."""

@@ -1,0 +1,137 @@
+"""Bound: what error is allowed, and the exact test of whether a value keeps it. A leaf of the package."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+
+from isopress.codec.errors import ArgumentError
+
+Mode = Literal["abs", "range", "pointwise", "lossless"]
+_REMEDY = "use mode 'lossless' for exact values"
+
+
+@dataclass(frozen=True)
+class Bound:
+    """The largest allowed difference between a value and its decoded value.
+
+    Parameters
+    ----------
+    mode : {"abs", "range", "pointwise", "lossless"}
+        abs: |x - x_hat| <= value, in data units. range: <= value * (max - min of the finite values).
+        pointwise: <= max(value * |x|, floor). lossless: every bit is restored.
+    value : float or None
+        Finite and > 0, for pointwise also < 1; None in mode lossless.
+    floor : float or None
+        Only in mode pointwise: smallest allowed error, in data units, finite and > 0. Without it zeros
+        are exact.
+
+    Raises
+    ------
+    ArgumentError
+        Unknown mode, or a value or floor that is missing, superfluous or outside its range.
+    """
+
+    mode: Mode
+    value: float | None = None
+    floor: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.mode not in get_args(Mode):
+            raise ArgumentError(f"mode {self.mode!r} is unknown; allowed are {', '.join(get_args(Mode))}")
+        if self.mode == "lossless":
+            if self.value is not None:
+                raise ArgumentError(f"mode 'lossless' takes no bound, got {self.value!r}; leave it out")
+        else:
+            _check_positive(f"bound of mode {self.mode!r}", self.value)
+            if self.mode == "pointwise" and self.value is not None and self.value >= 1:
+                raise ArgumentError(f"bound of mode 'pointwise' is a fraction < 1 (0.01 is 1 %), got {self.value!r}")
+        if self.floor is not None:
+            if self.mode != "pointwise":
+                raise ArgumentError(f"floor belongs to mode 'pointwise' only, not {self.mode!r}; leave it out")
+            _check_positive("floor", self.floor)
+
+    def resolve(self, x: np.ndarray) -> float:
+        """Return the bound on `x` as one number: in data units, a fraction (pointwise), or 0 (lossless).
+
+        In mode range this is value * (max - min) over the finite values of `x`; 0, which means exact, when
+        they are all equal or there are none.
+        """
+        if self.value is None:
+            return 0.0
+        if self.mode != "range":
+            return float(self.value)
+        finite = x[np.isfinite(x)]
+        if not finite.size:
+            return 0.0
+        low, high = float(finite.min()), float(finite.max())
+        spread = high - low
+        resolved = self.value * spread if math.isfinite(spread) else self.value * high - self.value * low
+        return min(resolved, float(np.finfo(np.float64).max))
+
+    def tolerance(self, x: np.ndarray) -> float | np.ndarray:
+        """Return the largest allowed |x - x_hat|, in the unit of `x`: one float, or for pointwise an array.
+
+        Pointwise tolerances are rounded down, so that keeping them keeps the bound in exact arithmetic too;
+        they are 0 where `x` is 0 and there is no floor, and NaN where `x` is NaN.
+        """
+        if self.mode != "pointwise":
+            return self.resolve(x)
+        with np.errstate(invalid="ignore"):  # signalling NaN
+            relative: np.ndarray = np.nextafter(self.resolve(x) * np.abs(x, dtype=np.float64), 0.0)
+        return relative if self.floor is None else np.maximum(relative, self.floor)
+
+
+def exceeds(x: np.ndarray, x_hat: np.ndarray, tolerance: float | np.ndarray) -> np.ndarray:
+    """Return, as a bool array, where |x - x_hat| > `tolerance` holds in exact arithmetic.
+
+    Parameters
+    ----------
+    x, x_hat : ndarray, equal shapes, float32 or float64
+        Original (finite) and decoded values, both in the dtype the reader will get. NaN in `x_hat` exceeds.
+    tolerance : float or ndarray of the shape of `x`
+        Allowed difference, float64, >= 0.
+
+    Raises
+    ------
+    ArgumentError
+        Shapes or dtypes differ.
+
+    Notes
+    -----
+    Rounding to nearest is monotone, so a float64 difference above or below the tolerance settles the
+    question; only a tie needs the rounding error of the subtraction, which is Knuth's TwoSum.
+    """
+    if x.shape != x_hat.shape or x.dtype != x_hat.dtype:
+        raise ArgumentError(f"x is {x.dtype}{x.shape} but x_hat is {x_hat.dtype}{x_hat.shape}; they must agree")
+    with np.errstate(over="ignore", invalid="ignore"):  # huge and non-finite x_hat are what we look for
+        size = np.abs(np.subtract(x, x_hat, dtype=np.float64))
+        wrong: np.ndarray = np.asarray(~(size <= tolerance))
+        tie = np.flatnonzero((size == tolerance) & (size != 0))
+    if tie.size:
+        wrong.reshape(-1)[tie] |= _rounded_down(x.reshape(-1)[tie], x_hat.reshape(-1)[tie])
+    return wrong
+
+
+def largest_ulp(x: np.ndarray) -> float:
+    """Return the distance from the largest |x| to the next smaller number of the dtype; `x` is finite."""
+    top = np.abs(x).max(initial=0)
+    return float(top) - float(np.nextafter(top, x.dtype.type(0)))
+
+
+def _rounded_down(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Whether |a - b| is larger than its float64 rounding."""
+    a, b = a.astype(np.float64), -b.astype(np.float64)
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = a + b
+        b_part = total - a
+        error = (a - (total - b_part)) + (b - b_part)
+    larger: np.ndarray = (np.sign(error) == np.sign(total)) & (error != 0)
+    return larger
+
+
+def _check_positive(name: str, value: object) -> None:
+    number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+    if not number or not 0 < float(value) < math.inf:  # type: ignore[arg-type]  # checked to be a number
+        raise ArgumentError(f"{name} must be a finite number > 0, got {value!r}; {_REMEDY}")

@@ -1,0 +1,100 @@
+"""EncodedChunk: a chunk as named sections of bytes, and which sections each method needs."""
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+from isopress.codec.errors import CorruptPayloadError, UnsupportedVersionError
+
+
+class Method(IntEnum):
+    """How the values of a chunk are coded."""
+
+    CONSTANT = 0  # one value for all
+    LOSSLESS = 1  # stored, zstd or pcodec
+    PYRAMID = 2  # the refinement pyramid
+    INTEGERS = 3  # whole steps, coded like any integers
+
+
+class Section(IntEnum):
+    """What a section holds."""
+
+    PARAMETERS = 1  # constant: the value's bits; pyramid and integers: the quantiser
+    SPECIAL = 2  # NaN, infinities, -0.0 (and zeros)
+    SIGNS = 3  # of values coded as log2|x|
+    PYRAMID = 4
+    INTEGERS = 5
+    LOSSLESS = 6
+    EXCEPTIONS = 7
+
+
+_REQUIRED = {
+    Method.CONSTANT: {Section.PARAMETERS},
+    Method.LOSSLESS: {Section.LOSSLESS},
+    Method.PYRAMID: {Section.PARAMETERS, Section.PYRAMID},
+    Method.INTEGERS: {Section.PARAMETERS, Section.INTEGERS},
+}
+_OPTIONAL = {
+    Method.CONSTANT: {Section.SPECIAL, Section.EXCEPTIONS},
+    Method.LOSSLESS: set(),
+    Method.PYRAMID: {Section.SPECIAL, Section.SIGNS, Section.EXCEPTIONS},
+    Method.INTEGERS: {Section.SPECIAL, Section.SIGNS, Section.EXCEPTIONS},
+}
+
+
+@dataclass(frozen=True)
+class EncodedChunk:
+    """A chunk as sections of bytes, and what was measured on its decoded values.
+
+    Parameters
+    ----------
+    method : int
+        One of `Method`; says which sections must be there.
+    sections : tuple of (int, bytes)
+        Ids are of `Section`, each at most once.
+    models : tuple of bytes
+        SHA-256 of the weights needed, one for method PYRAMID; for decoding its first 16 bytes suffice.
+    resolved_bound : float
+        In data units (abs, range), a fraction (pointwise) or 0 (lossless).
+    max_error, rmse : float
+        Of the decoded values over the finite points, in data units.
+    """
+
+    method: int
+    sections: tuple[tuple[int, bytes], ...]
+    models: tuple[bytes, ...] = ()
+    resolved_bound: float = 0.0
+    max_error: float = 0.0
+    rmse: float = 0.0
+
+    @property
+    def nbytes(self) -> int:
+        """What this chunk adds to a payload: all sections, 16 bytes per model."""
+        return sum(len(section) for _, section in self.sections) + 16 * len(self.models)
+
+
+def checked_sections(encoded: EncodedChunk) -> dict[Section, bytes]:
+    """Return the sections by name, exactly those that the method needs or allows.
+
+    Raises
+    ------
+    UnsupportedVersionError
+        A method or section this reader does not know.
+    CorruptPayloadError
+        A section that is missing, repeated or foreign to the method, or not as many models as it needs.
+    """
+    if encoded.method not in tuple(Method):
+        raise UnsupportedVersionError(f"method {encoded.method} is unknown; this reader knows 0 to {max(Method)}")
+    ids = [section for section, _ in encoded.sections]
+    if unknown := [section for section in ids if section not in tuple(Section)]:
+        raise UnsupportedVersionError(f"section {unknown[0]} is unknown; this reader knows 1 to {max(Section)}")
+    method, found = Method(encoded.method), {Section(section) for section in ids}
+    if len(found) < len(ids):
+        raise CorruptPayloadError(f"a section is repeated: {ids}")
+    if missing := _REQUIRED[method] - found:
+        raise CorruptPayloadError(f"method {method.name} needs section {min(missing).name}, which is missing")
+    if foreign := found - _REQUIRED[method] - _OPTIONAL[method]:
+        raise CorruptPayloadError(f"section {min(foreign).name} does not belong to method {method.name}")
+    models = int(method == Method.PYRAMID)
+    if len(encoded.models) != models:
+        raise CorruptPayloadError(f"method {method.name} needs {models} models, got {len(encoded.models)}")
+    return {Section(section): content for section, content in encoded.sections}

@@ -1,0 +1,244 @@
+"""Symbols and scale indexes <-> bytes: frozen probability tables and constriction's range coder.
+
+A table is chosen per symbol by two integers, its tail class and its scale index (eight per octave); symbols
+are grouped by table before they are coded, so that the coder runs over long stretches with one model.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import constriction
+import numpy as np
+from numpy.typing import NDArray
+
+from isopress.codec.errors import CorruptPayloadError, TruncatedPayloadError
+
+Decoder = constriction.stream.queue.RangeDecoder
+Encoder = constriction.stream.queue.RangeEncoder
+I32 = NDArray[np.int32]
+
+SCALES = 72  # tables per tail class: scales of 0.06 to 31 steps; beyond, low bits are coded raw
+TAILS = 4
+FIRST_SCALE = -11  # scale index of the first table: 0.06 steps
+SHIFT_MAX = 20  # raw low bits of a symbol
+OFFSET_MAX = 31  # a phase's correction of its scale indexes, in eighths of an octave
+_SAMPLE = 1024  # symbols looked at to choose that correction
+_NEAR = 8  # its reach for phases of many symbols
+
+
+@dataclass(frozen=True)
+class Tables:
+    """Frozen symbol distributions.
+
+    frequencies : (TAILS * SCALES, 2 * A + 1) float64, relative frequencies of the symbols -A..A, padded
+        with zeros around the support; `support` (TAILS * SCALES,) int: A of each table. The outermost
+        symbols of a support mean "at least A" and are followed by an escape.
+    """
+
+    frequencies: NDArray[np.float64]
+    support: I32
+
+    @cached_property
+    def models(self) -> list[constriction.stream.model.Categorical]:
+        """One constriction model per table."""
+        centre = self.frequencies.shape[1] // 2
+        return [
+            constriction.stream.model.Categorical(
+                np.ascontiguousarray(row[centre - a : centre + a + 1]), perfect=False, lazy=False
+            )
+            for row, a in zip(self.frequencies, self.support.tolist(), strict=True)
+        ]
+
+    @cached_property
+    def cost(self) -> NDArray[np.float32]:
+        """Bits per symbol: (TAILS, SCALES, A + 1) of |symbol|, the encoder's estimate for its choices."""
+        centre = self.frequencies.shape[1] // 2
+        bits = -np.log2(np.maximum(self.frequencies[:, centre:], 2.0**-24))
+        return bits.astype(np.float32).reshape(TAILS, SCALES, -1)
+
+
+@dataclass(frozen=True)
+class Grouped:
+    """Table, raw bits and sorting of the symbols of one phase."""
+
+    table: NDArray[np.int16]
+    shift: NDArray[np.int8]
+    order: NDArray[np.intp]
+    bounds: list[tuple[int, int, int]]  # (table, start, stop) in sorted order
+
+    @classmethod
+    def of(cls, scale: NDArray[np.int16], tail: NDArray[np.int8], offset: int) -> Grouped:
+        """Group points by table; `scale` may lie outside 0..SCALES-1, `offset` is added first."""
+        table, shift = split_scale(scale + np.int16(offset))
+        table += SCALES * tail.astype(np.int16)
+        order = np.argsort(table, kind="stable")
+        counts = np.bincount(table, minlength=1)
+        stops = np.cumsum(counts)
+        used = np.flatnonzero(counts)
+        return cls(table, shift, order, [(int(i), int(stops[i] - counts[i]), int(stops[i])) for i in used])
+
+
+def split_scale(scale: NDArray[np.int16]) -> tuple[NDArray[np.int16], NDArray[np.int8]]:
+    """Return (scale index 0..SCALES-1, raw low bits): scales beyond the last table shift the symbol right."""
+    scale = scale - np.int16(FIRST_SCALE)
+    shift = np.clip((scale - SCALES) // 8 + 1, 0, SHIFT_MAX)
+    return np.clip(scale - 8 * shift, 0, SCALES - 1), shift.astype(np.int8)
+
+
+class SymbolWriter:
+    """Range-codes phases of symbols; `finish` returns the bytes."""
+
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
+        self._coder = Encoder()
+        self._escapes = bytearray()
+
+    def integer(self, value: int, size: int) -> None:
+        """Code 0 <= value < size with equal probabilities."""
+        self._coder.encode(np.array([value], np.int32), constriction.stream.model.Uniform(size))
+
+    def phase(self, symbols: I32, scale: NDArray[np.int16], tail: NDArray[np.int8]) -> None:
+        """Code the symbols (n,) of one phase, after the scale offset that suits them best."""
+        offset = best_offset(self._tables, symbols, scale, tail)
+        self.integer(offset + OFFSET_MAX, 2 * OFFSET_MAX + 1)
+        group = Grouped.of(scale, tail, offset)
+        high = _high_part(symbols, group.shift)[group.order]
+        for table, start, stop in group.bounds:
+            self._group(high[start:stop], table)
+        for bits in _shifts(group.shift):
+            part = symbols[group.shift == bits] + (1 << (bits - 1))
+            self._coder.encode(part & ((1 << bits) - 1), constriction.stream.model.Uniform(1 << bits))
+
+    def _group(self, high: I32, table: int) -> None:
+        limit = int(self._tables.support[table])
+        for value in high[np.abs(high) >= limit].tolist():
+            self._escapes += varint(abs(value) - limit)
+        self._coder.encode(np.clip(high, -limit, limit) + limit, self._tables.models[table])
+
+    def finish(self) -> bytes:
+        """Return varint(escape bytes), the escape bytes, and the range coder's little-endian words."""
+        words: bytes = self._coder.get_compressed().astype("<u4").tobytes()
+        return varint(len(self._escapes)) + bytes(self._escapes) + words
+
+
+class SymbolReader:
+    """Mirror of SymbolWriter.
+
+    Raises
+    ------
+    TruncatedPayloadError, CorruptPayloadError
+        The bytes end early, or escapes do not fit the symbols.
+    """
+
+    def __init__(self, tables: Tables, data: memoryview) -> None:
+        self._tables = tables
+        size, start = read_varint(data, 0)
+        if start + size > len(data) or (len(data) - start - size) % 4:
+            raise TruncatedPayloadError(f"symbol stream of {len(data)} bytes ends inside its {size} escape bytes")
+        self._escapes, self._position = data[start : start + size], 0
+        self._coder = Decoder(np.frombuffer(data[start + size :], "<u4").astype(np.uint32))
+
+    def integer(self, size: int) -> int:
+        return int(self._decode(constriction.stream.model.Uniform(size), 1)[0])
+
+    def phase(self, scale: NDArray[np.int16], tail: NDArray[np.int8]) -> I32:
+        """Return the symbols (n,) coded with these scale indexes and tail classes."""
+        offset = self.integer(2 * OFFSET_MAX + 1) - OFFSET_MAX
+        group = Grouped.of(scale, tail, offset)
+        ordered = np.empty(scale.size, np.int32)
+        for table, start, stop in group.bounds:
+            self._group(ordered[start:stop], table)
+        high = np.empty_like(ordered)
+        high[group.order] = ordered
+        return self._join(high, group.shift)
+
+    def _group(self, high: I32, table: int) -> None:
+        limit = int(self._tables.support[table])
+        np.subtract(self._decode(self._tables.models[table], high.size), limit, out=high)
+        escaped = np.flatnonzero(np.abs(high) == limit)
+        if escaped.size:
+            high[escaped] += np.sign(high[escaped]) * self._unescape(escaped.size)
+
+    def _join(self, high: I32, shift: NDArray[np.int8]) -> I32:
+        for bits in _shifts(shift):
+            at = np.flatnonzero(shift == bits)
+            low = self._decode(constriction.stream.model.Uniform(1 << bits), at.size)
+            high[at] = (high[at] << bits) + low - (1 << (bits - 1))
+        return high
+
+    def _unescape(self, count: int) -> I32:
+        values = np.empty(count, np.int64)
+        for i in range(count):
+            values[i], self._position = read_varint(self._escapes, self._position)
+        if values.max() >= 2**28:
+            raise CorruptPayloadError(f"an escaped symbol of {values.max()} is beyond the allowed 2**28")
+        return values.astype(np.int32)
+
+    def _decode(self, model: constriction.stream.model.Model, count: int) -> I32:
+        try:
+            return np.asarray(self._coder.decode(model, count), np.int32)
+        except AssertionError as error:  # how constriction says that no such data could have been encoded
+            raise CorruptPayloadError(f"symbol stream is not decodable: {error}") from error
+
+    def finish(self) -> None:
+        """Check that everything was read."""
+        if self._position != len(self._escapes) or not self._coder.maybe_exhausted():
+            raise CorruptPayloadError("symbol stream holds more data than its symbols need")
+
+
+def best_offset(tables: Tables, symbols: I32, scale: NDArray[np.int16], tail: NDArray[np.int8]) -> int:
+    """Return the offset of all scale indexes that makes (a sample of) the phase smallest."""
+    pick = slice(None, None, -(-symbols.size // _SAMPLE))
+    symbols, scale, tail = symbols[pick], scale[pick], tail[pick].astype(np.int32)
+    # Of few points the networks know little, of many they are never far off.
+    reach = OFFSET_MAX if symbols.size < _SAMPLE // 4 else _NEAR
+    offsets = np.array(sorted(range(-reach, reach + 1), key=abs), np.int16)
+    table, shift = split_scale(scale + offsets[:, None])
+    high = np.abs(_high_part(symbols, shift))
+    limit = tables.support[table + SCALES * tail]
+    bits = tables.cost[tail, table, np.minimum(high, limit)] + shift
+    excess = high - limit
+    bits += np.where(excess >= 0, 10 + np.log2(np.maximum(excess, 0) + 1), 0)  # an escape costs a byte or more
+    return int(offsets[bits.sum(1).argmin()])
+
+
+def _high_part(symbols: I32, shift: NDArray[np.int8]) -> I32:
+    """Return symbols / 2**shift, rounded: what the table codes."""
+    if not shift.any():
+        return symbols
+    wide = shift.astype(np.int32)
+    high: I32 = (symbols + ((1 << wide) >> 1)) >> wide
+    return high
+
+
+def _shifts(shift: NDArray[np.int8]) -> list[int]:
+    """Return the raw bit counts > 0 that occur, ascending."""
+    return [int(bits) for bits in np.flatnonzero(np.bincount(shift, minlength=1)) if bits]
+
+
+def varint(value: int) -> bytes:
+    """Return LEB128 of an unsigned integer."""
+    out = bytearray()
+    while value >= 0x80:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def read_varint(data: memoryview, position: int) -> tuple[int, int]:
+    """Return (value, position after it) of an LEB128 integer of at most 5 bytes."""
+    value = 0
+    for shift in range(0, 35, 7):
+        if position >= len(data):
+            raise TruncatedPayloadError(f"a varint ends at byte {position} of {len(data)}")
+        byte = data[position]
+        position += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            if not byte and shift:
+                raise CorruptPayloadError(f"a varint before byte {position} is longer than it needs to be")
+            return value, position
+    raise CorruptPayloadError(f"a varint at byte {position - 5} is longer than 5 bytes")

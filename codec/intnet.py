@@ -1,0 +1,80 @@
+"""Exact evaluation of the small integer networks of the pyramid.
+
+Weights and activations are integers held in float32. Every partial sum stays below 2**24, so a GEMM in
+float32 gives the same integers whatever the order of its additions: any CPU, BLAS or thread count.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isopress.codec.scratch import Scratch
+
+F32 = NDArray[np.float32]
+
+ACTIVATION_MAX = 127
+WEIGHT_MAX = 127
+EXACT = 2**24
+
+
+@dataclass(frozen=True)
+class IntegerLayer:
+    """One affine layer: weights and bias of every level as one matrix (levels, out, in + 1).
+
+    Each row of int8 weights and int32 biases is stored times its 2**-shift: a power of two changes no digit,
+    so the sums stay exact. The last column meets an input row of ones.
+    """
+
+    affine: F32
+
+    @classmethod
+    def from_integers(
+        cls, weight: NDArray[np.int8], bias: NDArray[np.int32], shift: NDArray[np.int8], *, input_max: int
+    ) -> IntegerLayer:
+        """Build a layer and prove that no partial sum of it can leave the exact range of float32.
+
+        Parameters
+        ----------
+        weight : (out, in) int8
+        bias : (levels, out) int32, in units of 2**-shift
+        shift : (out,) int8
+        input_max : int
+            Largest magnitude of any input.
+
+        Raises
+        ------
+        ValueError
+            A sum could exceed 2**24.
+        """
+        reach = np.abs(weight.astype(np.int64)).sum(1) * input_max + np.abs(bias.astype(np.int64)).max(0)
+        if reach.max(initial=0) >= EXACT:
+            raise ValueError(f"integer layer can reach {reach.max()}, beyond the exact {EXACT} of float32")
+        rows = np.broadcast_to(weight, (len(bias), *weight.shape))
+        affine = np.concatenate([rows, bias[:, :, None]], axis=2).astype(np.float32)
+        return cls(np.ldexp(affine, -shift.astype(np.int32)[None, :, None]))
+
+
+@dataclass(frozen=True)
+class IntegerNetwork:
+    """ReLU network of integer layers; hidden activations are clipped to 0..127."""
+
+    layers: tuple[IntegerLayer, ...]
+
+    def __call__(self, x: F32, level: int, scratch: Scratch) -> F32:
+        """Map integer features (in + 1, M), last row ones, to integer outputs (out, M) with the biases of `level`.
+
+        Sums are rounded to integers, ties to even.
+        """
+        for i, layer in enumerate(self.layers[:-1]):
+            affine = layer.affine[level]
+            h = scratch.array(f"hidden {i}", np.float32)(len(affine) + 1, x.shape[1])
+            h[-1] = 1
+            y = np.matmul(affine, x, out=h[:-1])
+            np.rint(y, out=y)
+            np.clip(y, 0, ACTIVATION_MAX, out=y)
+            x = h
+        out: F32 = self.layers[-1].affine[level] @ x
+        return np.rint(out, out=out)

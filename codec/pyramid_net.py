@@ -1,0 +1,139 @@
+"""The trainable form of the pyramid's networks (torch), and its exact conversion to integers.
+
+Trained with the rounding of every activation and weight in the loop (straight-through), so that the
+integer network is not an approximation of this one: it is this one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 - torch's own convention
+
+from isopress.codec.contexts import BINS, CONTEXTS, FEATURE_MAX, FEATURE_ONE, MEAN_ONE
+from isopress.codec.intnet import ACTIVATION_MAX, WEIGHT_MAX, IntegerLayer, IntegerNetwork
+from isopress.codec.predictor import LEVELS
+
+ACTIVATION_ONE = 16  # the integer that stands for a hidden activation of one
+OUTPUT_ONE = (MEAN_ONE, BINS, 1)  # of mean, log2 of scale, tail class
+INITIAL_OUTPUT = (0.0, -1.0, 1.0)
+
+
+@dataclass(frozen=True)
+class PyramidConfig:
+    """Everything that shapes the networks: hidden widths, shared by the three phases."""
+
+    widths: tuple[int, ...] = (80, 64)
+
+
+@dataclass(frozen=True)
+class IntegerWeights:
+    """One layer as stored: weight (out, in), bias (LEVELS, out) in units of 2**-shift, shift (out,)."""
+
+    weight: NDArray[np.int8]
+    bias: NDArray[np.int32]
+    shift: NDArray[np.int8]
+
+
+class RoundedReLU(torch.autograd.Function):
+    """ReLU, clipped and rounded as the integers are, with the gradient of the plain ReLU."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        y = F.relu(x)
+        ctx.save_for_backward(y)
+        return (y * ACTIVATION_ONE).round_().clamp_max_(ACTIVATION_MAX).mul_(1 / ACTIVATION_ONE)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        (y,) = ctx.saved_tensors
+        result: Tensor = torch.ops.aten.threshold_backward(gradients[0], y, 0)
+        return result
+
+
+class RoundedMLP(nn.Module):
+    """MLP of one phase with a bias per level; with `rounded` it computes the integer network's numbers, scaled."""
+
+    def __init__(self, n_in: int, config: PyramidConfig) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise((n_in, *config.widths, len(OUTPUT_ONE))))
+        self.level = nn.Parameter(torch.zeros(LEVELS, config.widths[0]))
+        last = self.linears()[-1]
+        nn.init.zeros_(last.weight)
+        last.bias.data = torch.tensor(INITIAL_OUTPUT)
+
+    def linears(self) -> list[nn.Linear]:
+        return [layer for layer in self.layers if isinstance(layer, nn.Linear)]
+
+    def forward(self, x: Tensor, level: Tensor, rounded: bool) -> Tensor:
+        """Map features (M, n_in) int8 and levels (M,) int8 to (M, 3): mean, octaves of scale, tail."""
+        h = x.float() / FEATURE_ONE
+        one_hot = F.one_hot(level.long(), LEVELS).to(h)  # for a product: the gradient of indexing is slow
+        for i, layer in enumerate(self.linears()):
+            weight: Tensor = layer.weight
+            bias: Tensor = layer.bias
+            extra: Tensor = self.level
+            if rounded:
+                scale = row_scale(layer)
+                unit = scale * (ACTIVATION_ONE if i else FEATURE_ONE)
+                weight, bias = round_ste(weight, scale[:, None]), round_ste(bias, unit)
+                extra = round_ste(extra, unit) if i == 0 else extra
+            y = h @ weight.t() + bias
+            if i == 0:
+                y = y + one_hot @ extra
+            h = RoundedReLU.apply(y) if rounded else F.relu(y)  # type: ignore[no-untyped-call]
+        return round_ste(y, torch.tensor(OUTPUT_ONE, dtype=y.dtype)) if rounded else y
+
+    def integers(self) -> list[IntegerWeights]:
+        """Return the layers of the integer network."""
+        result = []
+        linears = self.linears()
+        with torch.no_grad():
+            for i, layer in enumerate(linears):
+                scale = row_scale(layer)
+                unit = scale * (ACTIVATION_ONE if i else FEATURE_ONE)
+                bias = torch.round(layer.bias * unit).expand(LEVELS, -1)
+                if i == 0:
+                    bias = bias + torch.round(self.level * unit)
+                last = i == len(linears) - 1
+                one = torch.tensor(OUTPUT_ONE if last else ACTIVATION_ONE, dtype=torch.float32)
+                result.append(
+                    IntegerWeights(
+                        torch.round(layer.weight * scale[:, None]).numpy().astype(np.int8),
+                        bias.numpy().astype(np.int32),
+                        torch.log2(unit / one).numpy().astype(np.int8),
+                    )
+                )
+        return result
+
+    def integer_network(self) -> IntegerNetwork:
+        """Return the integer network, ready to run."""
+        limits = [FEATURE_MAX, *[ACTIVATION_MAX] * (len(self.layers) - 1)]
+        return IntegerNetwork(
+            tuple(
+                IntegerLayer.from_integers(w.weight, w.bias, w.shift, input_max=limit)
+                for w, limit in zip(self.integers(), limits, strict=True)
+            )
+        )
+
+
+def row_scale(layer: nn.Linear) -> Tensor:
+    """Return per row of the weights the largest power of two whose product with the row fits int8."""
+    top = layer.weight.detach().abs().amax(1).clamp_min(1e-6)
+    return torch.exp2(torch.floor(torch.log2(WEIGHT_MAX / top)).clamp(-8, 14))
+
+
+def round_ste(x: Tensor, scale: Tensor) -> Tensor:
+    """Round x to multiples of 1/scale, with the gradient of the identity."""
+    return x + (torch.round(x * scale) / scale - x).detach()
+
+
+def build(config: PyramidConfig) -> dict[str, RoundedMLP]:
+    """Return one network per phase."""
+    return {c.name: RoundedMLP(c.n_features, config) for c in CONTEXTS}

@@ -1,0 +1,20 @@
+"""Sections <-> payload bytes <-> stores. Import-light: host libraries load their adapter only."""
+
+from importlib import import_module
+from typing import Any
+
+_PUBLIC = {
+    "Isopress": "isopress.format.numcodecs_codec",
+    "IsopressCodec": "isopress.format.zarr_codec",
+    "compress": "isopress.format.api",
+    "decompress": "isopress.format.api",
+    "inspect": "isopress.format.api",
+}
+
+__all__ = list(_PUBLIC)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'isopress.format' has no attribute {name!r}")
+    return getattr(import_module(_PUBLIC[name]), name)

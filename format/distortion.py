@@ -1,0 +1,79 @@
+"""Distortion: how far decoded values are from the source, measured again outside the codec."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from isopress.codec.bound import Bound, exceeds
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Distortion:
+    """Errors over a set of values, in the unit of the data; sets add up with `+`.
+
+    `values` counts finite source values, `max_error` and `sum_squares` are over those. `violations`
+    counts values beyond the bound and NaN or inf that did not come back. `low` and `high` are the
+    range of the decoded finite values (inf, -inf when there are none).
+    """
+
+    values: int = 0
+    max_error: float = 0.0
+    sum_squares: float = 0.0
+    violations: int = 0
+    low: float = math.inf
+    high: float = -math.inf
+
+    @property
+    def rmse(self) -> float:
+        """Root of the mean squared error over finite values; 0 when there are none."""
+        return math.sqrt(self.sum_squares / self.values) if self.values else 0.0
+
+    def __add__(self, other: "Distortion") -> "Distortion":
+        return Distortion(
+            self.values + other.values,
+            max(self.max_error, other.max_error),
+            self.sum_squares + other.sum_squares,
+            self.violations + other.violations,
+            min(self.low, other.low),
+            max(self.high, other.high),
+        )
+
+
+NO_VALUES = Distortion()
+
+
+def measure(x: Array, x_hat: Array, bound: Bound) -> Distortion:
+    """Return the distortion of decoded `x_hat` against `x`; a value violates when it breaks `bound`.
+
+    Parameters
+    ----------
+    x, x_hat : ndarray, equal shapes and dtypes, float32 or float64
+        Source and decoded values.
+    bound : Bound
+        What was promised. Mode range resolves against `x`, so pass one chunk at a time then.
+    """
+    finite = np.isfinite(x)
+    special_wrong = ~finite & ~((x == x_hat) | (np.isnan(x) & np.isnan(x_hat)))
+    a, b = x[finite], x_hat[finite]
+    if not a.size:
+        return Distortion(violations=int(special_wrong.sum()))
+    wrong = bits_differ(a, b) if bound.mode == "lossless" else exceeds(a, b, bound.tolerance(a))
+    with np.errstate(over="ignore", invalid="ignore"):
+        error = np.abs(np.subtract(a, b, dtype=np.float64))
+        return Distortion(
+            values=a.size,
+            max_error=float(np.nan_to_num(error.max(), nan=np.inf)),
+            sum_squares=float(np.dot(error, error)),
+            violations=int(wrong.sum() + special_wrong.sum()),
+            low=float(np.nanmin(b, initial=np.inf)),
+            high=float(np.nanmax(b, initial=-np.inf)),
+        )
+
+
+def bits_differ(a: Array, b: Array) -> Array:
+    """Return where two float arrays differ in any bit, the sign of zero included."""
+    return np.asarray((a != b) | (np.signbit(a) != np.signbit(b)))

@@ -1,0 +1,98 @@
+"""How an array is cut: the default chunks of a variable, and the regions that are converted one at a time."""
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping, Sequence
+
+from isopress.codec.errors import ArgumentError
+
+CHUNK_VALUES = 2**20  # about one 0.25 degree field: a good size for one object and one decode
+MAX_FIELD_VALUES = 2**22  # larger fields are cut
+MAX_CHUNK_VALUES = 2**28  # a payload holds 4 GiB; half of that with float64
+REGION_NBYTES = 2**27  # what one task may hold of the source when its chunks are large
+
+Region = tuple[slice, ...]
+
+
+def default_chunks(shape: Sequence[int]) -> tuple[int, ...]:
+    """Return chunks of about `CHUNK_VALUES` values that keep the last two axes whole where they fit.
+
+    A field of more than `MAX_FIELD_VALUES` values is cut into equal parts, rows first; small fields are
+    grouped along the leading axes, last one first, into groups of nearly equal size.
+    """
+    sizes = [max(size, 1) for size in shape]
+    field = sizes[-2:]
+    if math.prod(field) > MAX_FIELD_VALUES:
+        field[-1] = _even(field[-1], MAX_FIELD_VALUES)
+        field[0] = _even(field[0], max(1, MAX_FIELD_VALUES // field[-1])) if len(field) == 2 else field[0]
+    room = max(1, CHUNK_VALUES // math.prod(field))
+    leading: list[int] = []
+    for size in reversed(sizes[:-2]):
+        leading.insert(0, _even(size, room))
+        room = max(1, room // leading[0])
+    return (*leading, *field)
+
+
+def choose_chunks(dims: Sequence[str], shape: Sequence[int], wanted: Mapping[str, int]) -> tuple[int, ...]:
+    """Return the default chunks, with the sizes the user wants for single dimensions.
+
+    Raises
+    ------
+    ArgumentError
+        A chunk would hold more than `MAX_CHUNK_VALUES` values.
+    """
+    default = default_chunks(shape)
+    chunks = tuple(
+        min(wanted.get(dim, usual), max(size, 1)) for dim, usual, size in zip(dims, default, shape, strict=True)
+    )
+    if math.prod(chunks) > MAX_CHUNK_VALUES:
+        raise ArgumentError(
+            f"a chunk of {' x '.join(map(str, chunks))} values is larger than the allowed "
+            f"{MAX_CHUNK_VALUES}; choose smaller ones with --chunk"
+        )
+    return chunks
+
+
+def check_chunk_dims(wanted: Mapping[str, int], dims: Sequence[str]) -> None:
+    """Raise ArgumentError for a dimension that does not exist or a size below 1."""
+    for dim, size in wanted.items():
+        if dim not in dims:
+            raise ArgumentError(f"chunk {dim}={size}: no such dimension; there are: {', '.join(dims)}")
+        if size < 1:
+            raise ArgumentError(f"chunk {dim}={size}: a chunk has at least 1 element")
+
+
+def task_steps(chunks: Sequence[int], source_chunks: Sequence[int], itemsize: int) -> tuple[int, ...]:
+    """Return the size of one task's region: whole chunks, grouped to read each source chunk few times.
+
+    A source with long chunks in time would otherwise be decompressed once for every field; the group
+    grows to the source's chunk, last axis first, while it stays within `REGION_NBYTES`.
+    """
+    steps = list(chunks)
+    for axis in reversed(range(len(steps))):
+        others = math.prod(steps) // steps[axis] * itemsize
+        allowed = max(1, REGION_NBYTES // (others * chunks[axis]))
+        wanted = -(-source_chunks[axis] // chunks[axis])
+        steps[axis] = chunks[axis] * min(allowed, max(1, wanted))
+    return tuple(steps)
+
+
+def regions(shape: Sequence[int], steps: Sequence[int]) -> Iterator[Region]:
+    """Yield the slices that cover an array in steps, C order; nothing when it is empty."""
+    starts = (range(0, size, step) for size, step in zip(shape, steps, strict=True))
+    for corner in itertools.product(*starts):
+        yield tuple(
+            slice(start, min(start + step, size)) for start, step, size in zip(corner, steps, shape, strict=True)
+        )
+
+
+def chunk_indexes(region: Region, chunks: Sequence[int]) -> Iterator[tuple[int, ...]]:
+    """Yield the grid position of every chunk in a region that starts at a chunk's corner."""
+    yield from itertools.product(
+        *(range(part.start // size, -(-part.stop // size)) for part, size in zip(region, chunks, strict=True))
+    )
+
+
+def _even(size: int, most: int) -> int:
+    """Return the smallest step that cuts `size` into as few parts as steps of `most` would."""
+    return -(-size // -(-size // max(1, min(most, size))))

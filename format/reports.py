@@ -1,0 +1,97 @@
+"""What `write`, `info` and `verify` return: plain records with the figures of a store."""
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from isopress.codec.bound import Bound
+
+
+@dataclass(frozen=True)
+class VariableReport:
+    """The figures of one variable; errors are in its `units`, sizes in bytes, None is "not known".
+
+    `error` is the bound as it was asked for, `bound` as the codec keeps it; both are None for variables
+    that are stored without the codec, which is always exact. `violations` counts values that break the
+    bound or the mask of missing values, `damage` says why a variable could not be read.
+    """
+
+    name: str
+    dims: tuple[str, ...]
+    shape: tuple[int, ...]
+    chunks: tuple[int, ...]
+    dtype: str
+    units: str
+    original_nbytes: int
+    stored_nbytes: int
+    error: str | None = None
+    bound: Bound | None = None
+    max_error: float | None = None
+    rmse: float | None = None
+    models: tuple[str, ...] = ()
+    seconds: float | None = None
+    violations: int | None = None
+    damage: str | None = None
+
+    @property
+    def ratio(self) -> float:
+        """Original size over stored size; 0 when nothing is stored."""
+        return self.original_nbytes / self.stored_nbytes if self.stored_nbytes else 0.0
+
+    @property
+    def mb_per_s(self) -> float | None:
+        """Original megabytes (10^6 bytes) per second."""
+        return self.original_nbytes / 1e6 / self.seconds if self.seconds else None
+
+    @property
+    def kept(self) -> bool:
+        """Whether every value keeps its bound, as far as this report has checked."""
+        return not self.violations and self.damage is None
+
+
+@dataclass(frozen=True)
+class StoreReport:
+    """The figures of a store; `stored_nbytes` counts every file, metadata included."""
+
+    path: str
+    zarr_format: int
+    variables: tuple[VariableReport, ...]
+    stored_nbytes: int
+    seconds: float | None = None
+
+    @property
+    def original_nbytes(self) -> int:
+        """Size of all variables before compression."""
+        return sum(variable.original_nbytes for variable in self.variables)
+
+    @property
+    def ratio(self) -> float:
+        """Original size over stored size."""
+        return self.original_nbytes / self.stored_nbytes if self.stored_nbytes else 0.0
+
+    @property
+    def kept(self) -> bool:
+        """Whether every variable keeps its bound."""
+        return all(variable.kept for variable in self.variables)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as JSON types; numbers that JSON lacks are None."""
+        totals = {"original_nbytes": self.original_nbytes, "ratio": self.ratio, "kept": self.kept}
+        derived = [
+            {"ratio": variable.ratio, "mb_per_s": variable.mb_per_s, "kept": variable.kept}
+            for variable in self.variables
+        ]
+        record = asdict(self)
+        record["variables"] = [variable | extra for variable, extra in zip(record["variables"], derived, strict=True)]
+        result: dict[str, Any] = _jsonable(record | totals)
+        return result
+
+
+def _jsonable(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _jsonable(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_jsonable(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

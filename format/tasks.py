@@ -1,0 +1,150 @@
+"""The work on one region of one variable: scan its range, convert it, compare it with the source.
+
+Each task runs in a worker that holds the source and the store open. A worker is a context manager that
+yields the function of its task; it takes only paths, so that any process can start one.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+
+from isopress.codec.bound import Bound
+from isopress.codec.errors import BoundError, IsopressError
+from isopress.format.distortion import NO_VALUES, Array, Distortion, measure
+from isopress.format.layout import Region, chunk_indexes
+from isopress.format.payload import inspect
+from isopress.format.source import Source, open_source
+from isopress.format.zarr_store import arrays, open_group
+
+
+@dataclass(frozen=True)
+class Task:
+    """A region of one variable, and the bound its values must keep (None: exactly equal)."""
+
+    name: str
+    region: Region
+    bound: Bound | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a task: source bytes read, bytes stored, distortion, models used, seconds, damage."""
+
+    name: str
+    nbytes: int
+    stored_nbytes: int = 0
+    distortion: Distortion = NO_VALUES
+    models: frozenset[str] = frozenset()
+    seconds: float = 0.0
+    damage: str | None = None
+
+    def __add__(self, other: "Outcome") -> "Outcome":
+        return Outcome(
+            self.name,
+            self.nbytes + other.nbytes,
+            self.stored_nbytes + other.stored_nbytes,
+            self.distortion + other.distortion,
+            self.models | other.models,
+            self.seconds + other.seconds,
+            self.damage or other.damage,
+        )
+
+
+Work = Callable[[Task], Outcome]
+
+
+@contextmanager
+def scanning(source_path: str) -> Iterator[Work]:
+    """Yield a function that finds the range of finite values, as `low` and `high` of the distortion."""
+    with open_source(source_path) as source:
+
+        def scan(task: Task) -> Outcome:
+            x = source.read(task.name, task.region)
+            finite = x[np.isfinite(x)]
+            low, high = finite.min(initial=np.inf), finite.max(initial=-np.inf)
+            extremes = Distortion(low=float(low), high=float(high))
+            return Outcome(task.name, _source_nbytes(source, task.name, x), distortion=extremes)
+
+        yield scan
+
+
+@contextmanager
+def converting(source_path: str, store_path: str) -> Iterator[Work]:
+    """Yield a function that writes a region to a local store, reads it back and compares.
+
+    It raises BoundError when a value read back is not within the bound.
+    """
+    with open_source(source_path) as source, ExitStack() as stack:
+        targets = arrays(open_group(store_path, stack, "r+"))
+
+        def convert(task: Task) -> Outcome:
+            start = time.perf_counter()
+            x = source.read(task.name, task.region)
+            target = targets[task.name]
+            target[task.region] = x
+            distortion = _compare(x, np.asarray(target[task.region]), task.bound)
+            if distortion.violations:
+                raise BoundError(
+                    f"{task.name}{_describe(task.region)}: {distortion.violations} values read back break "
+                    f"the bound (largest error {distortion.max_error:g}); please report this"
+                )
+            stored, models = _look_at_chunks(Path(store_path, task.name), target, task)
+            seconds = time.perf_counter() - start
+            nbytes = _source_nbytes(source, task.name, x)
+            return Outcome(task.name, nbytes, stored, distortion, models, seconds)
+
+        yield convert
+
+
+@contextmanager
+def comparing(source_path: str, store_path: str) -> Iterator[Work]:
+    """Yield a function that compares a region of a store with the source; damage is reported, not raised."""
+    with open_source(source_path) as source, open_source(store_path) as store:
+
+        def compare(task: Task) -> Outcome:
+            x = source.read(task.name, task.region)
+            nbytes = _source_nbytes(source, task.name, x)
+            try:
+                x_hat = store.read(task.name, task.region)
+            except (IsopressError, ValueError, RuntimeError, OSError) as error:  # what damaged bytes raise
+                return Outcome(task.name, nbytes, damage=f"{type(error).__name__}: {error}")
+            return Outcome(task.name, nbytes, distortion=_compare(x, x_hat, task.bound))
+
+        yield compare
+
+
+def _compare(x: Array, x_hat: Array, bound: Bound | None) -> Distortion:
+    if bound is not None:
+        return measure(x, x_hat.astype(x.dtype, copy=False), bound)
+    if x.dtype.kind in "fc":
+        same = (x == x_hat) | (np.isnan(x) & np.isnan(x_hat))
+    else:
+        same = np.asarray(x.astype(object) == x_hat.astype(object)) if x.dtype != x_hat.dtype else x == x_hat
+    return Distortion(values=x.size, violations=x.size - int(np.count_nonzero(same)))
+
+
+def _look_at_chunks(folder: Path, array: zarr.Array[Any], task: Task) -> tuple[int, frozenset[str]]:
+    """Return the bytes of the region's chunks, and the sha256 of each model that decodes them."""
+    stored, models = 0, set[str]()
+    for index in chunk_indexes(task.region, array.chunks):
+        chunk = folder / array.metadata.encode_chunk_key(index)
+        if not chunk.exists():  # Zarr leaves out chunks that hold nothing but the fill value
+            continue
+        stored += chunk.stat().st_size
+        if task.bound is not None:
+            models.update(inspect(chunk.read_bytes()).models)
+    return stored, frozenset(models)
+
+
+def _source_nbytes(source: Source, name: str, x: Array) -> int:
+    return x.size * int(source.stored.variables[name].dtype.itemsize)
+
+
+def _describe(region: Region) -> str:
+    return f"[{', '.join(f'{part.start}:{part.stop}' for part in region)}]"

@@ -1,0 +1,90 @@
+"""isopress as a Zarr v3 codec: the serializer (array -> bytes) of an array or of the chunks of a shard."""
+
+import asyncio
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from zarr.abc.codec import ArrayBytesCodec, ArrayBytesCodecPartialDecodeMixin
+from zarr.abc.store import ByteGetter
+from zarr.core.array_spec import ArraySpec
+from zarr.core.buffer import Buffer, NDBuffer
+from zarr.core.common import parse_named_configuration
+
+from isopress.codec.errors import CorruptPayloadError
+from isopress.format.payload import BytesLike, inspect
+from isopress.format.settings import Settings
+
+
+@dataclass(frozen=True)
+class IsopressCodec(Settings, ArrayBytesCodec, ArrayBytesCodecPartialDecodeMixin):
+    """Codec `isopress` of Zarr v3; its settings are the keywords of `isopress.compress`.
+
+    A bound holds for every chunk by itself: `mode="range"` refers to the values of one chunk, with the fill
+    value that pads chunks at an edge unless that is NaN. For xarray write
+    `encoding={name: {"serializer": codec, "compressors": ()}}`.
+
+    Examples
+    --------
+    >>> IsopressCodec(mode="range", bound=1e-3).to_dict()
+    {'name': 'isopress', 'configuration': {'mode': 'range', 'bound': 0.001}}
+    """
+
+    codec_name: ClassVar[str] = "isopress"
+    is_fixed_size: ClassVar[bool] = False  # type: ignore[misc]
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Self:
+        """Return the codec that the metadata of an array describes."""
+        settings: Any = parse_named_configuration(data, cls.codec_name, require_configuration=False)[1]
+        return cls(**(settings or {}))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the codec as the metadata of an array describes it."""
+        return {"name": self.codec_name, "configuration": self.to_config()}
+
+    def validate(self, *, shape: tuple[int, ...], dtype: Any, chunk_grid: Any) -> None:
+        """Raise ArgumentError unless chunks of such an array can be coded with these settings."""
+        chunk_shape = getattr(chunk_grid, "chunk_shape", (1,) * len(shape))  # irregular grids have none
+        self.check(dtype.to_native_dtype(), chunk_shape)
+
+    def compute_encoded_size(self, input_byte_length: int, chunk_spec: ArraySpec) -> int:
+        """Raise NotImplementedError: the size depends on the values."""
+        raise NotImplementedError("the size of an isopress payload depends on the values")
+
+    async def _encode_single(self, chunk_data: NDBuffer, chunk_spec: ArraySpec) -> Buffer:
+        return await asyncio.to_thread(self._encode_sync, chunk_data, chunk_spec)
+
+    async def _decode_single(self, chunk_data: Buffer, chunk_spec: ArraySpec) -> NDBuffer:
+        return await asyncio.to_thread(self._decode_sync, chunk_data, chunk_spec)
+
+    async def _decode_partial_single(
+        self, byte_getter: ByteGetter, selection: Any, chunk_spec: ArraySpec
+    ) -> NDBuffer | None:
+        data = await byte_getter.get(prototype=chunk_spec.prototype)
+        return None if data is None else (await self._decode_single(data, chunk_spec))[selection]
+
+    def _encode_sync(self, chunk_data: NDBuffer, chunk_spec: ArraySpec) -> Buffer:
+        from isopress.format import api  # not before there is something to encode
+
+        encoded = api.compress(chunk_data.as_numpy_array(), **asdict(self))
+        return chunk_spec.prototype.buffer.from_bytes(encoded)
+
+    def _decode_sync(self, chunk_data: Buffer, chunk_spec: ArraySpec) -> NDBuffer:
+        from isopress.format import api
+
+        data = chunk_data.as_numpy_array()
+        dtype = chunk_spec.dtype.to_native_dtype()
+        _check_chunk(data, chunk_spec.shape, dtype)
+        array = np.asarray(api.decompress(data), dtype)  # metadata of v3 holds no byte order; payloads do
+        return chunk_spec.prototype.nd_buffer.from_numpy_array(array)
+
+
+def _check_chunk(data: BytesLike, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    """Refuse, before anything is allocated, a payload that does not hold the chunk the metadata promises."""
+    info = inspect(data)
+    if info.shape != shape or info.dtype.newbyteorder("=") != dtype.newbyteorder("="):
+        raise CorruptPayloadError(
+            f"the payload holds {info.dtype} of shape {info.shape}, but the array's metadata says {dtype} "
+            f"of shape {shape}"
+        )

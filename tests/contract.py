@@ -1,0 +1,139 @@
+"""What every way into isopress must do; the tests of each adapter subclass `Contract`."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+Array = np.ndarray[Any, Any]
+
+MODES: dict[str, dict[str, Any]] = {
+    "abs": {"mode": "abs", "bound": 0.01},
+    "range": {"mode": "range", "bound": 1e-3},
+    "pointwise": {"mode": "pointwise", "bound": 0.01},
+    "pointwise-floor": {"mode": "pointwise", "bound": 0.01, "floor": 0.001},
+    "lossless": {"mode": "lossless"},
+}
+FLOATS = ("<f4", ">f4", "<f8", ">f8")
+OTHERS = ("<f2", ">f2", "i1", "<i2", ">i2", "<i4", ">i8", "u1", "<u2", ">u4", "<u8", "?")
+
+
+def smooth(*shape: int) -> Array:
+    """Return a smooth float64 field or stack of fields with a little noise, fixed by its shape."""
+    rng = np.random.default_rng(shape)
+    total = np.zeros(shape)
+    for axis, length in enumerate(shape):
+        wave = np.sin(np.arange(length) * (0.31 + 0.07 * axis) + axis)
+        total = total + wave.reshape([-1 if i == axis else 1 for i in range(len(shape))])
+    return np.asarray(280 + 10 * total + 0.05 * rng.standard_normal(shape))
+
+
+def _special() -> Array:
+    x = smooth(2, 7, 9)
+    x[0, :3, :4] = np.nan
+    x[0, 5] = np.inf
+    x[1, 2, 2:5] = -np.inf, -0.0, 0.0
+    x[1, 4, :2] = 1e-42, -1e-42  # subnormal in float32
+    return x
+
+
+def many_nans() -> Array:
+    """Return a field with more kinds of NaN than a table of special values holds: some become exceptions."""
+    x = smooth(40, 48).astype("<f4")
+    x.reshape(-1).view("<u4")[:270] = 0x7FC00000 + np.arange(270)
+    return x
+
+
+def _tiny() -> Array:
+    return smooth(5, 6) * np.float64(2.0) ** -140
+
+
+ARRAYS: dict[str, Callable[[], Array]] = {
+    "stack of fields": lambda: smooth(3, 9, 12),
+    "one field": lambda: smooth(17, 10),
+    "five axes": lambda: smooth(1, 2, 1, 5, 6),
+    "leading singletons": lambda: smooth(1, 1, 8, 7),
+    "one axis": lambda: smooth(40),
+    "one column": lambda: smooth(11, 1),
+    "one row": lambda: smooth(1, 11),
+    "one value": lambda: smooth(1, 1),
+    "no axis": lambda: smooth(),
+    "no field": lambda: np.zeros((0, 4, 5)),
+    "no column": lambda: np.zeros((3, 4, 0)),
+    "constant": lambda: np.full((4, 5), 273.15),
+    "zeros": lambda: np.zeros((4, 5)),
+    "noise": lambda: np.random.default_rng(0).standard_normal((12, 11)),
+    "special values": _special,
+    "many kinds of NaN": many_nans,
+    "only NaN": lambda: np.full((3, 4), np.nan),
+    "subnormal": _tiny,
+    "huge": lambda: smooth(5, 6) * 1e35,
+    "lattice": lambda: np.round(smooth(9, 8) * 4) / 4,
+}
+
+
+def bits(x: Array) -> bytes:
+    """Return the values of `x` in C order as bytes, so that NaN and -0.0 compare too."""
+    return x.astype(x.dtype.newbyteorder("<")).tobytes()
+
+
+def assert_kept(x: Array, y: Array, *, mode: str, bound: float = 0.0, floor: float = 0.0) -> None:
+    """Assert that `y` keeps what `compress(x, ...)` promises, in exact or wider arithmetic, without slack."""
+    assert y.shape == x.shape
+    assert y.dtype.newbyteorder("=") == x.dtype.newbyteorder("=")
+    if mode == "lossless":
+        assert bits(x) == bits(y)
+        return
+    exact = ~np.isfinite(x) | ((x == 0) & np.signbit(x))
+    assert bits(x[exact]) == bits(y[exact])
+    x, y = x[~exact].astype(np.longdouble), y[~exact].astype(np.longdouble)
+    tolerance = np.longdouble(bound) * np.ones_like(x)
+    if mode == "range" and x.size:
+        tolerance *= x.max() - x.min()
+    if mode == "pointwise":
+        tolerance = np.maximum(tolerance * abs(x), floor)
+    assert (abs(x - y) <= tolerance).all()
+
+
+class Contract:
+    """Tests that hold for every way in; a subclass says how an array makes the round trip."""
+
+    keeps_byte_order = True
+
+    def roundtrip(self, x: Array, **settings: Any) -> Array:
+        """Return `x` after writing and reading it with a codec of these settings."""
+        raise NotImplementedError
+
+    @pytest.mark.parametrize("mode", MODES)
+    @pytest.mark.parametrize("case", ARRAYS)
+    def test_every_mode_keeps_its_promise_on_every_array(self, case: str, mode: str) -> None:
+        x = ARRAYS[case]().astype("f4")
+        assert_kept(x, self.roundtrip(x, **MODES[mode]), **MODES[mode])
+
+    @pytest.mark.parametrize("mode", MODES)
+    @pytest.mark.parametrize("dtype", FLOATS)
+    def test_every_float_dtype_and_byte_order_comes_back(self, dtype: str, mode: str) -> None:
+        x = ARRAYS["special values"]().astype(dtype)
+        y = self.roundtrip(x, **MODES[mode])
+        assert_kept(x, y, **MODES[mode])
+        assert y.dtype == x.dtype or not self.keeps_byte_order
+
+    @pytest.mark.parametrize("dtype", OTHERS)
+    def test_lossless_restores_other_dtypes_bit_for_bit(self, dtype: str) -> None:
+        x = (smooth(2, 6, 7) - 270).astype(dtype)
+        y = self.roundtrip(x, mode="lossless")
+        assert_kept(x, y, mode="lossless")
+        assert y.dtype == x.dtype or not self.keeps_byte_order
+
+    @pytest.mark.parametrize("mode", ["abs", "lossless"])
+    @pytest.mark.parametrize("layout", ["fortran", "every second", "backwards", "transposed"])
+    def test_every_memory_layout_gives_the_same_values(self, layout: str, mode: str) -> None:
+        x = smooth(4, 10, 12).astype("f4")
+        x = {
+            "fortran": np.asfortranarray(x),
+            "every second": x[::2, 1::2, ::3],
+            "backwards": x[::-1, :, ::-1],
+            "transposed": x.transpose(1, 0, 2),
+        }[layout]
+        assert_kept(x, self.roundtrip(x, **MODES[mode]), **MODES[mode])

@@ -1,0 +1,38 @@
+"""Generated fields that look like weather: smooth, rough, masked, periodic, noisy, stepped."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def spectral_field(height: int, width: int, *, slope: float = 2.5, seed: int = 0) -> NDArray[np.float64]:
+    """Return a random field, periodic in both axes, whose amplitude falls as wavenumber**-slope; unit deviation."""
+    rng = np.random.default_rng(seed)
+    ky, kx = np.meshgrid(np.fft.fftfreq(height) * height, np.fft.fftfreq(width) * width, indexing="ij")
+    amplitude = (1.0 + np.hypot(ky, kx)) ** -slope
+    amplitude[0, 0] = 0
+    field = np.fft.ifft2(amplitude * np.exp(2j * np.pi * rng.random((height, width)))).real
+    return field / (field.std() or 1.0)
+
+
+def varied_fields() -> dict[str, NDArray[np.float64]]:
+    """Return two dozen named fields of many shapes and characters."""
+    rng = np.random.default_rng(7)
+    fields = {
+        f"slope {slope} {h}x{w}": spectral_field(h, w, slope=slope, seed=i)
+        for i, (slope, h, w) in enumerate(
+            (s, *shape) for s in (1.0, 2.0, 3.0, 4.0) for shape in ((64, 128), (61, 75), (90, 33), (17, 200))
+        )
+    }
+    smooth = spectral_field(80, 96, slope=3.5, seed=99)
+    return fields | {
+        "noise": rng.normal(size=(50, 70)),
+        "one row": spectral_field(1, 400, slope=1.5),
+        "one column": spectral_field(300, 1, slope=1.5),
+        "front": np.tanh(20 * smooth),
+        "plateaus": np.rint(4 * smooth),
+        "rain": np.maximum(smooth - 1, 0) ** 2,
+        "spike": np.where(np.arange(80 * 96).reshape(80, 96) == 3000, 50.0, smooth),
+        "tiny": smooth * 1e-3,
+    }

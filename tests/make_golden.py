@@ -1,0 +1,88 @@
+"""Write the golden payloads of the present format version: `python -m tests.make_golden`. Overwrites none."""
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import isopress
+from isopress.format.payload import VERSION
+from tests.contract import MODES, OTHERS, Array, many_nans, smooth
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def digest(x: Array) -> str:
+    """Return the sha256 of the values of `x` in C order, little-endian."""
+    return hashlib.sha256(x.astype(x.dtype.newbyteorder("<")).tobytes()).hexdigest()
+
+
+def features() -> dict[str, tuple[Array, dict[str, Any]]]:
+    """Return name -> (array, keywords) of everything a payload of this version can hold."""
+    rng = np.random.default_rng(20260101)
+    x = smooth(2, 24, 30).astype("<f4")
+    masked = x.copy()
+    masked[0, 3:9, 5:14] = np.nan
+    masked[1, 2, :3] = np.inf, -np.inf, -0.0
+    signs = (smooth(20, 24) - 280).astype("<f4")
+    signs[:2] = 0
+    abs_, exact = MODES["abs"], MODES["lossless"]
+    arrays = {name: (x, settings) for name, settings in MODES.items()}
+    arrays |= {f"{name}-signs": (signs, MODES[name]) for name in ("pointwise", "pointwise-floor")}
+    for code in OTHERS:
+        name = np.dtype(code).name + ("-big-endian" if code[0] == ">" else "")
+        arrays[f"lossless-{name}"] = (smooth(3, 8).astype(code), exact)
+    return arrays | {
+        "constant": (np.full((30, 40), 273.15, "<f4"), abs_),
+        "empty": (np.zeros((0, 4, 5), "<f4"), abs_),
+        "no-axis": (smooth().astype("<f4"), abs_),
+        "one-axis": (smooth(50).astype("<f4"), abs_),
+        "five-axes": (smooth(1, 2, 1, 16, 17).astype("<f4"), abs_),
+        "float64": (smooth(2, 24, 30), abs_),
+        "big-endian": (x.astype(">f4"), abs_),
+        "fortran-order": (np.asfortranarray(x), abs_),
+        "special-values": (masked, abs_),
+        "exceptions": (many_nans(), {"mode": "abs", "bound": 0.05}),
+        "special-values-lossless": (masked, exact),
+        "lattice": (np.round(smooth(24, 30) * 4).astype("<f4") / 4, exact),
+        "categories": (rng.integers(0, 3, (12, 40)).astype("<f4"), abs_),
+        "noise": (rng.standard_normal((12, 13)), exact),
+        "periodic": (np.tile(smooth(24, 1), (1, 36)).astype("<f4") + _waves(24, 36), abs_),
+    }
+
+
+def _waves(height: int, width: int) -> Array:
+    angle = 2 * np.pi * np.arange(width) / width
+    return (np.linspace(0, 3, height)[:, None] * np.sin(2 * angle)).astype("<f4")
+
+
+def write(folder: Path, x: Array, settings: dict[str, Any]) -> None:
+    """Write one feature; the folder must not exist."""
+    payload = isopress.compress(x, **settings)
+    y = isopress.decompress(payload)
+    info = isopress.inspect(payload)
+    decoded = {"sha256": digest(y), "dtype": y.dtype.str, "shape": list(y.shape), "order": info.order}
+    folder.mkdir(parents=True)
+    np.save(folder / "input.npy", x)
+    (folder / "payload.bin").write_bytes(payload)
+    text = json.dumps({"settings": settings, "method": int(info.method), "decoded": decoded}, indent=1)
+    (folder / "config.json").write_text(text + "\n")
+
+
+def main(golden: Path = GOLDEN) -> int:
+    """Write all features, or nothing if this version has been written before."""
+    folder = golden / f"v{VERSION[0]}.{VERSION[1]}"
+    if folder.exists():
+        print(f"{folder} exists and is kept for ever: new bytes need a new version", file=sys.stderr)
+        return 1
+    for name, (x, settings) in features().items():
+        write(folder / name, x, settings)
+        print(name)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,93 @@
+"""compress, decompress, inspect: the contract, and what the header says of an array."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import isopress
+from isopress import ArgumentError
+from tests.contract import ARRAYS, MODES, Array, Contract, assert_kept, bits, smooth
+
+
+class TestApi(Contract):
+    """compress and decompress."""
+
+    def roundtrip(self, x: Array, **settings: Any) -> Array:
+        y: Array = isopress.decompress(isopress.compress(x, **settings))
+        return y
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_inspect_tells_settings_errors_and_sizes_without_the_sections(mode: str) -> None:
+    x = smooth(2, 9, 10).astype(">f4")
+    payload = isopress.compress(x, **MODES[mode])
+    info = isopress.inspect(payload)
+    y = isopress.decompress(payload)
+    assert (info.dtype, info.shape, info.order, info.version) == (x.dtype, x.shape, "C", (0, 1))
+    asked = {"mode": info.mode, "bound": info.bound, "floor": info.floor}
+    assert {name: value for name, value in asked.items() if value is not None} == MODES[mode]
+    assert (info.nbytes, info.original_nbytes) == (len(payload), x.nbytes)
+    errors = x.astype("f8") - y.astype("f8")
+    assert info.max_error == abs(errors).max()
+    assert info.rmse == pytest.approx(np.sqrt((errors**2).mean()), rel=1e-6)
+    header = payload[: info.nbytes - sum(length for _, length in info.sections)]
+    assert isopress.inspect(header) == info
+
+
+def test_the_resolved_bound_of_a_range_is_in_the_unit_of_the_data() -> None:
+    x = np.array([[1.0, 3.0], [np.nan, 2.0]], "f4")
+    assert isopress.inspect(isopress.compress(x, mode="range", bound=0.25)).resolved_bound == 0.5
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_errors_stay_finite_for_the_largest_floats(mode: str) -> None:
+    x = smooth(6, 7) * 3e305
+    x[0, 0] = -np.finfo("f8").max
+    payload = isopress.compress(x, **MODES[mode])
+    assert np.isfinite(isopress.inspect(payload).rmse)
+    assert_kept(x, isopress.decompress(payload), **MODES[mode])
+
+
+def test_signalling_nan_keeps_its_bits_in_either_byte_order() -> None:
+    x = np.array([0x7FF0000000000001, 0xFFF8000000000ABC, 0x3FF0000000000000], "<u8").view("<f8")
+    for dtype in ("<f8", ">f8"):
+        y = x if dtype == "<f8" else x.view("u8").byteswap().view(">f8")
+        for settings in MODES.values():
+            assert isopress.decompress(isopress.compress(y, **settings)).tobytes() == y.tobytes()
+
+
+def test_compressing_does_not_alter_the_array() -> None:
+    x = ARRAYS["special values"]()
+    before = bits(x)
+    for settings in MODES.values():
+        isopress.compress(x, **settings)
+    assert bits(x) == before
+
+
+def test_lists_and_scalars_are_arrays_too() -> None:
+    assert isopress.decompress(isopress.compress([1.0, 2.0], mode="lossless")).tolist() == [1.0, 2.0]
+    assert isopress.decompress(isopress.compress(1.5, mode="lossless")).shape == ()
+
+
+def test_a_constant_field_costs_a_header() -> None:
+    x = np.full((721, 1440), 273.15, "f4")
+    assert all(len(isopress.compress(x, **settings)) <= 100 for settings in MODES.values())
+
+
+def test_noise_costs_at_most_64_bytes_more_than_its_raw_bytes() -> None:
+    x = np.random.default_rng(0).integers(0, 2**32, (16, 17), "u4").view("f4")
+    for settings in MODES.values():
+        assert len(isopress.compress(x, **settings)) <= x.nbytes + 64
+
+
+@pytest.mark.parametrize("buf", ["text", 3, None, [1, 2], np.zeros(8, "u1")[::2]])
+def test_what_is_no_buffer_of_bytes_is_refused(buf: Any) -> None:
+    with pytest.raises(ArgumentError, match="contiguous"):
+        isopress.decompress(buf)
+
+
+def test_an_array_larger_than_a_payload_may_hold_is_refused_before_it_is_touched() -> None:
+    x = np.broadcast_to(np.float32(0), (2**20, 2**11))
+    with pytest.raises(ArgumentError, match="split it into chunks"):
+        isopress.compress(x, mode="lossless")

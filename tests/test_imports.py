@@ -1,0 +1,108 @@
+"""Imports point one way, and using little of isopress loads little."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib.metadata import distribution
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+MAY_IMPORT = {
+    "codec/_root": set(),
+    "codec": {"isopress.codec"},
+    "format": {"isopress", "isopress.codec", "isopress.format"},
+    "cli": {"isopress", "isopress.codec", "isopress.format", "isopress.cli"},
+}
+TORCH = {"codec/backend_torch.py", "codec/pyramid_net.py", "cli/train.py"}  # and codec/train_*.py
+HOSTS = {"zarr", "xarray", "dask", "click", "rich"}
+LEAVES = {  # what must stay light: the codec, the front door, and what opening a store loads
+    "format/payload.py": set(),
+    "format/settings.py": set(),
+    "format/api.py": set(),
+    "format/numcodecs_codec.py": set(),
+    "format/zarr_codec.py": {"zarr"},
+}
+
+
+def sources(room: str) -> list[Path]:
+    return sorted((ROOT / room).glob("*.py"))
+
+
+def imported(path: Path) -> Iterator[str]:
+    """Yield every module that a file imports, anywhere in it."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path.name} imports relatively"
+            yield node.module or ""
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+@pytest.mark.parametrize("room", MAY_IMPORT)
+def test_imports_point_from_cli_to_format_to_codec(room: str) -> None:
+    assert sources(room)
+    for path in sources(room):
+        for module in imported(path):
+            top, *rest = module.split(".")
+            assert top not in ("codec", "format", "cli", "tests", "benchmarks"), f"{name_of(path)}: {module}"
+            if top == "isopress":
+                part = ".".join([top, *rest[:1]])
+                assert part in MAY_IMPORT[room], f"{name_of(path)} imports {module}"
+
+
+def test_torch_is_imported_only_where_a_network_is_trained_or_accelerated() -> None:
+    for path in (path for room in MAY_IMPORT for path in sources(room)):
+        if name_of(path) not in TORCH and not path.name.startswith("train_"):
+            assert "torch" not in {module.split(".")[0] for module in imported(path)}, name_of(path)
+
+
+def test_the_codec_knows_no_host_library_and_each_adapter_knows_one() -> None:
+    allowed = {name_of(path): set() for path in sources("codec")} | LEAVES
+    for name, hosts in allowed.items():
+        found = {module.split(".")[0] for module in imported(ROOT / name)} & HOSTS
+        assert found <= hosts, f"{name} imports {found}"
+
+
+def test_only_the_command_line_knows_click() -> None:
+    for path in sources("format"):
+        assert "click" not in {module.split(".")[0] for module in imported(path)}, name_of(path)
+
+
+def test_the_payload_knows_no_codec_but_its_errors() -> None:
+    modules = {module for module in imported(ROOT / "format/payload.py") if module.startswith("isopress")}
+    assert modules == {"isopress.codec.errors"}
+
+
+WEIGHTS = "torch safetensors constriction isopress.codec.weights isopress.codec.chunk"
+
+
+@pytest.mark.parametrize(
+    ("code", "absent"),
+    [
+        ("import isopress, isopress.format", f"{WEIGHTS} numpy numcodecs zarr xarray"),
+        ("import isopress.format.numcodecs_codec", f"{WEIGHTS} zarr xarray"),
+        ("import isopress.format.zarr_codec", f"{WEIGHTS} xarray"),
+        ("import isopress; isopress.inspect", "torch zarr xarray click"),
+        ("import isopress; isopress.compress", "torch zarr xarray click safetensors"),
+        (
+            "import isopress; isopress.decompress(isopress.compress([[1.0, 2.0, 4.0]] * 9, bound=0.1))",
+            "torch zarr xarray click",
+        ),
+    ],
+)
+def test_a_fresh_interpreter_loads_only_what_it_needs(code: str, absent: str) -> None:
+    check = f"import sys; {code}; print(*(name for name in {absent.split()} if name in sys.modules))"
+    result = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
+    assert result.stdout.split() == []
+
+
+def test_no_entry_point_is_loaded_by_every_user_of_zarr() -> None:
+    groups = {entry.group for entry in distribution("isopress").entry_points}
+    assert not groups & {"zarr", "zarr.codec_pipeline", "zarr.buffer", "zarr.ndbuffer"}

@@ -1,0 +1,50 @@
+"""What pyproject.toml lists by hand is what is there."""
+
+import tomllib
+from importlib.metadata import entry_points, version
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import isopress
+
+ROOT = Path(__file__).parent.parent
+SETTINGS: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
+SETUPTOOLS = SETTINGS["tool"]["setuptools"]
+ROOMS = ("codec", "format", "cli")
+
+
+def test_the_listed_packages_are_the_folders_that_hold_modules() -> None:
+    folders = {path.parent.relative_to(ROOT).as_posix() for room in ROOMS for path in (ROOT / room).rglob("*.py")}
+    assert {SETUPTOOLS["package-dir"][package] for package in SETUPTOOLS["packages"]} == folders
+    assert set(SETUPTOOLS["package-dir"]) == set(SETUPTOOLS["packages"])
+
+
+def test_every_entry_point_resolves_to_a_codec_of_its_name() -> None:
+    (numcodecs_entry,) = entry_points(group="numcodecs.codecs", name="isopress")
+    assert numcodecs_entry.load().codec_id == "isopress"
+    (zarr_entry,) = entry_points(group="zarr.codecs", name="isopress")
+    assert zarr_entry.load()(mode="lossless").to_dict()["name"] == "isopress"
+    (command,) = entry_points(group="console_scripts", name="isopress")
+    assert callable(command.load())
+
+
+def test_every_public_name_resolves() -> None:
+    for module in (isopress, isopress.format):
+        for name in module.__all__:
+            assert getattr(module, name) is not None
+
+
+def test_the_version_is_written_in_one_place() -> None:
+    assert isopress.__version__ == SETTINGS["project"]["version"] == version("isopress")
+
+
+def test_the_package_data_holds_the_spec_the_type_marker_and_the_weights() -> None:
+    for package, patterns in SETUPTOOLS["package-data"].items():
+        folder = ROOT / SETUPTOOLS["package-dir"][package]
+        for pattern in patterns:
+            assert list(folder.glob(pattern)), f"{package}: nothing matches {pattern}"
+    assert (files("isopress.format") / "SPEC.md").is_file()
+    assert (files("isopress") / "py.typed").is_file()
+    weights = list((ROOT / "codec").rglob("*.safetensors"))
+    assert {path.relative_to(ROOT / "codec").parent.as_posix() for path in weights} == {"models"}

@@ -1,0 +1,187 @@
+"""The payload: every field comes back, every reader rule holds, and a header stays small."""
+
+import dataclasses
+import struct
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from isopress import ArgumentError
+from isopress.codec.errors import (
+    CorruptPayloadError,
+    ForeignPayloadError,
+    TruncatedPayloadError,
+    UnsupportedVersionError,
+)
+from isopress.format.payload import DTYPES, MAGIC, PayloadInfo, crc32c, inspect, pack, unpack
+
+INFO = PayloadInfo(
+    dtype=np.dtype(">f8"),
+    shape=(3, 721, 1440),
+    order="F",
+    mode="pointwise",
+    method=2,
+    bound=0.01,
+    floor=1e-9,
+    resolved_bound=0.02,
+    max_error=0.5,
+    rmse=0.25,
+    models=("00112233445566778899aabbccddeeff", "ff" * 16),
+)
+SECTIONS = ((1, b"parameters"), (4, b""), (9, bytes(300)))
+
+
+def repaired(payload: bytes | bytearray) -> bytes:
+    """Return `payload` with both checksums made right."""
+    data = bytearray(payload)
+    length = struct.unpack_from("<H", data, 6)[0]
+    struct.pack_into("<I", data, 12, crc32c(bytes(data[length:])))
+    struct.pack_into("<I", data, 8, crc32c(bytes(data[:8] + data[12:length])))
+    return bytes(data)
+
+
+def changed(offset: int, value: bytes, *, info: PayloadInfo = INFO) -> bytes:
+    """Return a payload with other bytes at `offset` and checksums that do not tell."""
+    data = bytearray(pack(info, SECTIONS))
+    data[offset : offset + len(value)] = value
+    return repaired(data)
+
+
+def test_every_field_and_section_comes_back() -> None:
+    info, sections = unpack(pack(INFO, SECTIONS))
+    assert sections == SECTIONS
+    table = tuple((section, len(data)) for section, data in SECTIONS)
+    nbytes = len(pack(INFO, SECTIONS))
+    assert info == dataclasses.replace(INFO, sections=table, nbytes=nbytes, version=(0, 1))
+    assert inspect(pack(INFO, SECTIONS)) == info
+
+
+@pytest.mark.parametrize("dtype", [order + d.str[1:] for d in DTYPES for order in "<>"])
+@pytest.mark.parametrize("shape", [(), (0,), (1, 2**20), (2,) * 20, (1,) * 32])
+def test_every_dtype_byte_order_and_shape_comes_back(dtype: str, shape: tuple[int, ...]) -> None:
+    info = PayloadInfo(dtype=np.dtype(dtype), shape=shape, order="C", mode="lossless", method=1)
+    read, sections = unpack(pack(info, ()))
+    assert (read.dtype, read.shape, read.order, sections) == (np.dtype(dtype), shape, "C", ())
+    assert (read.bound, read.floor, read.resolved_bound, read.max_error, read.rmse) == (None, None, 0, 0, 0)
+
+
+def test_the_fixed_cost_of_a_payload_is_small() -> None:
+    field = {"dtype": np.dtype("f4"), "shape": (721, 1440), "order": "C"}
+    constant = PayloadInfo(mode="lossless", method=0, **field)  # type: ignore[arg-type]
+    bounded = dataclasses.replace(
+        INFO, models=INFO.models[:1], floor=None, resolved_bound=0.01, mode="abs", shape=(1, 721, 1440)
+    )
+    assert len(pack(constant, ((1, b"1234"),))) == 34
+    assert len(pack(bounded, ((1, b""), (4, b"")))) == 73
+
+
+def test_no_bytes_and_a_part_of_the_magic_are_truncated() -> None:
+    for length in range(len(MAGIC) + 1):
+        with pytest.raises(TruncatedPayloadError):
+            unpack(MAGIC[:length])
+
+
+@pytest.mark.parametrize("data", [b"CDF\x01", b"\x89HDF\r\n\x1a\n", b"GRIB" + bytes(99), b"\x89IST", b"\0"])
+def test_foreign_bytes_are_told_apart(data: bytes) -> None:
+    with pytest.raises(ForeignPayloadError):
+        unpack(data)
+
+
+def test_a_payload_cut_anywhere_is_truncated() -> None:
+    payload = pack(INFO, SECTIONS)
+    for length in range(len(payload)):
+        with pytest.raises(TruncatedPayloadError):
+            unpack(payload[:length])
+
+
+def test_bytes_after_the_payload_are_corrupt() -> None:
+    with pytest.raises(CorruptPayloadError, match="follow"):
+        unpack(pack(INFO, SECTIONS) + b"\0")
+
+
+def test_every_flipped_bit_is_an_error() -> None:
+    payload = pack(INFO, SECTIONS)
+    for bit in range(8 * len(payload)):
+        data = bytearray(payload)
+        data[bit // 8] ^= 1 << bit % 8
+        with pytest.raises((CorruptPayloadError, ForeignPayloadError, TruncatedPayloadError, UnsupportedVersionError)):
+            unpack(data)
+
+
+@pytest.mark.parametrize("major", [1, 2, 255])
+def test_another_major_version_is_refused_whatever_follows(major: int) -> None:
+    data = bytearray(pack(INFO, SECTIONS))
+    data[4] = major
+    for payload in (data, data[:16], data + b"more"):
+        with pytest.raises(UnsupportedVersionError, match=f"{major}.1"):
+            unpack(payload)
+
+
+def test_a_newer_minor_version_is_read_while_everything_in_it_is_known() -> None:
+    info, sections = unpack(changed(5, b"\x09"))
+    assert info.version == (0, 9)
+    assert (info.shape, sections) == (INFO.shape, SECTIONS)
+    data = bytearray(changed(5, b"\x09"))
+    data[17] = 0x80
+    with pytest.raises(UnsupportedVersionError, match=r"0\.9"):
+        unpack(repaired(data))
+
+
+@pytest.mark.parametrize(("offset", "value"), [(16, b"\x80"), (17, b"\x01"), (18, b"\x0c"), (19, b"\x04")])
+def test_an_unknown_flag_dtype_or_mode_needs_a_newer_reader(offset: int, value: bytes) -> None:
+    old = pack(INFO, SECTIONS)[offset]
+    with pytest.raises(UnsupportedVersionError, match="newer"):
+        unpack(changed(offset, bytes([value[0] | (old if offset == 16 else 0)])))
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype"),
+    [((2**31,), "f4"), ((2**62,) * 32, "f8"), ((0, 2**62), "u1"), ((2**16, 2**16, 2), "u1")],
+)
+def test_absurd_shapes_are_refused_by_writer_and_reader_alike(
+    shape: tuple[int, ...], dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info = PayloadInfo(dtype=np.dtype(dtype), shape=shape, order="C", mode="lossless", method=0)
+    with pytest.raises(ArgumentError, match="split it"):
+        pack(info, ())
+    monkeypatch.setattr("isopress.format.payload.check_decodable", lambda dtype, shape: None)
+    with pytest.raises(CorruptPayloadError, match="at most"):
+        unpack(pack(info, ()))
+
+
+def _numbers(**numbers: float | None) -> Callable[[], bytes]:
+    return lambda: pack(dataclasses.replace(INFO, **numbers), SECTIONS)  # type: ignore[arg-type]
+
+
+def _one_axis(varint: bytes) -> Callable[[], bytes]:
+    info = PayloadInfo(np.dtype("f4"), (2 ** (7 * len(varint) - 7),), "C", "lossless", 1)
+    return lambda: changed(22, varint, info=info)
+
+
+@pytest.mark.parametrize(
+    "make",
+    {
+        "bound NaN": _numbers(bound=float("nan")),
+        "bound 0": _numbers(bound=0.0),
+        "bound missing": _numbers(bound=None),
+        "floor inf": _numbers(floor=float("inf")),
+        "rmse negative": _numbers(rmse=-1.0),
+        "bound of lossless": lambda: changed(19, b"\0"),
+        "floor of abs": lambda: changed(19, b"\x01"),
+        "33 axes": lambda: changed(21, b"\x21"),
+        "axes beyond the header": lambda: changed(21, b"\x20"),
+        "an axis less": lambda: changed(21, b"\x02"),
+        "a varint of spare bytes": _one_axis(b"\x81\x00"),
+        "a varint without an end": lambda: changed(22, b"\xff" * 12),
+        "byte order of bytes": lambda: changed(18, b"\x07"),
+        "header length 0": lambda: changed(6, b"\0\0")[:8] + bytes(99),
+        "a section twice": lambda: pack(INFO, ((1, b""), (1, b""))),
+    }.items(),
+    ids=lambda item: item[0],
+)
+def test_contradictions_behind_good_checksums_are_corrupt(make: tuple[str, Callable[[], bytes]]) -> None:
+    payload: Any = make[1]()
+    with pytest.raises(CorruptPayloadError):
+        unpack(payload)
