@@ -8,8 +8,12 @@ import sys
 from types import FrameType
 from typing import Any, NoReturn
 
-# Before numpy or torch start their threads: idle ones must not spin while codec and Zarr threads work.
+# Before numpy or torch start their threads: idle ones must not spin while codec and Zarr threads work, and the
+# matrices are too small to share; --jobs scales with processes instead.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("MKL_NUM_THREADS", "1")
 
 import click
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from isopress.codec.contexts import FEATURE_MAX, INDEXES, PAD, Context, Offset, algebra, scale_tables
 from isopress.codec.entropy import TAILS
-from isopress.codec.intnet import ACTIVATION_MAX, IntegerNetwork
+from isopress.codec.intnet import ACTIVATION_MAX, F32, IntegerNetwork
 from isopress.codec.predictor import (
     FLOOR_INDEX,
     LEVELS,
@@ -123,6 +123,14 @@ def _log_index(x: Tensor) -> Tensor:
 
 def _run(network: IntegerNetwork, x: Tensor, level: int) -> Tensor:
     for layer in network.layers[:-1]:
-        y = torch.from_numpy(layer.affine[level]) @ x
+        y = _exact_product(layer.affine[level], x)
         x = torch.cat([y.round_().clamp_(0, ACTIVATION_MAX), torch.ones(1, y.shape[1])])
-    return (torch.from_numpy(network.layers[-1].affine[level]) @ x).round_()
+    return _exact_product(network.layers[-1].affine[level], x).round_()
+
+
+def _exact_product(affine: F32, x: Tensor) -> Tensor:
+    """Return the product in float32, which is exact unless the program allowed torch to shorten it to bfloat16."""
+    weight = torch.from_numpy(affine)
+    if torch.get_float32_matmul_precision() == "highest":
+        return weight @ x
+    return (weight.double() @ x.double()).float()

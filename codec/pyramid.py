@@ -2,7 +2,7 @@
 
 Coarse anchors first, then each level halves the spacing; a tiny integer network predicts each new point
 from decoded neighbours and chooses the table its residual is coded with. After SZ3's interpolation
-(Liang et al. 2023) with the prediction and the entropy model learned; see DESIGN in the README and the SPEC.
+(Liang et al. 2023), with the prediction and the entropy model learned. SPEC, section 9.
 """
 
 from __future__ import annotations
@@ -34,7 +34,9 @@ TAPERS = (
 # How many eighths of an octave such a width lies below 64.
 SCALE_OF_WIDTH = {64: 0, 59: 1, 55: 2, 51: 3, 49: 3, 47: 4, 44: 4, 40: 5, 38: 6, 37: 6, 35: 7, 34: 7, 32: 8, 30: 9,
                   29: 9, 27: 10, 25: 11, 24: 11, 22: 12, 21: 13, 20: 13}  # fmt: skip
-TAPER_RATES = (2.0, 0.8, 0.12)  # bits per value below which the next taper is better (benchmarks/RESULTS.md)
+# The taper for a rate of up to so many bits per value: close to the smallest size, and for loose bounds with an
+# RMSE like that of other codecs (benchmarks/RESULTS.md).
+TAPER_FOR_RATE = ((0.02, 1), (0.7, 2), (1.2, 1), (np.inf, 0))
 SAMPLES = 4  # crops looked at to choose it
 
 
@@ -224,7 +226,7 @@ def _step(predicted: F64, used: F64, added: F64, snap: bool) -> F64:
 
 
 def _choose_taper(y: F64, valid: NDArray[np.bool_] | None, model: PyramidModel) -> int:
-    """Return the taper for the rate of a few crops: the looser the bound, the more coarse levels are worth."""
+    """Return the taper for the rate of a few crops."""
     side = 96 if y.size >= 1 << 19 else 64
     room = [max(0, n - side) for n in y.shape[1:]]
     where = [_window(i * len(y) // SAMPLES, r * room[0] // SAMPLES, i * room[1] // SAMPLES, side)
@@ -235,7 +237,7 @@ def _choose_taper(y: F64, valid: NDArray[np.bool_] | None, model: PyramidModel) 
     )
     data, _ = _encode_group(crops, ok, model, wrap=False, snap=False, taper=1)
     points = crops.size if ok is None else max(1, int(np.count_nonzero(ok)))
-    return sum(8 * len(data) / points < rate for rate in TAPER_RATES)
+    return next(taper for rate, taper in TAPER_FOR_RATE if 8 * len(data) / points <= rate)
 
 
 def _window(field: int, row: int, column: int, side: int) -> tuple[int, slice, slice]:

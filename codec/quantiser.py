@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from isopress.codec import pointwise
+from isopress.codec.contexts import UNITS
 from isopress.codec.errors import CorruptPayloadError, TruncatedPayloadError, UnsupportedVersionError
 from isopress.codec.pointwise import Knee
 
-UNITS = 64  # the pyramid counts in 1/64 of a step
 LINEAR, LOG, KNEE = 0, 1, 2
 PER_FIELD_OFFSET, PER_FIELD_STEP = 4, 8
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -63,6 +64,18 @@ def test_numpy_and_torch_write_and_read_identical_bytes():
         by_torch, _ = pyramid.encode(y, None, model=torch_model)
         assert by_torch == section, name
         np.testing.assert_array_equal(pyramid.decode(section, y.shape, model=torch_model), v, err_msg=name)
+
+
+@pytest.mark.parametrize("precision", ["high", "medium"])
+def test_torch_stays_exact_where_a_program_allows_it_less_precision(precision):
+    y = spectral_field(64, 90)[None] * 30
+    expected, _ = pyramid.encode(y, None, model=MODEL)
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(precision)
+    try:
+        assert pyramid.encode(y, None, model=on_torch(MODEL))[0] == expected
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def test_the_size_of_blocks_does_not_change_a_byte(monkeypatch):
