@@ -15,8 +15,9 @@ def train() -> None:
 @train.command()
 @click.option("--data", type=click.Path(exists=True, file_okay=False, path_type=Path), required=True,
               help="Folder of NetCDF files; the last two axes of a variable are a field.")  # fmt: skip
-@click.option("--validation", type=click.Path(exists=True, file_okay=False, path_type=Path), required=True,
-              help="Another such folder: chooses the weights, is never learned from.")  # fmt: skip
+@click.option("--validation", type=click.Path(exists=True, file_okay=False, path_type=Path),
+              help="Another such folder: chooses the weights, is never learned from. Without it, every tenth "
+              "variable of --data is held out.")  # fmt: skip
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), required=True, help="Weights (safetensors).")
 @click.option("--minutes", type=click.FloatRange(min=0, min_open=True), default=90.0, show_default=True)
 @click.option("--width", type=click.IntRange(8, 256), multiple=True, default=(80, 64), show_default=True,
@@ -28,7 +29,7 @@ def train() -> None:
 @click.option("--resume", is_flag=True, help="Go on from the checkpoint beside --out.")
 def pyramid(
     data: Path,
-    validation: Path,
+    validation: Path | None,
     out: Path,
     minutes: float,
     width: tuple[int, ...],
@@ -40,7 +41,7 @@ def pyramid(
     """Train the refinement pyramid."""
     import torch
 
-    from isopress.cli.train_report import TrainingReport, fields_of
+    from isopress.cli.train_report import TrainingReport, fields_and_held
     from isopress.codec.train_pyramid import TrainConfig
     from isopress.codec.train_pyramid import train as run
 
@@ -49,7 +50,7 @@ def pyramid(
     if out.exists() and not resume:
         raise click.UsageError(f"{out} exists; choose another --out, or --resume")
     torch.set_num_threads(1)  # every phase has a thread of its own; more would only wait for each other
-    fields, held = fields_of(data, 8), fields_of(validation, 2)
+    fields, held = fields_and_held(data, validation)
     config = TrainConfig(minutes=minutes, widths=width, pool_points=pool, threads=threads, seed=seed)
     with TrainingReport(60 * minutes) as report:
         progress = run(fields, held, out, config, resume=resume, report=report)

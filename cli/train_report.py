@@ -13,13 +13,14 @@ from isopress.codec.errors import IsopressError
 from isopress.codec.train_pool import Field
 from isopress.codec.train_pyramid import Progress as State
 from isopress.codec.train_pyramid import TrainConfig
-from isopress.format.training_data import load_fields
+from isopress.format.training_data import hold_out, load_fields
 
 
-def fields_of(folder: Path, at_most: int) -> list[Field]:
-    """Load fields, or end with a usage error of one line."""
+def fields_and_held(data: Path, validation: Path | None) -> tuple[list[Field], list[Field]]:
+    """Return training and validation fields, or end with a usage error of one line."""
     try:
-        return load_fields(folder, at_most=at_most)
+        fields = load_fields(data, at_most=8)
+        return hold_out(fields) if validation is None else (fields, load_fields(validation, at_most=2))
     except IsopressError as error:
         raise click.UsageError(str(error)) from error
 

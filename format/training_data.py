@@ -33,6 +33,21 @@ def load_fields(folder: Path, *, at_most: int = 8, seed: int = 0) -> list[Field]
     return fields
 
 
+def hold_out(fields: list[Field]) -> tuple[list[Field], list[Field]]:
+    """Return (fields to learn from, fields of every tenth variable), no variable in both.
+
+    Raises
+    ------
+    ArgumentError
+        All fields are of one variable.
+    """
+    names = sorted({field.name for field in fields})
+    held = set(names[::10])
+    if len(names) == 1:
+        raise ArgumentError(f"{names[0]} is the only variable; give a second folder with --validation")
+    return [f for f in fields if f.name not in held], [f for f in fields if f.name in held]
+
+
 def _fields_of(path: Path, at_most: int, rng: np.random.Generator) -> Iterator[Field]:
     with xr.open_dataset(path, decode_times=False) as dataset:
         for name, variable in dataset.data_vars.items():

@@ -113,21 +113,14 @@ def test_only_finite_large_measurements_are_loaded(tmp_path):
 def test_the_command_trains_and_leaves_a_model_card(tmp_path):
     dataset(tmp_path / "data", "a.nc", t=FIELDS[0].values, u=FIELDS[1].values)
     out = tmp_path / "mine.safetensors"
-    options = [
-        "pyramid",
-        "--data",
-        str(tmp_path / "data"),
-        "--validation",
-        str(tmp_path / "data"),
-        "--out",
-        str(out),
-    ]
+    options = ["pyramid", "--data", str(tmp_path / "data"), "--out", str(out)]
     tiny = [*options, "--minutes", "0.01", "--width", "8", "--width", "8", "--pool", "20000"]
     result = CliRunner().invoke(train_group, tiny)
     assert result.exit_code == 0, result.output
     card = out.with_suffix(".md").read_text()
     assert "sha256" in card
-    assert "a/t" in card
+    assert "training fields: 1 of 1 variables (a/u)" in card
+    assert "validation fields: 1 of 1 variables (a/t)" in card
     again = CliRunner().invoke(train_group, tiny)
     assert again.exit_code == 2
     assert "--resume" in again.output
