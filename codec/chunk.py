@@ -140,17 +140,15 @@ def _codings(x: np.ndarray, bound: Bound, model: str) -> Iterator[EncodedChunk]:
         **_sign_section(x, valid, plan),
     }
     reach = float(np.abs(plan.y).max())
-    if reach <= MAX_INTEGERS:
-        yield _integers_coding(x, plan, valid, shared, tolerance)
+    largest = math.inf
     if reach <= MAX_PYRAMID_STEPS:
-        yield _pyramid_coding(x, plan, valid, shared, tolerance, model)
-
-
-def _integers_coding(
-    x: np.ndarray, plan: Plan, valid: np.ndarray | None, shared: Sections, tolerance: Tolerance
-) -> EncodedChunk:
-    section, v = _encode_integers(plan.y, valid)
-    return _verified(x, Method.INTEGERS, {**shared, Section.INTEGERS: section}, v, tolerance)
+        coding = _pyramid_coding(x, plan, valid, shared, tolerance, model)
+        largest = coding.nbytes
+        yield coding
+    if reach <= MAX_INTEGERS:
+        section, v = _encode_integers(plan.y, valid)
+        if len(section) < largest:  # else it need not be verified
+            yield _verified(x, Method.INTEGERS, {**shared, Section.INTEGERS: section}, v, tolerance)
 
 
 def _pyramid_coding(

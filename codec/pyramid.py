@@ -21,7 +21,7 @@ from isopress.codec.predictor import F64, LIMIT, Evaluate, Prediction
 from isopress.codec.pyramid_walk import Shape3, coarse, depth, walk
 
 MAX_STEPS = LIMIT / UNITS  # 2**21: the largest |y|
-GROUP = 1 << 20  # points coded together; a field is never cut
+GROUP = 1 << 19  # points coded together; a field is never cut
 WRAP, SNAP, TAPER_BIT = 1, 2, 2
 # Quantiser width per level in units, finest first, the last for all coarser ones: with a taper, coarse levels
 # are coded finer than the bound asks, since finer levels are predicted from them.

@@ -134,7 +134,7 @@ def decode(section: bytes, shape: tuple[int, int, int], tensors: dict[str, Seque
     fields, height, width = shape
     wrap, snap, taper = section[0] & 1, section[0] >> 1 & 1, section[0] >> 2
     reader, result = Reader(section[1:-4]), []
-    size = max(1, 2**20 // (height * width))
+    size = max(1, 2**19 // (height * width))
     for start in range(0, fields, size):
         group = Reader(reader.take(reader.varint()))
         result += decode_group(group, (min(size, fields - start), height, width), tensors, wrap, snap, taper)
