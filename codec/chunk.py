@@ -13,6 +13,7 @@ import numpy as np
 from isopress.codec import pyramid, weights
 from isopress.codec.bound import Bound, exceeds
 from isopress.codec.classes import decode_classes, encode_classes
+from isopress.codec.contexts import UNITS
 from isopress.codec.encoded import EncodedChunk, Method, Section, checked_sections
 from isopress.codec.errors import ArgumentError, BoundError, CorruptPayloadError, TruncatedPayloadError
 from isopress.codec.exceptions import (
@@ -24,7 +25,7 @@ from isopress.codec.exceptions import (
 )
 from isopress.codec.lossless import decode_lossless, encode_lossless
 from isopress.codec.plan import Plan, make_plan
-from isopress.codec.quantiser import LOG, UNITS, Quantiser
+from isopress.codec.quantiser import LOG, Quantiser
 from isopress.codec.special import Specials, decode_specials, encode_specials, find_specials, restore_specials
 
 Shape3 = tuple[int, int, int]
