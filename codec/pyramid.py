@@ -101,11 +101,13 @@ def encode(
         data, part = _encode_group(y[fields], None if valid is None else valid[fields], model, wrap, snap, taper)
         out += varint(len(data)) + data
         parts.append(part)
-    v = parts[0] if len(parts) == 1 else _joined(parts, y.shape)
+    v = _joined(parts, y.shape)
     return bytes(out) + checksum(v), v
 
 
 def _joined(parts: list[I32], shape: Shape3) -> I32:
+    if len(parts) == 1:  # the usual case, and a copy would be the peak of the memory
+        return parts[0]
     return np.concatenate(parts) if parts else np.empty(shape, np.int32)
 
 
