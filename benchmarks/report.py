@@ -8,17 +8,29 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.cases import Case, Verdict, advantages_of, by_dataset, verdicts
+from benchmarks.cases import (
+    AnyCase,
+    BlockCase,
+    Case,
+    Verdict,
+    advantages_of,
+    block_verdicts,
+    by_dataset,
+    verdicts,
+    with_all_public,
+)
 from benchmarks.environment import RESULTS
 from benchmarks.metrics import bits_per_value, geometric_mean
 
 Result = dict[str, Any]
 DOCUMENTS = (RESULTS.parent / "RESULTS.md", RESULTS.parent.parent / "README.md")
 TABLE = re.compile(r"(<!-- table ([\w-]+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
+SUMMARY = ("ratio", "smaller than the best peer (mean)", "worst case", "worst RMSE / peer's")  # columns of _summary
+AGAINST_BEST = ("best peer: bytes", "advantage", "RMSE / peer's")  # columns of _against_best
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -78,9 +90,14 @@ def progress(case: Case) -> str:
     )
 
 
-def overview(result: Result) -> str:
-    """Return all tables of a rate-distortion run, for the terminal."""
-    return "\n\n".join(make(result) for file, make in TABLES.values() if file == "rate_distortion.json")
+def block_progress(case: BlockCase) -> str:
+    """Return one line about a block that has just been measured."""
+    return f"{progress(case)}, field by field {case.field_by_field.n_bytes}"
+
+
+def overview(result: Result, results_file: str) -> str:
+    """Return all tables made from one kind of result, for the terminal."""
+    return "\n\n".join(make(result) for file, make in TABLES.values() if file == results_file)
 
 
 def origin(result: Result) -> str:
@@ -97,68 +114,82 @@ def origin(result: Result) -> str:
 
 def targets(result: Result) -> str:
     """Return measured against promised, one row per target."""
+    return _targets(verdicts(_cases(result)))
 
-    def row(verdict: Verdict) -> list[str]:
-        sign = ">=" if verdict.at_least else "<="
-        met = "met" if verdict.kept else "**missed**"
-        return [verdict.dataset, verdict.target, f"{verdict.value:.4f}", f"{sign} {verdict.limit:g}", met]
 
-    header = ["set", "target", "measured", "promised", ""]
-    return _markdown(header, [row(verdict) for verdict in verdicts(_cases(result))])
+def block_targets(result: Result) -> str:
+    """Return measured against promised for blocks, one row per target."""
+    return _targets(block_verdicts(_block_cases(result), set(result["datasets"])))
 
 
 def advantage(result: Result) -> str:
     """Return the size advantage per set and bound: geometric mean and worst case."""
     rows = []
     for dataset, members in by_dataset(_cases(result)).items():
-        for bound in sorted({case.relative_bound for case in members}):
-            rows.append([dataset, f"{bound:g}", *_summary(case for case in members if case.relative_bound == bound)])
+        for bound, chosen in _by_bound(members).items():
+            rows.append([dataset, f"{bound:g}", *_summary(chosen)])
         rows.append([f"**{dataset}**", "**all**", *_summary(members)])
-    header = [
-        "set",
-        "bound / range",
-        "ratio",
-        "smaller than the best peer (mean)",
-        "worst case",
-        "worst RMSE / peer's",
-    ]
+    return _markdown(["set", "bound / range", *SUMMARY], rows)
+
+
+def block_advantage(result: Result) -> str:
+    """Return per set and bound the size advantage over the best peer and over isopress field by field."""
+    rows = []
+    for dataset, members in with_all_public(_block_cases(result), set(result["datasets"])).items():
+        for bound, chosen in _by_bound(members).items():
+            gains = [case.gain for case in chosen]
+            rows.append([dataset, f"{bound:g}", *_summary(chosen), _times(geometric_mean(gains)), _times(min(gains))])
+    header = ["set", "bound / deviation", *SUMMARY, "smaller than field by field (mean)", "least"]
     return _markdown(header, rows)
 
 
 def cases(result: Result) -> str:
     """Return one row per case with the best peer beside it; losses are in bold."""
-    rows = []
-    for case in _cases(result):
-        peer = case.rivals[case.best_rival] if case.best_rival else None
-        rows.append(
-            [
-                f"{case.dataset}/{case.variable}",
-                f"{case.relative_bound:g}",
-                str(case.isopress.n_bytes),
-                f"{case.n_bytes / case.isopress.n_bytes:.1f}",
-                f"{bits_per_value(case.isopress.n_bytes, case.n_values):.3f}",
-                f"{case.error_over_bound:.4f}",
-                f"{case.isopress.rmse:.3g}",
-                f"{case.best_rival}, {peer.setting}, {peer.layout}: {peer.n_bytes}" if peer else "none",
-                _times(case.advantage),
-                f"{case.rmse_ratio:.3f}" if case.rmse_ratio is not None else "-",
-            ]
-        )
+    rows = [
+        [
+            f"{case.dataset}/{case.variable}",
+            f"{case.relative_bound:g}",
+            str(case.isopress.n_bytes),
+            f"{case.n_bytes / case.isopress.n_bytes:.1f}",
+            f"{bits_per_value(case.isopress.n_bytes, case.n_values):.3f}",
+            f"{case.error_over_bound:.4f}",
+            f"{case.isopress.rmse:.3g}",
+            *_against_best(case),
+        ]
+        for case in _cases(result)
+    ]
     header = ["variable", "bound / range", "bytes", "ratio", "bits/value", "max error / bound", "RMSE"]
-    return _markdown([*header, "best peer: bytes", "advantage", "RMSE / peer's"], rows)
+    return _markdown([*header, *AGAINST_BEST], rows)
+
+
+def block_cases(result: Result) -> str:
+    """Return one row per block and bound with the best peer and field by field beside it; losses are in bold."""
+    rows = [
+        [
+            f"{case.dataset}/{case.variable}",
+            " x ".join(str(size) for size in case.shape),
+            f"{case.relative_bound:g}",
+            str(case.isopress.n_bytes),
+            f"{case.n_bytes / case.isopress.n_bytes:.1f}",
+            f"{case.error_over_bound:.4f}",
+            str(case.field_by_field.n_bytes),
+            _times(case.gain),
+            *_against_best(case),
+        ]
+        for case in _block_cases(result)
+    ]
+    header = ["variable", "shape", "bound / deviation", "bytes", "ratio", "max error / bound"]
+    return _markdown([*header, "field by field: bytes", "gain", *AGAINST_BEST], rows)
 
 
 def peers(result: Result) -> str:
     """Return the bytes of isopress and of each rival, one row per case; the fewest bytes are in bold."""
-    names = list(result["rivals"])
-    rows = []
-    for case in _cases(result):
-        sizes = [case.isopress.n_bytes] + [case.rivals[name].n_bytes if name in case.rivals else None for name in names]
-        fewest = min(size for size in sizes if size is not None)
-        reasons = [None] + [case.failures.get(name, "not installed") for name in names]
-        cells = [_size(size, fewest, reason) for size, reason in zip(sizes, reasons, strict=True)]
-        rows.append([f"{case.dataset}/{case.variable}", f"{case.relative_bound:g}", *cells])
-    return _markdown(["variable", "bound / range", "isopress", *names], rows)
+    return _peers(_cases(result), "bound / range", list(result["rivals"]))
+
+
+def block_peers(result: Result) -> str:
+    """Return the bytes of isopress and of each rival, one row per block and bound."""
+    return _peers(_block_cases(result), "bound / deviation", list(result["rivals"]))
 
 
 def speed(result: Result) -> str:
@@ -194,6 +225,11 @@ TABLES: dict[str, tuple[str, Callable[[Result], str]]] = {
     "advantage": ("rate_distortion.json", advantage),
     "cases": ("rate_distortion.json", cases),
     "peers": ("rate_distortion.json", peers),
+    "blocks-origin": ("blocks.json", origin),
+    "blocks-targets": ("blocks.json", block_targets),
+    "blocks": ("blocks.json", block_advantage),
+    "blocks-cases": ("blocks.json", block_cases),
+    "blocks-peers": ("blocks.json", block_peers),
     "speed-origin": ("speed.json", origin),
     "speed": ("speed.json", speed),
 }
@@ -203,8 +239,27 @@ def _cases(result: Result) -> list[Case]:
     return [Case.from_json(entry) for entry in result["cases"]]
 
 
-def _summary(cases: Any) -> list[str]:
-    members = list(cases)
+def _block_cases(result: Result) -> list[BlockCase]:
+    return [BlockCase.from_json(entry) for entry in result["cases"]]
+
+
+def _by_bound(cases: Iterable[AnyCase]) -> dict[float, list[AnyCase]]:
+    groups: dict[float, list[AnyCase]] = {}
+    for case in sorted(cases, key=lambda case: case.relative_bound):
+        groups.setdefault(case.relative_bound, []).append(case)
+    return groups
+
+
+def _targets(found: Iterable[Verdict]) -> str:
+    def row(verdict: Verdict) -> list[str]:
+        sign = ">=" if verdict.at_least else "<="
+        met = "met" if verdict.kept else "**missed**"
+        return [verdict.dataset, verdict.target, f"{verdict.value:.4f}", f"{sign} {verdict.limit:g}", met]
+
+    return _markdown(["set", "target", "measured", "promised", ""], [row(verdict) for verdict in found])
+
+
+def _summary(members: Sequence[Case]) -> list[str]:
     advantages = advantages_of(members)
     ratios = [case.rmse_ratio for case in members if case.rmse_ratio is not None]
     worst = min(members, key=lambda case: case.advantage or float("inf"))
@@ -214,6 +269,26 @@ def _summary(cases: Any) -> list[str]:
         f"{_times(worst.advantage)} ({worst.variable})",
         f"{max(ratios):.3f}" if ratios else "-",
     ]
+
+
+def _against_best(case: Case) -> list[str]:
+    peer = case.rivals[case.best_rival] if case.best_rival else None
+    return [
+        f"{case.best_rival}, {peer.setting}, {peer.layout}: {peer.n_bytes}" if peer else "none",
+        _times(case.advantage),
+        f"{case.rmse_ratio:.3f}" if case.rmse_ratio is not None else "-",
+    ]
+
+
+def _peers(cases: Iterable[Case], unit: str, names: Sequence[str]) -> str:
+    rows = []
+    for case in cases:
+        sizes = [case.isopress.n_bytes] + [case.rivals[name].n_bytes if name in case.rivals else None for name in names]
+        fewest = min(size for size in sizes if size is not None)
+        reasons = [None] + [case.failures.get(name, "not installed") for name in names]
+        cells = [_size(size, fewest, reason) for size, reason in zip(sizes, reasons, strict=True)]
+        rows.append([f"{case.dataset}/{case.variable}", f"{case.relative_bound:g}", *cells])
+    return _markdown(["variable", unit, "isopress", *names], rows)
 
 
 def _times(advantage: float | None) -> str:

@@ -6,6 +6,7 @@ from isopress.cli import report
 from isopress.cli.params import CHUNK, ERROR
 from isopress.format.error_spec import ErrorSpec
 from isopress.format.presets import DEFAULT_PRESET, PRESETS, Preset
+from isopress.format.settings import CONTEXTS
 
 
 @click.command()
@@ -27,6 +28,19 @@ from isopress.format.presets import DEFAULT_PRESET, PRESETS, Preset
     help="Physical bounds for all variables that no --error names.",
 )
 @click.option("--chunk", "chunks", type=CHUNK, multiple=True, help="Chunk size of a dimension; repeatable.")
+@click.option(
+    "--context",
+    type=click.Choice(CONTEXTS),
+    default="auto",
+    show_default=True,
+    help="Whether fields of a chunk refer to each other: where that is smaller, never, always.",
+)
+@click.option(
+    "--joint",
+    multiple=True,
+    metavar="VAR,VAR[,...]",
+    help="Variables that refer to each other and share their chunks, such as u10,v10; names or patterns. Repeatable.",
+)
 @click.option("--zarr-format", type=click.Choice(["2", "3"]), default="3", show_default=True)
 @click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Number of processes.")
 @click.option("--overwrite", is_flag=True, help="Replace DST, once the new store is complete.")
@@ -37,6 +51,8 @@ def compress(
     errors: tuple[ErrorSpec, ...],
     preset: Preset,
     chunks: tuple[tuple[str, int], ...],
+    context: str,
+    joint: tuple[str, ...],
     zarr_format: str,
     jobs: int,
     overwrite: bool,
@@ -56,6 +72,8 @@ def compress(
             errors=errors,
             preset=preset,
             chunks=dict(chunks),
+            context=context,
+            joint=joint,
             zarr_format=3 if zarr_format == "3" else 2,
             jobs=jobs,
             overwrite=overwrite,

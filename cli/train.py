@@ -20,7 +20,7 @@ def train() -> None:
               "variable of --data is held out.")  # fmt: skip
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), required=True, help="Weights (safetensors).")
 @click.option("--minutes", type=click.FloatRange(min=0, min_open=True), default=90.0, show_default=True)
-@click.option("--width", type=click.IntRange(8, 256), multiple=True, default=(80, 64), show_default=True,
+@click.option("--width", type=click.IntRange(8, 256), multiple=True, default=(96, 64), show_default=True,
               help="Of each hidden layer; repeat for more layers.")  # fmt: skip
 @click.option("--pool", type=click.IntRange(min=1000), default=6_000_000, show_default=True,
               help="Examples made anew in every round.")  # fmt: skip

@@ -19,8 +19,8 @@ from isopress.format.training_data import hold_out, load_fields
 def fields_and_held(data: Path, validation: Path | None) -> tuple[list[Field], list[Field]]:
     """Return training and validation fields, or end with a usage error of one line."""
     try:
-        fields = load_fields(data, at_most=8)
-        return hold_out(fields) if validation is None else (fields, load_fields(validation, at_most=2))
+        fields = load_fields(data)
+        return hold_out(fields) if validation is None else (fields, load_fields(validation))
     except IsopressError as error:
         raise click.UsageError(str(error)) from error
 

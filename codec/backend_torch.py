@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
@@ -19,6 +19,7 @@ from isopress.codec.predictor import (
     LIMIT,
     LOG_ONE,
     MEAN_REACH,
+    RIDGE,
     SCALE_REACH,
     Neighbours,
     Prediction,
@@ -34,7 +35,7 @@ def on_torch(model: PyramidModel) -> PyramidModel:
     networks = getattr(model.evaluate, "networks", None)
     if networks is None:
         raise TypeError(f"{model.name} is not evaluated by numpy networks")
-    return PyramidModel(model.name, model.sha256, TorchPredictor(networks), model.tables)
+    return replace(model, evaluate=TorchPredictor(networks))
 
 
 @dataclass(frozen=True)
@@ -48,11 +49,20 @@ class TorchPredictor:
         with torch.inference_mode():
             values = {parity: torch.from_numpy(plane) for parity, plane in seen.values.items()}
             errors = {parity: torch.from_numpy(plane) for parity, plane in seen.errors.items()}
+            proxies = [{parity: torch.from_numpy(x) for parity, x in planes.items()} for planes in seen.proxies]
+            first = self.networks[context.name].first(min(level, LEVELS - 1), seen.condition.kind, seen.condition.gap)
             for at in blocks(shape, BLOCK):
-                network, base, rough = _features(
+                alone, base, rough = _features(
                     context, _view(context, values, at, shape[2]), _view(context, errors, at, shape[2])
                 )
-                out = _run(self.networks[context.name], network, min(level, LEVELS - 1))
+                views = [_view(context, planes, at, shape[2]) for planes in proxies]
+                own = alone[: len(context.offsets)]
+                network = torch.cat([
+                    alone,
+                    *(_proxy_features(context, view, own, rough) for view in views),
+                    torch.ones(1, alone.shape[1]),
+                ])  # fmt: skip
+                out = _run(first, self.networks[context.name], network, min(level, LEVELS - 1))
                 mean = out[0].clamp(-MEAN_REACH, MEAN_REACH).double()
                 value = base + torch.round(mean * _tables(context)["mean"][rough])
                 size = whole.value[at].shape
@@ -68,6 +78,7 @@ def _tables(context: Context) -> dict[str, Tensor]:
     a, t = algebra(context), scale_tables(context)
     arrays = {
         "matrix": a.matrix,
+        "proxy": a.proxy,
         "weights": a.weights,
         "residual": t.residual,
         "error": t.error,
@@ -94,7 +105,7 @@ def _view(
 def _features(
     context: Context, value: Callable[[Offset], Tensor], error: Callable[[Offset], Tensor]
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return (network inputs with a row of ones, base prediction, roughness index), as predictor.block_features."""
+    """Return (features of the field itself, base prediction, roughness index), as predictor.block_features."""
     a, t, tables = algebra(context), scale_tables(context), _tables(context)
     n = len(context.offsets)
     e = tables["matrix"] @ torch.stack([value(o) for o in context.offsets])
@@ -114,18 +125,39 @@ def _features(
         torch.round(near.float() * tables["error"][rough]),
         torch.stack(rows).float(),
     ]).clamp_(-FEATURE_MAX, FEATURE_MAX)  # fmt: skip
-    return torch.cat([network, torch.ones(1, network.shape[1])]), base, rough
+    return network, base, rough
+
+
+def _proxy_features(context: Context, value: Callable[[Offset], Tensor], own: Tensor, rough: Tensor) -> Tensor:
+    """Return the features of one proxy (PROXY_FEATURES, M), as predictor does."""
+    t, tables = scale_tables(context), _tables(context)
+    n = len(context.offsets)
+    e = tables["proxy"] @ torch.stack([value(o) for o in (*context.offsets, (0, 0))])
+    rough_p = (_log_index(tables["weights"] @ e[:n].abs() + t.floor) - t.first_index).clamp(0, INDEXES - 1)
+    f = torch.round(e[:n].float() * tables["residual"][rough_p]).clamp_(-FEATURE_MAX, FEATURE_MAX).double()
+    detail = torch.round(e[n].float() * (tables["error"][rough_p] / context.cubic_divisor))
+    detail = detail.clamp_(-FEATURE_MAX, FEATURE_MAX).double()
+    own = own.double()
+    both, square, square_p = (own * f).sum(0), (own * own).sum(0), (f * f).sum(0)
+    rows = (
+        detail,
+        torch.round(both * detail / (square_p + RIDGE)),
+        torch.round(2 * FEATURE_MAX * both / (square + square_p + RIDGE)),
+        (rough_p - rough).double(),
+    )
+    return torch.stack(rows).clamp_(-FEATURE_MAX, FEATURE_MAX).float()
 
 
 def _log_index(x: Tensor) -> Tensor:
     return x.float().view(torch.int32) >> 20
 
 
-def _run(network: IntegerNetwork, x: Tensor, level: int) -> Tensor:
-    for layer in network.layers[:-1]:
-        y = _exact_product(layer.affine[level], x)
+def _run(first: F32, network: IntegerNetwork, x: Tensor, level: int) -> Tensor:
+    y = _exact_product(first, x)
+    for layer in network.layers[1:]:
         x = torch.cat([y.round_().clamp_(0, ACTIVATION_MAX), torch.ones(1, y.shape[1])])
-    return _exact_product(network.layers[-1].affine[level], x).round_()
+        y = _exact_product(layer.affine[level], x)
+    return y.round_()
 
 
 def _exact_product(affine: F32, x: Tensor) -> Tensor:

@@ -5,17 +5,19 @@ The one place where mask, plan, pyramid, exceptions and lossless coding meet.
 
 import math
 from collections.abc import Iterator
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 
-from isopress.codec import pyramid, weights
+from isopress.codec import block, pyramid, weights
+from isopress.codec.assembly import FLOATS, ChunkDecoder, Sections, Value, assemble, field_shape
 from isopress.codec.bound import Bound, exceeds
-from isopress.codec.classes import decode_classes, encode_classes
+from isopress.codec.classes import encode_classes
+from isopress.codec.context_choice import choose_context
 from isopress.codec.contexts import UNITS
-from isopress.codec.encoded import EncodedChunk, Method, Section, checked_sections
-from isopress.codec.errors import ArgumentError, BoundError, CorruptPayloadError, TruncatedPayloadError
+from isopress.codec.encoded import EncodedChunk, Method, Section
+from isopress.codec.errors import ArgumentError, BoundError
 from isopress.codec.exceptions import (
     apply_exceptions,
     bits_of,
@@ -23,22 +25,22 @@ from isopress.codec.exceptions import (
     encode_exceptions,
     find_exceptions,
 )
-from isopress.codec.lossless import decode_lossless, encode_lossless
-from isopress.codec.plan import Plan, make_plan
-from isopress.codec.quantiser import LOG, Quantiser
-from isopress.codec.special import Specials, decode_specials, encode_specials, find_specials, restore_specials
+from isopress.codec.lossless import encode_lossless
+from isopress.codec.plan import Plan, make_joint_plan, make_plan
+from isopress.codec.quantiser import LOG
+from isopress.codec.special import Specials, encode_specials, find_specials
 
-Shape3 = tuple[int, int, int]
+__all__ = ["ChunkDecoder", "Context", "decode_chunk", "encode_chunk"]
+
+Context = Literal["auto", "field", "block"]
+Bounds = Bound | tuple[Bound, ...]
 Tolerance = float | np.ndarray | None
-Sections = dict[Section, bytes]
-Value = np.floating[Any]
 
-FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 MAX_PYRAMID_STEPS = 2.0**21
 MAX_INTEGERS = 2.0**46  # v = 64 * integer is then exact in float64
 
 
-def encode_chunk(x: np.ndarray, bound: Bound, *, model: str = "default") -> EncodedChunk:
+def encode_chunk(x: np.ndarray, bound: Bounds, *, model: str = "default", context: Context = "auto") -> EncodedChunk:
     """Return the smallest coding found of `x` whose decoded values keep `bound`, checked on those values.
 
     Never more than 1 byte larger than zstd (level 3) or pcodec on the raw values. NaN, infinities and -0.0
@@ -48,163 +50,182 @@ def encode_chunk(x: np.ndarray, bound: Bound, *, model: str = "default") -> Enco
     ----------
     x : ndarray, any shape
         float32 or float64; with mode lossless also float16, integers and bool. The last two axes are the
-        field (lat, lon); the axes before them are coded field by field.
-    bound : Bound
-        Mode range refers to the finite values of this chunk.
+        field (lat, lon).
+    bound : Bound or tuple of Bound
+        Mode range refers to the finite values of this chunk. Of a tuple, one absolute bound for each entry of
+        the first axis.
     model : str
         Name of the pyramid's weights.
+    context : {"auto", "field", "block"}
+        Whether fields refer to each other along the axes before the last two: where that is smaller (found on
+        a sample, for small chunks on all of it), never, or whenever there are such axes.
 
     Raises
     ------
     ArgumentError
-        The dtype does not go with the mode, or with isopress at all.
+        The dtype does not go with the mode, or with isopress at all; the bounds do not go with the shape.
     ModelNotFoundError
         `model` is not installed.
     BoundError
         The final check failed: a bug, since exceptions repair any value.
     """
+    modes = {b.mode for b in bound} if isinstance(bound, tuple) else {bound.mode}
     native = x.dtype.newbyteorder("=")
-    if native not in FLOATS and bound.mode != "lossless":
+    if native not in FLOATS and modes != {"lossless"}:
         raise ArgumentError(
-            f"dtype {x.dtype} has no mode {bound.mode!r}; allowed are float32 and float64, or mode 'lossless'"
+            f"dtype {x.dtype} has no mode {min(modes)!r}; allowed are float32 and float64, or mode 'lossless'"
+        )
+    if isinstance(bound, tuple) and (modes != {"abs"} or x.ndim < 3 or len(bound) != x.shape[0]):
+        raise ArgumentError(
+            f"{len(bound)} bounds of modes {sorted(modes)} for an array of shape {x.shape}; joint coding takes one "
+            "bound of mode 'abs' for each entry of the first of at least 3 axes"
         )
     x = np.ascontiguousarray(x, native).reshape(x.shape)
-    best = _lossless_coding(x, quick=True)
+    extra = {Section.BOUNDS: _bounds_section(bound)} if isinstance(bound, tuple) else {}
+    best = _lossless_coding(x, extra, quick=True)
     if x.dtype in FLOATS and x.size:
-        for coding in _codings(x.reshape(_field_shape(x.shape)), bound, model):
+        job = _Job(x.reshape(field_shape(x.shape)), x.shape[:-2], bound, model, context, extra)
+        for coding in job.codings():
             best = min(best, coding, key=lambda chunk: chunk.nbytes)
     if best.method == Method.LOSSLESS:
-        best = _lossless_coding(x, quick=False)
-    return replace(best, resolved_bound=bound.resolve(x))
+        best = _lossless_coding(x, extra, quick=False)
+    return replace(best, resolved_bound=1.0 if isinstance(bound, tuple) else bound.resolve(x))
 
 
 def decode_chunk(encoded: EncodedChunk, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
     """Return the values of `encoded` in `dtype` and `shape`, C order, native byte order.
 
-    Raises
-    ------
-    UnsupportedVersionError
-        A method or section this reader does not know.
-    CorruptPayloadError, TruncatedPayloadError
-        Sections that are missing, foreign, damaged, or of another size than `dtype` and `shape` need.
-    ModelNotFoundError
-        The weights are not installed.
+    Raises as `ChunkDecoder` does.
     """
-    dtype = np.dtype(dtype).newbyteorder("=")
-    sections = checked_sections(encoded)
-    if encoded.method == Method.LOSSLESS:
-        return decode_lossless(sections[Section.LOSSLESS], dtype, math.prod(shape)).reshape(shape)
-    fields = _field_shape(shape)
-    if dtype not in FLOATS or not math.prod(fields):
-        raise CorruptPayloadError(f"method {encoded.method} holds float32 or float64 values, not {dtype}{shape}")
-    v = None
-    if encoded.method == Method.PYRAMID:
-        network = weights.load_pyramid(encoded.models[0].hex())
-        v = pyramid.decode(sections[Section.PYRAMID], fields, model=network)
-    elif encoded.method == Method.INTEGERS:
-        v = _decode_integers(sections[Section.INTEGERS], fields)
-    return _assemble(sections, v, dtype, fields).reshape(shape)
+    return ChunkDecoder(encoded, dtype, shape).decode()
 
 
-def _lossless_coding(x: np.ndarray, *, quick: bool) -> EncodedChunk:
-    return EncodedChunk(Method.LOSSLESS, ((int(Section.LOSSLESS), encode_lossless(x, quick=quick)),))
+def _bounds_section(bounds: tuple[Bound, ...]) -> bytes:
+    return np.array([b.value for b in bounds], "<f8").tobytes()
 
 
-def _field_shape(shape: tuple[int, ...]) -> Shape3:
-    """The (B, H, W) that `shape` is coded as; fewer than two axes make one row."""
-    height, width = (1, 1, *shape)[-2:]
-    return math.prod(shape[:-2]), height, width
+def _lossless_coding(x: np.ndarray, extra: Sections, *, quick: bool) -> EncodedChunk:
+    sections = {Section.LOSSLESS: encode_lossless(x, quick=quick), **extra}
+    return EncodedChunk(Method.LOSSLESS, tuple((int(s), sections[s]) for s in sorted(sections)))
 
 
-def _codings(x: np.ndarray, bound: Bound, model: str) -> Iterator[EncodedChunk]:
-    """Yield every coding of `x`, (B, H, W), that applies; each is verified."""
-    bits = bits_of(x)
-    if (bits == bits[0, 0, 0]).all():
-        yield _verified(x, Method.CONSTANT, {Section.PARAMETERS: encode_value(x[0, 0, 0])}, None, None)
-        return
-    tolerance = bound.tolerance(x) if bound.resolve(x) else None
-    specials = find_specials(x, zeros=bound.mode == "pointwise" and bound.floor is None)
-    valid = None if specials is None else specials.valid
-    ordinary = x.reshape(-1) if valid is None else x[valid]
-    value = _common_value(ordinary, tolerance)
-    if value is not None:
-        sections = {Section.PARAMETERS: encode_value(value), **_special_section(specials)}
-        yield _verified(x, Method.CONSTANT, sections, None, tolerance)
-        return
-    filled = x if valid is None else np.where(valid, x, ordinary[0])  # arithmetic on NaN would warn
-    plan = make_plan(filled, valid, bound, tolerance)
-    if plan is None:
-        return
-    shared = {
-        Section.PARAMETERS: plan.quantiser.to_bytes(),
-        **_special_section(specials),
-        **_sign_section(x, valid, plan),
-    }
-    reach = float(np.abs(plan.y).max())
-    largest = math.inf
-    if reach <= MAX_PYRAMID_STEPS:
-        coding = _pyramid_coding(x, plan, valid, shared, tolerance, model)
-        largest = coding.nbytes
-        yield coding
-    if reach <= MAX_INTEGERS:
-        section, v = _encode_integers(plan.y, valid)
-        if len(section) < largest:  # else it need not be verified
-            yield _verified(x, Method.INTEGERS, {**shared, Section.INTEGERS: section}, v, tolerance)
+@dataclass(frozen=True)
+class _Job:
+    """What is to be coded: fields (B, H, W), lengths of the axes before them, and how; `extra` is in every coding."""
+
+    x: np.ndarray
+    leading: tuple[int, ...]
+    bound: Bounds
+    model: str
+    context: Context
+    extra: Sections
+
+    def codings(self) -> Iterator[EncodedChunk]:
+        """Yield every coding that applies; each is verified."""
+        x, bound = self.x, self.bound
+        bits = bits_of(x)
+        tolerance = self._tolerance()
+        if (bits == bits[0, 0, 0]).all():
+            yield self._verified(Method.CONSTANT, {Section.PARAMETERS: encode_value(x[0, 0, 0])}, None, tolerance)
+            return
+        zeros = isinstance(bound, Bound) and bound.mode == "pointwise" and bound.floor is None
+        specials = find_specials(x, zeros=zeros)
+        valid = None if specials is None else specials.valid
+        ordinary = x.reshape(-1) if valid is None else x[valid]
+        value = _common_value(ordinary, tolerance)
+        if value is not None:
+            sections = {Section.PARAMETERS: encode_value(value), **_special_section(specials)}
+            yield self._verified(Method.CONSTANT, sections, None, tolerance)
+            return
+        filled = x if valid is None else np.where(valid, x, ordinary[0])  # arithmetic on NaN would warn
+        plan = (
+            make_joint_plan(filled, valid, bound)
+            if isinstance(bound, tuple)
+            else make_plan(filled, valid, bound, tolerance)
+        )
+        if plan is None:
+            return
+        shared = {
+            Section.PARAMETERS: plan.quantiser.to_bytes(),
+            **_special_section(specials),
+            **_sign_section(x, valid, plan),
+        }
+        yield from self._planned(plan, valid, shared, tolerance)
+
+    def _planned(
+        self, plan: Plan, valid: np.ndarray | None, shared: Sections, tolerance: Tolerance
+    ) -> Iterator[EncodedChunk]:
+        reach = float(np.abs(plan.y).max())
+        smallest = math.inf
+        if reach <= MAX_PYRAMID_STEPS:
+            for coding in self._pyramids(plan, valid, shared, tolerance):
+                smallest = min(smallest, coding.nbytes)
+                yield coding
+        if reach <= MAX_INTEGERS:
+            section, integers = _encode_integers(plan.y, valid)
+            if len(section) < smallest:  # else it need not be verified
+                v = integers * float(UNITS)
+                yield self._verified(Method.INTEGERS, {**shared, Section.INTEGERS: section}, v, tolerance)
+
+    def _pyramids(
+        self, plan: Plan, valid: np.ndarray | None, shared: Sections, tolerance: Tolerance
+    ) -> Iterator[EncodedChunk]:
+        alone, related = weights.load_pyramid(self.model), weights.load_pyramid(self.model, references=True)
+        chosen = choose_context(plan, valid, self.leading, alone, related, self.context)
+        if chosen.alone:
+            section, v = pyramid.encode(plan.y, valid, model=alone, snap=plan.snap)
+            sections = {**shared, Section.PYRAMID: section}
+            yield self._verified(Method.PYRAMID, sections, v, tolerance, (alone.sha256,))
+        if chosen.axes is not None:
+            section, v = block.encode(
+                plan.y,
+                valid,
+                leading=self.leading,
+                axes=chosen.axes,
+                model=related,
+                quantisation=pyramid.Quantisation(chosen.taper, plan.snap),
+            )
+            yield self._verified(Method.BLOCK, {**shared, Section.BLOCK: section}, v, tolerance, (related.sha256,))
+
+    def _tolerance(self) -> Tolerance:
+        """Return the largest allowed error: one number, one per value, or None for exact."""
+        if isinstance(self.bound, Bound):
+            return self.bound.tolerance(self.x) if self.bound.resolve(self.x) else None
+        each = np.repeat([b.resolve(self.x) for b in self.bound], len(self.x) // len(self.bound))
+        return np.broadcast_to(each[:, None, None], self.x.shape)
+
+    def _verified(
+        self,
+        method: Method,
+        sections: Sections,
+        v: np.ndarray | None,
+        tolerance: Tolerance,
+        models: tuple[bytes, ...] = (),
+    ) -> EncodedChunk:
+        """Decode what was coded, list what misses the bound as exceptions, check again, measure."""
+        x = self.x
+        x_hat = assemble(sections, v, x.dtype, x.shape)
+        missed = find_exceptions(x, x_hat, tolerance)
+        if missed.positions.size:
+            sections = {**sections, Section.EXCEPTIONS: encode_exceptions(missed, x_hat)}
+            apply_exceptions(x_hat, decode_exceptions(sections[Section.EXCEPTIONS], x_hat))
+            if find_exceptions(x, x_hat, tolerance).positions.size:
+                raise BoundError(f"method {method.name} misses the bound in spite of its exceptions; please report it")
+        unit = tolerance if isinstance(self.bound, tuple) else None
+        max_error, rmse = _measure(x, x_hat, unit)
+        sections = {**sections, **self.extra}
+        ordered = tuple((int(section), sections[section]) for section in sorted(sections))
+        return EncodedChunk(method, ordered, models, max_error=max_error, rmse=rmse)
 
 
-def _pyramid_coding(
-    x: np.ndarray, plan: Plan, valid: np.ndarray | None, shared: Sections, tolerance: Tolerance, model: str
-) -> EncodedChunk:
-    network = weights.load_pyramid(model)
-    section, v = pyramid.encode(plan.y, valid, model=network, snap=plan.snap)
-    sections = {**shared, Section.PYRAMID: section}
-    return _verified(x, Method.PYRAMID, sections, v, tolerance, models=(network.sha256,))
-
-
-def _verified(
-    x: np.ndarray,
-    method: Method,
-    sections: Sections,
-    v: np.ndarray | None,
-    tolerance: Tolerance,
-    models: tuple[bytes, ...] = (),
-) -> EncodedChunk:
-    """Decode what was coded, list what misses the bound as exceptions, check again, measure."""
-    x_hat = _assemble(sections, v, x.dtype, x.shape)
-    missed = find_exceptions(x, x_hat, tolerance)
-    if missed.positions.size:
-        sections = {**sections, Section.EXCEPTIONS: encode_exceptions(missed, x_hat)}
-        apply_exceptions(x_hat, decode_exceptions(sections[Section.EXCEPTIONS], x_hat))
-        if find_exceptions(x, x_hat, tolerance).positions.size:
-            raise BoundError(f"method {method.name} misses the bound in spite of its exceptions; please report it")
-    max_error, rmse = _measure(x, x_hat)
-    ordered = tuple((int(section), sections[section]) for section in sorted(sections))
-    return EncodedChunk(method, ordered, models, max_error=max_error, rmse=rmse)
-
-
-def _assemble(sections: Sections, v: np.ndarray | None, dtype: np.dtype, shape: Shape3) -> np.ndarray:
-    """Return the final values: decoded steps (or the constant), then signs, special values, exceptions."""
-    if v is None:
-        x_hat = np.full(shape, decode_value(sections[Section.PARAMETERS], dtype))
-    else:
-        quantiser = Quantiser.from_bytes(sections[Section.PARAMETERS], shape[0])
-        x_hat = quantiser.to_data(v, dtype)
-    if Section.SIGNS in sections:
-        negative = decode_classes(sections[Section.SIGNS], shape, 2)
-        np.negative(x_hat, out=x_hat, where=negative.astype(bool))
-    if Section.SPECIAL in sections:
-        restore_specials(x_hat, decode_specials(sections[Section.SPECIAL], dtype, shape))
-    if Section.EXCEPTIONS in sections:
-        apply_exceptions(x_hat, decode_exceptions(sections[Section.EXCEPTIONS], x_hat))
-    return x_hat
-
-
-def _measure(x: np.ndarray, x_hat: np.ndarray) -> tuple[float, float]:
-    """Return the largest and the root mean square |x - x_hat| over the finite values of `x`."""
+def _measure(x: np.ndarray, x_hat: np.ndarray, unit: Tolerance) -> tuple[float, float]:
+    """Return the largest and the root mean square |x - x_hat|, in `unit` if given, over the finite values of `x`."""
     finite = np.isfinite(x)
     with np.errstate(invalid="ignore"):  # signalling NaN
         error = np.subtract(x, x_hat, dtype=np.float64, where=finite, out=np.zeros(x.shape))
     np.abs(error, out=error)
+    if unit is not None:
+        error /= unit
     largest = float(error.max())
     if not largest:
         return 0.0, 0.0
@@ -218,16 +239,6 @@ def _measure(x: np.ndarray, x_hat: np.ndarray) -> tuple[float, float]:
 def encode_value(value: Value) -> bytes:
     """Return the little-endian bits of one value."""
     return value.astype(value.dtype.newbyteorder("<")).tobytes()
-
-
-def decode_value(section: bytes, dtype: np.dtype) -> Value:
-    """Return the one value of `dtype` that `section` holds."""
-    if len(section) < dtype.itemsize:
-        raise TruncatedPayloadError(f"the constant has {len(section)} bytes, {dtype.itemsize} are needed")
-    if len(section) > dtype.itemsize:
-        raise CorruptPayloadError(f"the constant has {len(section)} bytes, only {dtype.itemsize} belong there")
-    value: Value = np.frombuffer(section, dtype.newbyteorder("<")).astype(dtype)[0]
-    return value
 
 
 def _common_value(ordinary: np.ndarray, tolerance: Tolerance) -> Value | None:
@@ -262,20 +273,11 @@ def _sign_section(x: np.ndarray, valid: np.ndarray | None, plan: Plan) -> Sectio
 
 
 def _encode_integers(y: np.ndarray, valid: np.ndarray | None) -> tuple[bytes, np.ndarray]:
-    """Code rint(y), invalid points repeating the value before them; return the section and v."""
-    integers = np.rint(y).astype(np.int64)
+    """Code rint(y), invalid points repeating the value before them; return the section and the integers."""
+    steps = np.rint(y)
     if valid is not None:
         last = np.maximum.accumulate(np.where(valid.reshape(-1), np.arange(valid.size), 0))
-        integers = integers.reshape(-1)[last].reshape(y.shape)
-    width = 4 if np.abs(integers).max() < 2**31 else 8
-    section = bytes([width]) + encode_lossless(integers.astype(f"i{width}"), quick=True)
-    return section, integers * float(UNITS)
-
-
-def _decode_integers(section: bytes, shape: Shape3) -> np.ndarray:
-    if not section:
-        raise TruncatedPayloadError("the integers section is empty; at least 2 bytes are needed")
-    if section[0] not in (4, 8):
-        raise CorruptPayloadError(f"the integers section has integers of {section[0]} bytes; known are 4 and 8")
-    integers = decode_lossless(section[1:], np.dtype(f"i{section[0]}"), math.prod(shape))
-    return integers.reshape(shape) * float(UNITS)
+        steps = steps.reshape(-1)[last].reshape(y.shape)
+    width = 4 if np.abs(steps).max() < 2**31 else 8
+    integers = steps.astype(f"i{width}")
+    return bytes([width]) + encode_lossless(integers, quick=True), integers

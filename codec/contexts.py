@@ -74,10 +74,13 @@ class Algebra:
     matrix : (n + 3, n): `denominator` times the residuals from the weighted plane fit, then `denominator`
         times the plane's two slopes, then the numerators of the cubic prediction.
     weights : (n,): weights of the fit and of the roughness.
+    proxy : (n + 1, n + 1): of a proxy, whose value at the point is the last column: `denominator` times its
+        residuals from the weighted plane fit, then `cubic_divisor` times its detail, what the cubic prediction misses.
     """
 
     matrix: F64
     weights: F64
+    proxy: F64
     denominator: int
 
 
@@ -97,7 +100,8 @@ def algebra(context: Context) -> Algebra:
     rows.append([den * wk * yk // yy for wk, (yk, _) in zip(w, o, strict=True)])
     rows.append([den * wk * xk // xx for wk, (_, xk) in zip(w, o, strict=True)])
     rows.append([context.cubic.get(k, 0) for k in o])
-    return Algebra(np.array(rows, np.float64), np.array(w, np.float64), den)
+    proxy = [[*row, 0] for row in rows[: len(o)]] + [[*(-c for c in rows[-1]), context.cubic_divisor]]
+    return Algebra(np.array(rows, np.float64), np.array(w, np.float64), np.array(proxy, np.float64), den)
 
 
 # --- logarithmic indexes: eight per octave, read from the bits of a binary32 number -------------------------

@@ -13,6 +13,7 @@ class Method(IntEnum):
     LOSSLESS = 1  # stored, zstd or pcodec
     PYRAMID = 2  # the refinement pyramid
     INTEGERS = 3  # whole steps, coded like any integers
+    BLOCK = 4  # pyramids that refer to each other
 
 
 class Section(IntEnum):
@@ -25,6 +26,8 @@ class Section(IntEnum):
     INTEGERS = 5
     LOSSLESS = 6
     EXCEPTIONS = 7
+    BLOCK = 8
+    BOUNDS = 9  # of a joint chunk, one per entry of the first axis
 
 
 _REQUIRED = {
@@ -32,13 +35,17 @@ _REQUIRED = {
     Method.LOSSLESS: {Section.LOSSLESS},
     Method.PYRAMID: {Section.PARAMETERS, Section.PYRAMID},
     Method.INTEGERS: {Section.PARAMETERS, Section.INTEGERS},
+    Method.BLOCK: {Section.PARAMETERS, Section.BLOCK},
 }
+_CODED = {Section.SPECIAL, Section.SIGNS, Section.EXCEPTIONS, Section.BOUNDS}
 _OPTIONAL = {
-    Method.CONSTANT: {Section.SPECIAL, Section.EXCEPTIONS},
-    Method.LOSSLESS: set(),
-    Method.PYRAMID: {Section.SPECIAL, Section.SIGNS, Section.EXCEPTIONS},
-    Method.INTEGERS: {Section.SPECIAL, Section.SIGNS, Section.EXCEPTIONS},
+    Method.CONSTANT: {Section.SPECIAL, Section.EXCEPTIONS, Section.BOUNDS},
+    Method.LOSSLESS: {Section.BOUNDS},
+    Method.PYRAMID: _CODED,
+    Method.INTEGERS: _CODED,
+    Method.BLOCK: _CODED,
 }
+_WITH_MODEL = {Method.PYRAMID, Method.BLOCK}
 
 
 @dataclass(frozen=True)
@@ -52,11 +59,11 @@ class EncodedChunk:
     sections : tuple of (int, bytes)
         Ids are of `Section`, each at most once.
     models : tuple of bytes
-        SHA-256 of the weights needed, one for method PYRAMID; for decoding its first 16 bytes suffice.
+        SHA-256 of the weights needed, one for methods PYRAMID and BLOCK; for decoding its first 16 bytes suffice.
     resolved_bound : float
-        In data units (abs, range), a fraction (pointwise) or 0 (lossless).
+        In data units (abs, range), a fraction (pointwise), 0 (lossless) or 1 (joint).
     max_error, rmse : float
-        Of the decoded values over the finite points, in data units.
+        Of the decoded values over the finite points, in data units; of a joint chunk relative to the bounds.
     """
 
     method: int
@@ -94,7 +101,7 @@ def checked_sections(encoded: EncodedChunk) -> dict[Section, bytes]:
         raise CorruptPayloadError(f"method {method.name} needs section {min(missing).name}, which is missing")
     if foreign := found - _REQUIRED[method] - _OPTIONAL[method]:
         raise CorruptPayloadError(f"section {min(foreign).name} does not belong to method {method.name}")
-    models = int(method == Method.PYRAMID)
+    models = int(method in _WITH_MODEL)
     if len(encoded.models) != models:
         raise CorruptPayloadError(f"method {method.name} needs {models} models, got {len(encoded.models)}")
     return {Section(section): content for section, content in encoded.sections}

@@ -7,7 +7,7 @@ are grouped by table before they are coded, so that the coder runs over long str
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 import constriction
 import numpy as np
@@ -23,6 +23,7 @@ SCALES = 72  # tables per tail class: scales of 0.06 to 31 steps; beyond, low bi
 TAILS = 4
 FIRST_SCALE = -11  # scale index of the first table: 0.06 steps
 SHIFT_MAX = 20  # raw low bits of a symbol
+SYMBOL_MAX = 2**29
 OFFSET_MAX = 31  # a phase's correction of its scale indexes, in eighths of an octave
 _SAMPLE = 1024  # symbols looked at to choose that correction
 _NEAR = 8  # its reach for phases of many symbols
@@ -87,35 +88,45 @@ def split_scale(scale: NDArray[np.int16]) -> tuple[NDArray[np.int16], NDArray[np
     return np.clip(scale - 8 * shift, 0, SCALES - 1), shift.astype(np.int8)
 
 
-class SymbolWriter:
-    """Range-codes phases of symbols; `finish` returns the bytes."""
+@cache
+def offset_model(peaked: bool) -> constriction.stream.model.Model:
+    """Return the model of a phase's scale offset: uniform, or mostly 0 and halving with every step away from it."""
+    if not peaked:
+        return constriction.stream.model.Uniform(2 * OFFSET_MAX + 1)
+    weights = [4096 >> min(abs(offset), 12) for offset in range(-OFFSET_MAX, OFFSET_MAX + 1)]
+    weights[OFFSET_MAX] = 12288
+    return constriction.stream.model.Categorical(np.array(weights, np.float64), perfect=False, lazy=False)
 
-    def __init__(self, tables: Tables) -> None:
+
+class SymbolWriter:
+    """Range-codes phases of symbols; `finish` returns the bytes. `peaked` makes offsets near 0 cheap."""
+
+    def __init__(self, tables: Tables, *, peaked: bool = False) -> None:
         self._tables = tables
+        self._peaked = peaked
         self._coder = Encoder()
         self._escapes = bytearray()
 
-    def integer(self, value: int, size: int) -> None:
-        """Code 0 <= value < size with equal probabilities."""
-        self._coder.encode(np.array([value], np.int32), constriction.stream.model.Uniform(size))
+    def symbol(self, value: int, model: constriction.stream.model.Model) -> None:
+        """Code one integer with a model of its own."""
+        self._coder.encode(np.array([value], np.int32), model)
 
     def phase(self, symbols: I32, scale: NDArray[np.int16], tail: NDArray[np.int8]) -> None:
         """Code the symbols (n,) of one phase, after the scale offset that suits them best."""
-        offset = best_offset(self._tables, symbols, scale, tail)
-        self.integer(offset + OFFSET_MAX, 2 * OFFSET_MAX + 1)
+        offset = best_offset(self._tables, symbols, scale, tail, self._peaked)
+        self.symbol(offset + OFFSET_MAX, offset_model(self._peaked))
         group = Grouped.of(scale, tail, offset)
         high = _high_part(symbols, group.shift)[group.order]
+        limit = self._tables.support[group.table[group.order]]
+        excess = np.abs(high) - limit
+        for beyond in excess[excess >= 0].tolist():
+            self._escapes += varint(beyond)
+        index = np.minimum(np.maximum(high, -limit), limit) + limit
         for table, start, stop in group.bounds:
-            self._group(high[start:stop], table)
+            self._coder.encode(index[start:stop], self._tables.models[table])
         for bits in _shifts(group.shift):
             part = symbols[group.shift == bits] + (1 << (bits - 1))
             self._coder.encode(part & ((1 << bits) - 1), constriction.stream.model.Uniform(1 << bits))
-
-    def _group(self, high: I32, table: int) -> None:
-        limit = int(self._tables.support[table])
-        for value in high[np.abs(high) >= limit].tolist():
-            self._escapes += varint(abs(value) - limit)
-        self._coder.encode(np.clip(high, -limit, limit) + limit, self._tables.models[table])
 
     def finish(self) -> bytes:
         """Return varint(escape bytes), the escape bytes, and the range coder's little-endian words."""
@@ -132,40 +143,43 @@ class SymbolReader:
         The bytes end early, or escapes do not fit the symbols.
     """
 
-    def __init__(self, tables: Tables, data: memoryview) -> None:
+    def __init__(self, tables: Tables, data: memoryview, *, peaked: bool = False) -> None:
         self._tables = tables
+        self._peaked = peaked
         size, start = read_varint(data, 0)
         if start + size > len(data) or (len(data) - start - size) % 4:
             raise TruncatedPayloadError(f"symbol stream of {len(data)} bytes ends inside its {size} escape bytes")
         self._escapes, self._position = data[start : start + size], 0
         self._coder = Decoder(np.frombuffer(data[start + size :], "<u4").astype(np.uint32))
 
-    def integer(self, size: int) -> int:
-        return int(self._decode(constriction.stream.model.Uniform(size), 1)[0])
+    def symbol(self, model: constriction.stream.model.Model) -> int:
+        """Return one integer coded with a model of its own."""
+        return int(self._decode(model, 1)[0])
 
     def phase(self, scale: NDArray[np.int16], tail: NDArray[np.int8]) -> I32:
         """Return the symbols (n,) coded with these scale indexes and tail classes."""
-        offset = self.integer(2 * OFFSET_MAX + 1) - OFFSET_MAX
+        offset = self.symbol(offset_model(self._peaked)) - OFFSET_MAX
         group = Grouped.of(scale, tail, offset)
         ordered = np.empty(scale.size, np.int32)
         for table, start, stop in group.bounds:
-            self._group(ordered[start:stop], table)
+            ordered[start:stop] = self._decode(self._tables.models[table], stop - start)
+        limit = self._tables.support[group.table[group.order]]
+        ordered -= limit
+        escaped = np.flatnonzero(np.abs(ordered) == limit)
+        if escaped.size:
+            ordered[escaped] += np.sign(ordered[escaped]) * self._unescape(escaped.size)
         high = np.empty_like(ordered)
         high[group.order] = ordered
         return self._join(high, group.shift)
-
-    def _group(self, high: I32, table: int) -> None:
-        limit = int(self._tables.support[table])
-        np.subtract(self._decode(self._tables.models[table], high.size), limit, out=high)
-        escaped = np.flatnonzero(np.abs(high) == limit)
-        if escaped.size:
-            high[escaped] += np.sign(high[escaped]) * self._unescape(escaped.size)
 
     def _join(self, high: I32, shift: NDArray[np.int8]) -> I32:
         for bits in _shifts(shift):
             at = np.flatnonzero(shift == bits)
             low = self._decode(constriction.stream.model.Uniform(1 << bits), at.size)
-            high[at] = (high[at] << bits) + low - (1 << (bits - 1))
+            whole = (high[at].astype(np.int64) << bits) + low - (1 << (bits - 1))
+            if np.abs(whole).max() > SYMBOL_MAX:
+                raise CorruptPayloadError(f"a symbol of {np.abs(whole).max()} is beyond the allowed {SYMBOL_MAX}")
+            high[at] = whole
         return high
 
     def _unescape(self, count: int) -> I32:
@@ -188,8 +202,11 @@ class SymbolReader:
             raise CorruptPayloadError("symbol stream holds more data than its symbols need")
 
 
-def best_offset(tables: Tables, symbols: I32, scale: NDArray[np.int16], tail: NDArray[np.int8]) -> int:
+def best_offset(
+    tables: Tables, symbols: I32, scale: NDArray[np.int16], tail: NDArray[np.int8], peaked: bool = False
+) -> int:
     """Return the offset of all scale indexes that makes (a sample of) the phase smallest."""
+    count = symbols.size
     pick = slice(None, None, -(-symbols.size // _SAMPLE))
     symbols, scale, tail = symbols[pick], scale[pick], tail[pick].astype(np.int32)
     # Of few points the networks know little, of many they are never far off.
@@ -201,7 +218,11 @@ def best_offset(tables: Tables, symbols: I32, scale: NDArray[np.int16], tail: ND
     bits = tables.cost[tail, table, np.minimum(high, limit)] + shift
     excess = high - limit
     bits += np.where(excess >= 0, 10 + np.log2(np.maximum(excess, 0) + 1), 0)  # an escape costs a byte or more
-    return int(offsets[bits.sum(1).argmin()])
+    total = bits.sum(1)
+    if peaked:
+        # What coding the offset itself adds.
+        total = total + np.where(offsets, 2 + np.abs(offsets), 0) * (symbols.size / count)
+    return int(offsets[total.argmin()])
 
 
 def _high_part(symbols: I32, shift: NDArray[np.int8]) -> I32:

@@ -85,6 +85,11 @@ def decode_exceptions(section: bytes, x_hat: np.ndarray) -> Exceptions:
     raise CorruptPayloadError(f"the exceptions section has form {form}; known are 0 (list) and 1 (corrections)")
 
 
+def is_list(section: bytes) -> bool:
+    """Return whether a section lists its exceptions, so that they can be known before the values are."""
+    return section[:1] == bytes([LIST])
+
+
 def _encode_list(exceptions: Exceptions) -> bytes:
     gaps = np.diff(exceptions.positions, prepend=-1) - 1
     width = max(1, (int(gaps.max(initial=0)).bit_length() + 7) // 8)

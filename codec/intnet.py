@@ -7,10 +7,12 @@ float32 gives the same integers whatever the order of its additions: any CPU, BL
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 
+from isopress.codec.references import slots_of
 from isopress.codec.scratch import Scratch
 
 F32 = NDArray[np.float32]
@@ -32,7 +34,13 @@ class IntegerLayer:
 
     @classmethod
     def from_integers(
-        cls, weight: NDArray[np.int8], bias: NDArray[np.int32], shift: NDArray[np.int8], *, input_max: int
+        cls,
+        weight: NDArray[np.int8],
+        bias: NDArray[np.int32],
+        shift: NDArray[np.int8],
+        *,
+        input_max: int,
+        more: int = 0,
     ) -> IntegerLayer:
         """Build a layer and prove that no partial sum of it can leave the exact range of float32.
 
@@ -43,13 +51,15 @@ class IntegerLayer:
         shift : (out,) int8
         input_max : int
             Largest magnitude of any input.
+        more : int
+            Largest magnitude of what else is added, in units of 2**-shift.
 
         Raises
         ------
         ValueError
             A sum could exceed 2**24.
         """
-        reach = np.abs(weight.astype(np.int64)).sum(1) * input_max + np.abs(bias.astype(np.int64)).max(0)
+        reach = np.abs(weight.astype(np.int64)).sum(1) * input_max + np.abs(bias.astype(np.int64)).max(0) + more
         if reach.max(initial=0) >= EXACT:
             raise ValueError(f"integer layer can reach {reach.max()}, beyond the exact {EXACT} of float32")
         rows = np.broadcast_to(weight, (len(bias), *weight.shape))
@@ -57,24 +67,65 @@ class IntegerLayer:
         return cls(np.ldexp(affine, -shift.astype(np.int32)[None, :, None]))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
+class Conditioning:
+    """What the first layer adds for fields with references.
+
+    alone : number of inputs that every field has; after them come those of the four proxies, `per_proxy` each.
+    kind, gap : (KINDS, out) and (GAPS, out), added to the bias of the first layer, scaled as it is.
+    """
+
+    alone: int
+    per_proxy: int
+    kind: F32
+    gap: F32
+
+
+@dataclass(frozen=True, eq=False)  # compared by identity: `first` is cached
 class IntegerNetwork:
-    """ReLU network of integer layers; hidden activations are clipped to 0..127."""
+    """ReLU network of integer layers; hidden activations are clipped to 0..127.
+
+    Without `conditioning` it knows nothing of references.
+    """
 
     layers: tuple[IntegerLayer, ...]
+    conditioning: Conditioning | None = None
 
-    def __call__(self, x: F32, level: int, scratch: Scratch) -> F32:
+    def __call__(self, x: F32, level: int, scratch: Scratch, kind: int = 0, gap: int = 0) -> F32:
         """Map integer features (in + 1, M), last row ones, to integer outputs (out, M) with the biases of `level`.
 
-        Sums are rounded to integers, ties to even.
+        `x` has the features of the proxies that fields of `kind` have, and no others. Sums are rounded to
+        integers, ties to even.
         """
-        for i, layer in enumerate(self.layers[:-1]):
-            affine = layer.affine[level]
+        affine = self.first(level, kind, gap)
+        for i, layer in enumerate(self.layers[1:]):
             h = scratch.array(f"hidden {i}", np.float32)(len(affine) + 1, x.shape[1])
             h[-1] = 1
             y = np.matmul(affine, x, out=h[:-1])
             np.rint(y, out=y)
             np.clip(y, 0, ACTIVATION_MAX, out=y)
-            x = h
-        out: F32 = self.layers[-1].affine[level] @ x
+            x, affine = h, layer.affine[level]
+        out: F32 = affine @ x
         return np.rint(out, out=out)
+
+    @cache  # noqa: B019 - networks live as long as the process
+    def first(self, level: int, kind: int, gap: int) -> F32:
+        """Return the matrix of the first layer for fields of this kind and gap class.
+
+        Raises
+        ------
+        ValueError
+            The network knows nothing of references.
+        """
+        affine = self.layers[0].affine[level]
+        c = self.conditioning
+        if c is None:
+            if kind:
+                raise ValueError("these weights take no references")
+            return np.asarray(affine)
+        columns = [*range(c.alone)]
+        for slot in slots_of(kind):
+            columns += range(c.alone + slot * c.per_proxy, c.alone + (slot + 1) * c.per_proxy)
+        result: F32 = affine[:, [*columns, -1]]
+        result[:, -1] += c.kind[kind] + c.gap[gap]
+        return result

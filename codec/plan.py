@@ -1,5 +1,6 @@
 """Plan: turn the ordinary values of a chunk into steps, on their own lattice or on one the bound allows."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,7 +24,12 @@ class Plan:
 
 
 def make_plan(
-    x: np.ndarray, valid: np.ndarray | None, bound: Bound, tolerance: float | np.ndarray | None
+    x: np.ndarray,
+    valid: np.ndarray | None,
+    bound: Bound,
+    tolerance: float | np.ndarray | None,
+    *,
+    on_lattice: bool = True,
 ) -> Plan | None:
     """Return how to code `x` in steps, or None if only a lossless coding makes sense.
 
@@ -37,9 +43,11 @@ def make_plan(
         Says how `tolerance` came about.
     tolerance : float, ndarray (B, H, W), or None
         Allowed |x - x_hat| in data units; None for exact.
+    on_lattice : bool
+        Whether the values' own lattice may be used.
     """
     widest = _widest(tolerance, valid)
-    lattice = find_lattice(x, valid, least=2 * widest)
+    lattice = find_lattice(x, valid, least=2 * widest) if on_lattice else None
     if lattice is not None:
         return _plan(lattice, x.astype(np.float64), valid, snap=True)
     if tolerance is None:
@@ -51,6 +59,33 @@ def make_plan(
         return None
     t = x.astype(np.float64)
     return _plan(uniform_quantiser(t, valid, step), t, valid, snap=False)
+
+
+def make_joint_plan(x: np.ndarray, valid: np.ndarray | None, bounds: Sequence[Bound]) -> Plan | None:
+    """Return one plan for several variables, each with an absolute bound and so with steps of its own.
+
+    Parameters
+    ----------
+    x : ndarray, (B, H, W), float32 or float64
+        As in `make_plan`; the fields of the first variable, then those of the second, and so on.
+    valid : ndarray, (B, H, W), bool, or None
+    bounds : one per variable; B is a multiple of their number.
+    """
+    own = np.split(np.arange(len(x)), len(bounds))
+    for on_lattice in (True, False):
+        plans = [
+            make_plan(x[at], None if valid is None else valid[at], b, b.resolve(x), on_lattice=on_lattice)
+            for at, b in zip(own, bounds, strict=True)
+        ]
+        found = [plan for plan in plans if plan is not None]
+        if len(found) == len(plans) and len({plan.snap for plan in found}) == 1:
+            fields = len(own[0])
+            offset, step = (
+                np.concatenate([np.broadcast_to(getattr(p.quantiser, name), fields) for p in found])
+                for name in ("offset", "step")
+            )
+            return Plan(Quantiser(offset, step), np.concatenate([p.y for p in found]), found[0].snap)
+    return None
 
 
 def tolerance_after_rounding(x: np.ndarray, tolerance: float) -> float:

@@ -31,6 +31,9 @@ from isopress.codec.scratch import Scratch
 F64 = NDArray[np.float64]
 Parity = tuple[int, int]
 
+PROXY_FEATURES = 4
+RIDGE = 4096.0  # of the local regression: the square of two neighbours of one roughness each
+
 BLOCK = 4096  # points per block: features and activations stay in the cache
 LIMIT = 2.0**27  # predictions stay inside, so that every sum on them is exact in float64
 LEVELS = 6  # biases exist for the finest levels 0..5; coarser ones share the last
@@ -40,11 +43,27 @@ FLOOR_INDEX = 26  # about 8 * log2(ROUGHNESS_FLOOR): centres the logarithmic fea
 
 
 @dataclass(frozen=True)
+class Condition:
+    """What is known of a whole batch of fields: kind and gap class of their references (references.Node)."""
+
+    kind: int = 0
+    gap: int = 0
+
+
+ALONE = Condition()
+
+
+@dataclass(frozen=True)
 class Neighbours:
-    """Padded planes of one level, keyed by parity: values and coding errors, (B, h + 2 PAD, w + 2 PAD)."""
+    """Padded planes of one level, keyed by parity: values and coding errors, (B, h + 2 PAD, w + 2 PAD).
+
+    proxies : the same planes, all four, of every proxy that the fields have (codec.proxies).
+    """
 
     values: dict[Parity, F64]
     errors: dict[Parity, NDArray[np.int32]]
+    proxies: tuple[dict[Parity, F64], ...] = ()
+    condition: Condition = ALONE
 
 
 @dataclass(frozen=True)
@@ -69,7 +88,7 @@ class Evaluate(Protocol):
 class Features:
     """Inputs of one block of M points.
 
-    network : (n_features + 1, M) integers in float32, the last row ones
+    network : (n_features + PROXY_FEATURES * proxies + 1, M) integers in float32, the last row ones
     base : (M,) cubic prediction in units; rough : (M,) roughness index
     """
 
@@ -101,16 +120,56 @@ def block_features(context: Context, seen: Neighbours, at: tuple[slice, slice], 
     base = np.floor((e[n + 2] + context.cubic_divisor // 2) / context.cubic_divisor)
     near = _gather(seen.errors, context, context.near, at, w, scratch.array("near", np.float64))
     wide = _gather(seen.errors, context, context.wide, at, w, scratch.array("wide", np.float64))
-    network = scratch.array("network", np.float32)(context.n_features + 1, m)
+    rows = context.n_features + PROXY_FEATURES * len(seen.proxies)
+    network = scratch.array("network", np.float32)(rows + 1, m)
     network[-1] = 1
-    f = network[:-1]
+    f = network[: context.n_features]
     f[:n], f[n:-4] = e[:n], near
     f[:n] *= t.residual[rough]
     f[n:-4] *= t.error[rough]
     np.rint(f[:-4], out=f[:-4])
     _log_features(f[-4:], rough, np.abs(near).sum(0), np.abs(wide).sum(0), np.abs(e[n : n + 2]).sum(0) / a.denominator)
     np.clip(f, -FEATURE_MAX, FEATURE_MAX, out=f)
+    for i, planes in enumerate(seen.proxies):
+        start = context.n_features + PROXY_FEATURES * i
+        _proxy_features(network[start : start + PROXY_FEATURES], context, planes, at, f[:n], rough, w, scratch)
     return Features(network, base, rough)
+
+
+def _proxy_features(
+    out: F32,
+    context: Context,
+    planes: Mapping[Parity, F64],
+    at: tuple[slice, slice],
+    own: F32,
+    rough: NDArray[np.int32],
+    w: int,
+    scratch: Scratch,
+) -> None:
+    """Fill the features of one proxy: its detail at the point, what a local regression on it foretells,
+    their similarity and its roughness; `own` (n, M) are the normalised residuals of the field itself."""
+    a, t = algebra(context), scale_tables(context)
+    n = len(context.offsets)
+    values = _gather(planes, context, (*context.offsets, (0, 0)), at, w, scratch.array("proxy", np.float64))
+    m = values.shape[1]
+    e = np.matmul(a.proxy, values, out=scratch.array("e", np.float64)(n + 1, m))
+    magnitudes = np.abs(e[:n], out=values[:n])
+    rough_p = log_index(a.weights @ magnitudes + t.floor) - t.first_index
+    np.clip(rough_p, 0, INDEXES - 1, out=rough_p)
+    f = scratch.array("proxy residuals", np.float32)(n + 1, m)
+    f[...] = e
+    f[:n] *= t.residual[rough_p]
+    f[n] *= t.error[rough_p] / np.float32(context.cubic_divisor)
+    np.rint(f, out=f)
+    np.clip(f, -FEATURE_MAX, FEATURE_MAX, out=f)
+    both = np.einsum("im,im->m", own, f[:n]).astype(np.float64)
+    square_p = np.einsum("im,im->m", f[:n], f[:n]).astype(np.float64)
+    square = np.einsum("im,im->m", own, own).astype(np.float64)
+    out[0] = f[n]
+    out[1] = np.rint(both * f[n] / (square_p + RIDGE))
+    out[2] = np.rint(2 * FEATURE_MAX * both / (square + square_p + RIDGE))
+    out[3] = rough_p - rough
+    np.clip(out, -FEATURE_MAX, FEATURE_MAX, out=out)
 
 
 def _gather(
@@ -150,10 +209,11 @@ class NumpyPredictor:
 
     def __call__(self, context: Context, seen: Neighbours, shape: tuple[int, int, int], level: int) -> Prediction:
         whole = Prediction(np.empty(shape), np.empty(shape, np.int16), np.empty(shape, np.int8))
-        scratch = Scratch.of_thread()
+        network, scratch = self.networks[context.name], Scratch.of_thread()
         for at in blocks(shape):
             features = block_features(context, seen, at, shape[2], scratch)
-            out = self.networks[context.name](features.network, min(level, LEVELS - 1), scratch)
+            condition = seen.condition
+            out = network(features.network, min(level, LEVELS - 1), scratch, condition.kind, condition.gap)
             block = finish(scale_tables(context), features, out)
             size = whole.value[at].shape
             whole.value[at] = block.value.reshape(size)

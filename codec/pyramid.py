@@ -41,6 +41,54 @@ SAMPLES = 4  # crops looked at to choose it
 
 
 @dataclass(frozen=True)
+class Quantisation:
+    """How values become symbols: the taper, and whether decoded values are whole steps."""
+
+    taper: int = 0
+    snap: bool = False
+
+    @property
+    def flags(self) -> int:
+        """Bits 1 to 3 of a section's flags."""
+        return SNAP * self.snap | self.taper << TAPER_BIT
+
+    @classmethod
+    def from_flags(cls, flags: int) -> Quantisation:
+        """Return what `flags` of a section says; raise CorruptPayloadError for reserved bits."""
+        if flags >> (TAPER_BIT + 2):
+            raise CorruptPayloadError(f"pyramid flags {flags:#04x} have reserved bits set")
+        return cls(flags >> TAPER_BIT, bool(flags & SNAP))
+
+    def quantise(self, predicted: F64, y: F64, level: int) -> F64:
+        """Return the symbols of values `y` in steps."""
+        width = width_of(self.taper, level)
+        symbols = y * UNITS
+        symbols -= self._used(predicted)
+        symbols /= width
+        return np.rint(symbols, out=symbols)
+
+    def dequantise(self, predicted: F64, symbols: F64, level: int) -> F64:
+        """Turn symbols, in place, into what they add to the prediction: whole widths, with `snap` to a whole step."""
+        symbols *= width_of(self.taper, level)
+        if self.snap:
+            symbols += self._used(predicted)
+            symbols /= UNITS
+            symbols += 0.5
+            np.floor(symbols, out=symbols)
+            symbols *= UNITS
+            symbols -= predicted
+        return symbols
+
+    def scale(self, scale: NDArray[np.int16], level: int) -> NDArray[np.int16]:
+        """Return scale indexes for symbols of this level's width."""
+        return scale + np.int16(SCALE_OF_WIDTH[width_of(self.taper, level)])
+
+    def _used(self, predicted: F64) -> F64:
+        """Return the prediction, or with `snap` an odd number near it, so that no integer step ties between symbols."""
+        return 2 * np.floor(predicted / 2) + 1 if self.snap else predicted
+
+
+@dataclass(frozen=True)
 class PyramidModel:
     """Weights of a pyramid: `sha256` of their file, an evaluator of phases and frozen tables."""
 
@@ -48,6 +96,7 @@ class PyramidModel:
     sha256: bytes
     evaluate: Evaluate
     tables: Tables
+    takes_references: bool = False
 
 
 def encode(
@@ -90,15 +139,16 @@ def encode(
     """
     if y.size and not np.abs(y).max() <= MAX_STEPS:
         raise ArgumentError(f"a value of {np.abs(y).max()} steps is beyond the pyramid's 2**21; use a larger bound")
-    wrap = _looks_periodic(y, valid) if periodic is None else periodic
+    wrap = looks_periodic(y, valid) if periodic is None else periodic
     if snap:
         taper = 0
     elif taper is None:
         taper = 0 if not y.size else _choose_taper(y, valid, model)
-    out = bytearray([WRAP * wrap | SNAP * snap | taper << TAPER_BIT])
+    quantisation = Quantisation(taper, snap)
+    out = bytearray([WRAP * wrap | quantisation.flags])
     parts = []
     for fields in groups(y.shape):
-        data, part = _encode_group(y[fields], None if valid is None else valid[fields], model, wrap, snap, taper)
+        data, part = _encode_group(y[fields], None if valid is None else valid[fields], model, wrap, quantisation)
         out += varint(len(data)) + data
         parts.append(part)
     v = _joined(parts, y.shape)
@@ -125,16 +175,14 @@ def decode(section: bytes | memoryview, shape: Shape3, *, model: PyramidModel) -
     if len(data) < 5:
         raise TruncatedPayloadError(f"a pyramid section has at least 5 bytes, got {len(data)}")
     flags, position, end = data[0], 1, len(data) - 4
-    if flags >> (TAPER_BIT + 2):
-        raise CorruptPayloadError(f"pyramid flags {flags:#04x} have reserved bits set")
-    taper = flags >> TAPER_BIT
+    wrap, quantisation = bool(flags & WRAP), Quantisation.from_flags(flags & ~WRAP)
     v = np.empty(shape, np.int32)
     for fields in groups(shape):
         size, position = read_varint(data[:end], position)
         if position + size > end:
             raise TruncatedPayloadError(f"a group of {size} bytes at byte {position} exceeds the section's {end}")
         group = data[position : position + size]
-        v[fields] = _decode_group(group, v[fields].shape, model, bool(flags & WRAP), bool(flags & SNAP), taper)
+        v[fields] = _decode_group(group, v[fields].shape, model, wrap, quantisation)
         position += size
     if position != end or bytes(data[end:]) != checksum(v):
         raise CorruptPayloadError("the decoded values do not have the checksum that was stored with them")
@@ -158,42 +206,37 @@ def checksum(v: I32) -> bytes:
 
 
 def _encode_group(
-    y: F64, valid: NDArray[np.bool_] | None, model: PyramidModel, wrap: bool, snap: bool, taper: int
+    y: F64, valid: NDArray[np.bool_] | None, model: PyramidModel, wrap: bool, quantisation: Quantisation
 ) -> tuple[bytes, I32]:
     writer = SymbolWriter(model.tables)
 
     def residual(level: int, context: Context, predicted: Prediction) -> F64:
-        at, width = phase_points(level, context), width_of(taper, level)
-        value = snapped(predicted.value) if snap else predicted.value
-        symbols = y[at] * UNITS
-        symbols -= value
-        symbols /= width
-        np.rint(symbols, out=symbols)
+        at = phase_points(level, context)
+        symbols = quantisation.quantise(predicted.value, y[at], level)
         if valid is not None:
             symbols *= valid[at]
-        writer.phase(symbols.ravel().astype(np.int32), _scale(predicted, width), predicted.tail.ravel())
-        symbols *= width
-        return _step(predicted.value, value, symbols, snap)
+        scale = quantisation.scale(predicted.scale, level).ravel()
+        writer.phase(symbols.ravel().astype(np.int32), scale, predicted.tail.ravel())
+        return quantisation.dequantise(predicted.value, symbols, level)
 
     step = 1 << depth(*y.shape[1:])
     anchors = np.rint(y[:, ::step, ::step])
     v = walk((anchors * UNITS).astype(np.int32), y.shape, wrap=wrap, evaluate=model.evaluate, residual=residual)
-    return _pack_anchors(anchors) + writer.finish(), v
+    return pack_anchors(anchors) + writer.finish(), v
 
 
-def _decode_group(data: memoryview, shape: Shape3, model: PyramidModel, wrap: bool, snap: bool, taper: int) -> I32:
+def _decode_group(data: memoryview, shape: Shape3, model: PyramidModel, wrap: bool, quantisation: Quantisation) -> I32:
     levels = depth(*shape[1:])
-    anchors, position = _unpack_anchors(data, (shape[0], coarse(shape[1], levels), coarse(shape[2], levels)))
+    anchors, position = unpack_anchors(data, (shape[0], coarse(shape[1], levels), coarse(shape[2], levels)))
     reader = SymbolReader(model.tables, data[position:])
 
     def residual(level: int, context: Context, predicted: Prediction) -> F64:
-        width = width_of(taper, level)
-        value = snapped(predicted.value) if snap else predicted.value
-        symbols = reader.phase(_scale(predicted, width), predicted.tail.ravel())
-        added: F64 = symbols.reshape(value.shape).astype(np.float64) * width
-        if np.abs(value + added).max(initial=0) > 2 * LIMIT:
+        symbols = reader.phase(quantisation.scale(predicted.scale, level).ravel(), predicted.tail.ravel())
+        whole = symbols.reshape(predicted.value.shape).astype(np.float64)
+        added = quantisation.dequantise(predicted.value, whole, level)
+        if np.abs(predicted.value + added).max(initial=0) > 2 * LIMIT:
             raise CorruptPayloadError("a decoded value is beyond the pyramid's range")
-        return _step(predicted.value, value, added, snap)
+        return added
 
     v = walk((anchors * UNITS).astype(np.int32), shape, wrap=wrap, evaluate=model.evaluate, residual=residual)
     reader.finish()
@@ -211,22 +254,6 @@ def phase_points(level: int, context: Context) -> tuple[slice, slice, slice]:
     return slice(None), slice(ty << level, None, step), slice(tx << level, None, step)
 
 
-def _scale(predicted: Prediction, width: int) -> NDArray[np.int16]:
-    return (predicted.scale + SCALE_OF_WIDTH[width]).ravel()
-
-
-def snapped(value: F64) -> F64:
-    """Return an odd number of units near `value`, so that no integer step ties between two symbols."""
-    return 2 * np.floor(value / 2) + 1
-
-
-def _step(predicted: F64, used: F64, added: F64, snap: bool) -> F64:
-    """Return what to add to the prediction: the coded residual, rounded to whole steps with `snap`."""
-    if not snap:
-        return added
-    return np.floor((used + added) / UNITS + 0.5) * UNITS - predicted
-
-
 def _choose_taper(y: F64, valid: NDArray[np.bool_] | None, model: PyramidModel) -> int:
     """Return the taper for the rate of a few crops."""
     side = 96 if y.size >= 1 << 19 else 64
@@ -237,16 +264,21 @@ def _choose_taper(y: F64, valid: NDArray[np.bool_] | None, model: PyramidModel) 
         np.stack([y[at] for at in where]),
         None if valid is None else np.stack([valid[at] for at in where]),
     )
-    data, _ = _encode_group(crops, ok, model, wrap=False, snap=False, taper=1)
+    data, _ = _encode_group(crops, ok, model, False, Quantisation(taper=1))
     points = crops.size if ok is None else max(1, int(np.count_nonzero(ok)))
-    return next(taper for rate, taper in TAPER_FOR_RATE if 8 * len(data) / points <= rate)
+    return taper_for_rate(8 * len(data) / points)
+
+
+def taper_for_rate(rate: float) -> int:
+    """Return the taper for a rate in bits per value."""
+    return next(taper for most, taper in TAPER_FOR_RATE if rate <= most)
 
 
 def _window(field: int, row: int, column: int, side: int) -> tuple[int, slice, slice]:
     return field, slice(row, row + side), slice(column, column + side)
 
 
-def _looks_periodic(y: F64, valid: NDArray[np.bool_] | None) -> bool:
+def looks_periodic(y: F64, valid: NDArray[np.bool_] | None) -> bool:
     """Whether the step from the last column to the first is like the steps inside."""
     if y.shape[2] < 16 or y.shape[2] % 2 or not y.size:
         return False
@@ -256,14 +288,14 @@ def _looks_periodic(y: F64, valid: NDArray[np.bool_] | None) -> bool:
     return bool(seam.size and inner.size and seam.mean() <= 2 * inner.mean())
 
 
-def _pack_anchors(anchors: F64) -> bytes:
+def pack_anchors(anchors: F64) -> bytes:
     """Return zigzag varints: the first field in raster differences, each other as difference from the one before."""
     delta = np.diff(anchors, axis=0, prepend=0.0).astype(np.int64)
     delta[:1] = np.diff(delta[:1].ravel(), prepend=0).reshape(delta[:1].shape)
     return b"".join(varint(int(d) << 1 if d >= 0 else ~(int(d) << 1)) for d in delta.ravel())
 
 
-def _unpack_anchors(data: memoryview, shape: Shape3) -> tuple[F64, int]:
+def unpack_anchors(data: memoryview, shape: Shape3) -> tuple[F64, int]:
     position, delta = 0, np.empty(shape)
     for i in range(delta.size):
         code, position = read_varint(data, position)

@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
 from isopress.codec.contexts import BINS, CONTEXTS, FEATURE_MAX, FEATURE_ONE, MEAN_ONE
-from isopress.codec.intnet import ACTIVATION_MAX, WEIGHT_MAX, IntegerLayer, IntegerNetwork
-from isopress.codec.predictor import LEVELS
+from isopress.codec.intnet import ACTIVATION_MAX, WEIGHT_MAX, Conditioning, IntegerLayer, IntegerNetwork
+from isopress.codec.predictor import LEVELS, PROXY_FEATURES
+from isopress.codec.references import GAPS, KINDS, PROXIES
 
 ACTIVATION_ONE = 16  # the integer that stands for a hidden activation of one
 OUTPUT_ONE = (MEAN_ONE, BINS, 1)  # of mean, log2 of scale, tail class
@@ -58,12 +59,19 @@ class RoundedReLU(torch.autograd.Function):
 
 
 class RoundedMLP(nn.Module):
-    """MLP of one phase with a bias per level; with `rounded` it computes the integer network's numbers, scaled."""
+    """MLP of one phase with a bias per level, kind and gap class of references.
 
-    def __init__(self, n_in: int, config: PyramidConfig) -> None:
+    With `rounded` it computes the integer network's numbers, scaled.
+    """
+
+    def __init__(self, alone: int, config: PyramidConfig) -> None:
         super().__init__()
+        self.alone = alone
+        n_in = alone + PROXIES * PROXY_FEATURES
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise((n_in, *config.widths, len(OUTPUT_ONE))))
-        self.level = nn.Parameter(torch.zeros(LEVELS, config.widths[0]))
+        self.level, self.kind, self.gap = (
+            nn.Parameter(torch.zeros(n, config.widths[0])) for n in (LEVELS, KINDS, GAPS)
+        )
         last = self.linears()[-1]
         nn.init.zeros_(last.weight)
         last.bias.data = torch.tensor(INITIAL_OUTPUT)
@@ -71,14 +79,18 @@ class RoundedMLP(nn.Module):
     def linears(self) -> list[nn.Linear]:
         return [layer for layer in self.layers if isinstance(layer, nn.Linear)]
 
-    def forward(self, x: Tensor, level: Tensor, rounded: bool) -> Tensor:
-        """Map features (M, n_in) int8 and levels (M,) int8 to (M, 3): mean, octaves of scale, tail."""
+    def forward(self, x: Tensor, level: Tensor, kind: Tensor, gap: Tensor, rounded: bool) -> Tensor:
+        """Map features (M, n_in) int8, levels, kinds and gap classes (M,) int8 to (M, 3): mean, octaves of scale, tail.
+
+        Features of proxies that a kind lacks are 0.
+        """
         h = x.float() / FEATURE_ONE
-        one_hot = F.one_hot(level.long(), LEVELS).to(h)  # for a product: the gradient of indexing is slow
+        hots = ((level, LEVELS), (kind, KINDS), (gap, GAPS))
+        one_hot = torch.cat([F.one_hot(i.long(), n) for i, n in hots], 1).to(h)  # the gradient of indexing is slow
         for i, layer in enumerate(self.linears()):
             weight: Tensor = layer.weight
             bias: Tensor = layer.bias
-            extra: Tensor = self.level
+            extra: Tensor = torch.cat([self.level, self.kind, self.gap])
             if rounded:
                 scale = row_scale(layer)
                 unit = scale * (ACTIVATION_ONE if i else FEATURE_ONE)
@@ -112,14 +124,24 @@ class RoundedMLP(nn.Module):
                 )
         return result
 
+    def conditions(self) -> dict[str, NDArray[np.int32]]:
+        """Return what kind and gap class add to the bias of the first layer, in its units."""
+        unit = row_scale(self.linears()[0]) * FEATURE_ONE
+        parts = {"kind": self.kind, "gap": self.gap}
+        return {name: torch.round(x.detach() * unit).numpy().astype(np.int32) for name, x in parts.items()}
+
     def integer_network(self) -> IntegerNetwork:
         """Return the integer network, ready to run."""
         limits = [FEATURE_MAX, *[ACTIVATION_MAX] * (len(self.layers) - 1)]
+        layers, extra = self.integers(), self.conditions()
+        more = sum(int(np.abs(x).max()) for x in extra.values())
+        scaled = [np.ldexp(x.astype(np.float32), -layers[0].shift.astype(np.int32)) for x in extra.values()]
         return IntegerNetwork(
             tuple(
-                IntegerLayer.from_integers(w.weight, w.bias, w.shift, input_max=limit)
-                for w, limit in zip(self.integers(), limits, strict=True)
-            )
+                IntegerLayer.from_integers(w.weight, w.bias, w.shift, input_max=limit, more=0 if i else more)
+                for i, (w, limit) in enumerate(zip(layers, limits, strict=True))
+            ),
+            Conditioning(self.alone, PROXY_FEATURES, *scaled),
         )
 
 

@@ -8,7 +8,8 @@ import numpy as np
 
 from isopress.codec.contexts import CONTEXTS, PAD, Context
 from isopress.codec.entropy import I32
-from isopress.codec.predictor import F64, Evaluate, Neighbours, Prediction
+from isopress.codec.predictor import ALONE, F64, Evaluate, Neighbours, Parity, Prediction
+from isopress.codec.proxies import LevelProxies, Proxies
 
 Shape3 = tuple[int, int, int]
 Residual = Callable[[int, Context, Prediction], F64]
@@ -24,7 +25,15 @@ def coarse(size: int, level: int) -> int:
     return -(-size >> level)
 
 
-def walk(anchors: I32, shape: Shape3, *, wrap: bool, evaluate: Evaluate, residual: Residual) -> I32:
+def walk(
+    anchors: I32,
+    shape: Shape3,
+    *,
+    wrap: bool,
+    evaluate: Evaluate,
+    residual: Residual,
+    proxies: Proxies | None = None,
+) -> I32:
     """Rebuild fields (B, H, W) in units from their anchors, level by level, phase by phase.
 
     `evaluate` predicts a phase; `residual(level, context, prediction)` returns what is to be added:
@@ -35,36 +44,58 @@ def walk(anchors: I32, shape: Shape3, *, wrap: bool, evaluate: Evaluate, residua
     for level in range(depth(height, width) - 1, -1, -1):
         wraps = wrap and width % (2 << level) == 0
         size = (batch, coarse(height, level), coarse(width, level))
-        fine, errors = _refine(fine, errors, size, level, wraps, evaluate, residual)
+        # Grids one cell high or wide look at nothing but themselves.
+        at_level = proxies.at(level) if proxies and min(size[1:]) > 1 else None
+        fine, errors = _refine(fine, errors, size, level, wraps, evaluate, residual, at_level)
     return fine
 
 
 def _refine(
-    k: I32, error_k: I32, size: Shape3, level: int, wraps: bool, evaluate: Evaluate, residual: Residual
+    k: I32,
+    error_k: I32,
+    size: Shape3,
+    level: int,
+    wraps: bool,
+    evaluate: Evaluate,
+    residual: Residual,
+    proxies: LevelProxies | None,
 ) -> tuple[I32, I32]:
     fine = np.empty(size, np.int32)
     errors = np.zeros(size if level else (0, 0, 0), np.int32)  # nobody looks at those of the finest level
     fine[:, ::2, ::2], errors[:, ::2, ::2] = k, error_k if level else 0
-    seen = Neighbours({(0, 0): pad(k, wraps)}, {(0, 0): pad_zero(error_k, wraps)})
+    guess = proxies.guess if proxies else None
+    seen = Neighbours(
+        {(0, 0): pad(k if guess is None else k - guess[:, ::2, ::2], wraps)},
+        {(0, 0): pad_zero(error_k, wraps)},
+        tuple(_planes(field, wraps) for field in proxies.fields) if proxies else (),
+        proxies.condition if proxies else ALONE,
+    )
     for context in CONTEXTS:
-        ty, tx = context.parity
-        target = fine[:, ty::2, tx::2]
+        plane = (slice(None), *(slice(p, None, 2) for p in context.parity))
+        target = fine[plane]
         if target.size:
             predicted = evaluate(context, seen, target.shape, level)
+            if guess is not None:
+                np.add(predicted.value, guess[plane], out=predicted.value)
             added = residual(level, context, predicted)
             np.add(predicted.value, added, out=target, casting="unsafe")
             if level:
-                errors[:, ty::2, tx::2] = added
+                errors[plane] = added
         if context is CONTEXTS[-1]:
             break
         if target.size:
-            seen.values[context.parity] = pad(target, wraps)
+            seen.values[context.parity] = pad(target if guess is None else target - guess[plane], wraps)
             seen.errors[context.parity] = pad_zero(added, wraps)
         else:
             stand_in = _stand_in(context, seen.values[0, 0], k.shape, target.shape)
             seen.values[context.parity] = pad(stand_in, wraps)
             seen.errors[context.parity] = pad_zero(np.zeros_like(stand_in), wraps)
     return fine, errors
+
+
+def _planes(field: F64, wraps: bool) -> dict[Parity, F64]:
+    """Return the four padded planes of a proxy."""
+    return {(y, x): pad(field[:, y::2, x::2], wraps) for y in (0, 1) for x in (0, 1)}
 
 
 def _stand_in(context: Context, k: F64, known: Shape3, empty: Shape3) -> F64:

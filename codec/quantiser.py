@@ -33,6 +33,11 @@ class Quantiser:
     transform: int = LINEAR
     knee: Knee | None = None
 
+    def of_field(self, field: int) -> "Quantiser":
+        """Return the quantiser of one field alone."""
+        offset, step = (x if x.size == 1 else x[field : field + 1] for x in (self.offset, self.step))
+        return Quantiser(offset, step, self.transform, self.knee)
+
     def to_steps(self, t: np.ndarray) -> np.ndarray:
         """Return y = (t - offset) / step for t of shape (B, H, W), float64; a new array."""
         with np.errstate(over="ignore"):

@@ -24,6 +24,10 @@ class Specials:
         valid: np.ndarray = self.classes == 0
         return valid
 
+    def of_fields(self, fields: slice) -> "Specials":
+        """Return those of some fields."""
+        return Specials(self.patterns, self.classes[fields])
+
 
 def find_specials(x: np.ndarray, *, zeros: bool = False) -> Specials | None:
     """Return the special values of `x`, or None if there are none.

@@ -46,12 +46,12 @@ class TrainConfig:
     """Everything that shapes a training run; `minutes` of wall time on an idle machine."""
 
     minutes: float = 90.0
-    widths: tuple[int, ...] = (80, 64)
+    widths: tuple[int, ...] = (96, 64)
     learning_rate: float = 1e-3
     batch: int = 16384
     pool_points: int = 6_000_000
     epochs_per_pool: float = 2.0
-    crop: int = 224
+    crop: int = 120_000  # values
     validation_points: int = 2_000_000
     validate_every: float = 180.0  # seconds
     rounded_from: float = 0.5  # part of the run after which rounding is in the loop
@@ -153,8 +153,8 @@ def _descend(
             group["lr"] = _rate(done, config) * min(1.0, (i + 1) / 30 if rounds == 0 else 1.0)
         position = torch.rand(config.batch, generator=generator, dtype=torch.float64) * drawn[-1]
         at = torch.searchsorted(drawn, position).clamp_max(len(data) - 1)
-        x, level, rough, target, width, weight = (t[at] for t in tensors)
-        y = net(x, level, done >= config.rounded_from)
+        x, level, kind, gap, rough, target, width, weight = (t[at] for t in tensors)
+        y = net(x, level, kind, gap, done >= config.rounded_from)
         noise = torch.rand(len(at), generator=generator) - 0.5
         bits = losses(y, roughness[rough.long()], rough.float(), target, width.float(), noise)
         loss = (bits * weight.sqrt()).mean() * scale
@@ -219,6 +219,7 @@ def to_bytes(networks: Trained) -> bytes:
     for name, net in networks.items():
         for i, layer in enumerate(net.integers()):
             tensors |= {f"{name}.{i}.{key}": np.ascontiguousarray(value) for key, value in vars(layer).items()}
+        tensors |= {f"{name}.{key}": value for key, value in net.conditions().items()}
     frequencies, support = logistic_tables()
     return save(tensors | {"tables.frequencies": frequencies, "tables.support": support})
 

@@ -11,23 +11,28 @@ import numpy as np
 from isopress.codec.contexts import CONTEXTS, FEATURE_MAX
 from isopress.codec.entropy import Tables
 from isopress.codec.errors import ModelNotFoundError
-from isopress.codec.intnet import ACTIVATION_MAX, IntegerLayer, IntegerNetwork
-from isopress.codec.predictor import NumpyPredictor
+from isopress.codec.intnet import ACTIVATION_MAX, Conditioning, IntegerLayer, IntegerNetwork
+from isopress.codec.predictor import PROXY_FEATURES, NumpyPredictor
 from isopress.codec.pyramid import PyramidModel
 
-DEFAULT = "pyramid-0.1"  # what the name "default" means to writers; readers go by sha256
+# What the name "default" means to writers, for fields alone and for fields with references; readers go by sha256.
+DEFAULT, DEFAULT_FOR_BLOCKS = "pyramid-0.1", "pyramid-0.2"
 _SUFFIX = ".safetensors"
 
 
-def load_pyramid(name_or_sha: str = "default") -> PyramidModel:
+def load_pyramid(name_or_sha: str = "default", *, references: bool = False) -> PyramidModel:
     """Return the pyramid weights of this name, or whose sha256 begins with these hexadecimal digits.
+
+    `references` says which weights the name "default" stands for: those for blocks.
 
     Raises
     ------
     ModelNotFoundError
         No such weights are installed.
     """
-    name = DEFAULT if name_or_sha == "default" else name_or_sha
+    name = name_or_sha
+    if name == "default":
+        name = DEFAULT_FOR_BLOCKS if references else DEFAULT
     available = installed()
     if name in available:
         return _load(name)
@@ -60,13 +65,27 @@ def parse_pyramid(name: str, data: bytes) -> PyramidModel:
     tensors = load(data)
     networks = {c.name: _network(tensors, c.name) for c in CONTEXTS}
     tables = Tables(tensors["tables.frequencies"].astype(np.float64), tensors["tables.support"].astype(np.int32))
-    return PyramidModel(name, hashlib.sha256(data).digest(), NumpyPredictor(networks), tables)
+    references = all(network.conditioning for network in networks.values())
+    return PyramidModel(name, hashlib.sha256(data).digest(), NumpyPredictor(networks), tables, references)
 
 
 def _network(tensors: dict[str, np.ndarray], name: str) -> IntegerNetwork:
     layers: list[IntegerLayer] = []
+    kind, gap = tensors.get(f"{name}.kind"), tensors.get(f"{name}.gap")
+    more = 0 if kind is None or gap is None else int(np.abs(kind).max()) + int(np.abs(gap).max())
     while f"{name}.{len(layers)}.weight" in tensors:
         part = {k: tensors[f"{name}.{len(layers)}.{k}"] for k in ("weight", "bias", "shift")}
         limit = ACTIVATION_MAX if layers else FEATURE_MAX
-        layers.append(IntegerLayer.from_integers(part["weight"], part["bias"], part["shift"], input_max=limit))
-    return IntegerNetwork(tuple(layers))
+        layers.append(
+            IntegerLayer.from_integers(
+                part["weight"], part["bias"], part["shift"], input_max=limit, more=0 if layers else more
+            )
+        )
+    if kind is None or gap is None:
+        return IntegerNetwork(tuple(layers))
+    alone = next(c.n_features for c in CONTEXTS if c.name == name)
+    scale = -tensors[f"{name}.0.shift"].astype(np.int32)
+    conditioning = Conditioning(
+        alone, PROXY_FEATURES, *(np.ldexp(extra.astype(np.float32), scale) for extra in (kind, gap))
+    )
+    return IntegerNetwork(tuple(layers), conditioning)

@@ -6,9 +6,11 @@ from typing import Any
 _PUBLIC = {
     "Isopress": "isopress.format.numcodecs_codec",
     "IsopressCodec": "isopress.format.zarr_codec",
+    "JointCodec": "isopress.format.joint_codec",
     "compress": "isopress.format.api",
     "decompress": "isopress.format.api",
     "inspect": "isopress.format.api",
+    "set_cache_size": "isopress.format.decode_cache",
 }
 
 __all__ = list(_PUBLIC)

@@ -1,14 +1,18 @@
 """The front door: arrays <-> payload bytes. The only place where codec and payload meet."""
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from isopress.codec.chunk import decode_chunk, encode_chunk
-from isopress.codec.encoded import EncodedChunk
+from isopress.codec.bound import Bound
+from isopress.codec.chunk import ChunkDecoder, Context, encode_chunk
+from isopress.codec.encoded import EncodedChunk, Method
 from isopress.codec.errors import ArgumentError
 from isopress.format import payload
+from isopress.format.decode_cache import CACHE
 from isopress.format.payload import BytesLike, PayloadInfo, inspect
 from isopress.format.settings import Settings
 
@@ -21,9 +25,10 @@ def compress(
     x: ArrayLike,
     *,
     mode: str = "abs",
-    bound: float | None = None,
+    bound: float | Sequence[float] | None = None,
     floor: float | None = None,
     model: str = "default",
+    context: Context = "auto",
 ) -> bytes:
     """Return `x` as a payload that decodes to within `bound` of every value, NaN and inf exactly.
 
@@ -31,42 +36,46 @@ def compress(
     ----------
     x : array_like, 0 to 32 axes
         float32 or float64; also float16, integers and bool when `mode` is "lossless". The last two axes
-        are coded as a (lat, lon) field, leading axes field by field. C or Fortran order and byte
-        order come back as given; other strides come back in C order.
+        are a (lat, lon) field; along the leading axes fields refer to each other. C or Fortran order and
+        byte order come back as given; other strides come back in C order.
     mode : {"abs", "range", "pointwise", "lossless"}
         What `bound` limits: |error| in the unit of `x`, as a fraction of max(x) - min(x), as a
         fraction of each |x|, or nothing (bit-exact).
-    bound : float, optional
-        Finite and > 0; required unless `mode` is "lossless".
+    bound : float or sequence of float, optional
+        Finite and > 0; required unless `mode` is "lossless". With mode "abs" it may be one for each entry
+        of the first axis of `x`, (channel, ..., lat, lon): variables that are coded together, each in its
+        own unit.
     floor : float, optional
         In the unit of `x`, > 0, "pointwise" only: an absolute error that is allowed everywhere.
     model : str
         Name or sha256 of the weights.
+    context : {"auto", "field", "block"}
+        Whether fields are coded with a look at their neighbours along the leading axes: where that is
+        smaller, never, or wherever there are any.
 
     Raises
     ------
     ArgumentError
-        `x` has a dtype, size or kind that cannot be stored, or the bound is not one.
+        `x` has a dtype, size or kind that cannot be stored, the bound is not one, or there are several
+        that do not fit the first axis.
     ModelNotFoundError
         `model` is not installed.
     """
-    settings = Settings(mode, bound, floor, model)
+    settings = Settings(mode, bound, floor, model, context)
     array = _as_array(x)
     settings.check(array.dtype, array.shape)
     native = np.asarray(array, array.dtype.newbyteorder("="), order="C")
-    encoded = encode_chunk(native, settings.limit, model=model)
+    encoded = encode_chunk(native, settings.limit, model=model, context=context)
     info = PayloadInfo(
         dtype=array.dtype,
         shape=array.shape,
         order="F" if array.flags.f_contiguous and not array.flags.c_contiguous else "C",
-        mode=settings.mode,
-        bound=settings.bound,
-        floor=settings.floor,
         method=encoded.method,
         models=tuple(model.hex() for model in encoded.models),
         resolved_bound=encoded.resolved_bound,
         max_error=encoded.max_error,
         rmse=encoded.rmse,
+        **_stated(settings.limit),
     )
     return payload.pack(info, encoded.sections)
 
@@ -83,7 +92,48 @@ def decompress(buf: BytesLike) -> Array:
     ArgumentError
         `buf` is not contiguous bytes.
     """
-    info, sections = payload.unpack(buf)
+    data = payload.view_bytes(buf)
+    info = inspect(data)
+    array = decompress_part(data, ()) if info.method == Method.BLOCK else _decoder(data).decode()
+    return np.asarray(array, info.dtype, order=info.order)
+
+
+def decompress_part(buf: BytesLike, selection: Any, *, channel: int | None = None) -> Array:
+    """Return a copy of `decompress(buf)[selection]`, decoding as few fields as that takes.
+
+    Fields of a block stay in the decode cache for whoever asks for them, or for their neighbours, next.
+
+    Parameters
+    ----------
+    buf : bytes-like
+    selection : tuple
+        Of integers, slices and integer arrays; any other selection numpy understands costs every field.
+    channel : int, optional
+        Position on the first axis that comes first: `decompress(buf)[channel][selection]`.
+
+    Raises
+    ------
+    IndexError
+        The array has no such place. Otherwise as `decompress`.
+    """
+    data = payload.view_bytes(buf)
+    info = inspect(data)
+    if info.method != Method.BLOCK:
+        return np.array(_select(decompress(data), selection, channel))
+    fields = _touched(info.shape, selection, channel)
+    with CACHE.decoder(data, _decoder_nbytes(info), lambda: _decoder(data)) as decoder:
+        return np.array(_select(decoder.decode(fields), selection, channel), info.dtype)
+
+
+def _stated(limit: Bound | tuple[Bound, ...]) -> dict[str, Any]:
+    """Return what the header says of the bound; several bounds have a section of their own."""
+    if isinstance(limit, tuple):
+        return {"mode": "joint", "bound": 1.0}
+    return {"mode": limit.mode, "bound": limit.value, "floor": limit.floor}
+
+
+def _decoder(data: memoryview) -> ChunkDecoder:
+    info, sections = payload.unpack(data)
     encoded = EncodedChunk(
         method=info.method,
         sections=sections,
@@ -92,8 +142,36 @@ def decompress(buf: BytesLike) -> Array:
         max_error=info.max_error,
         rmse=info.rmse,
     )
-    array = decode_chunk(encoded, info.dtype.newbyteorder("="), info.shape)
-    return np.asarray(array, info.dtype, order=info.order)
+    return ChunkDecoder(encoded, info.dtype.newbyteorder("="), info.shape)
+
+
+def _decoder_nbytes(info: PayloadInfo) -> int:
+    """Return what a decoder holds in the end: values, and the 32-bit steps that later fields refer to."""
+    return math.prod(info.shape) * (info.dtype.itemsize + 4)
+
+
+def _select(array: Array, selection: Any, channel: int | None) -> Array:
+    chosen: Array = (array if channel is None else array[channel])[selection]
+    return chosen
+
+
+def _touched(shape: tuple[int, ...], selection: Any, channel: int | None) -> list[int]:
+    """Return the flat indices along the leading axes of the fields that hold the selected values."""
+    grid = np.arange(math.prod(shape[:-2])).reshape(shape[:-2])
+    if channel is not None:
+        grid = grid[channel]
+    known = isinstance(selection, tuple) and all(map(_is_plain, selection))
+    # The axes of a selection are taken one by one or, if they are arrays, point by point: either way its first
+    # parts alone say which fields are meant.
+    fields: list[int] = np.unique(grid[selection[: grid.ndim]] if known else grid).tolist()
+    return fields
+
+
+def _is_plain(part: Any) -> bool:
+    """Whether a part of a selection takes exactly one axis."""
+    if isinstance(part, np.ndarray):
+        return part.dtype.kind in "iu"
+    return isinstance(part, (int, np.integer, slice)) and not isinstance(part, bool)
 
 
 def _as_array(x: ArrayLike) -> Array:

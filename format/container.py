@@ -21,10 +21,12 @@ from isopress.format.plan import (
     SOURCE_ENCODING,
     UNLIMITED,
     VariablePlan,
+    Wishes,
     ZarrFormat,
     create_store,
     plan_variables,
     source_encoding,
+    together,
 )
 from isopress.format.pool import Worker, run
 from isopress.format.presets import DEFAULT_PRESET, Preset
@@ -61,6 +63,8 @@ def write(
     errors: Sequence[ErrorSpec] = (),
     preset: Preset = DEFAULT_PRESET,
     chunks: Mapping[str, int] | None = None,
+    context: str = "auto",
+    joint: Sequence[str] = (),
     zarr_format: ZarrFormat = 3,
     jobs: int = 1,
     overwrite: bool = False,
@@ -82,7 +86,11 @@ def write(
     preset : {"archive", "science", "preview"}
         Bounds of the variables that no error names.
     chunks : mapping of str to int, optional
-        Chunk sizes of single dimensions; the others are chosen (`layout.default_chunks`).
+        Chunk sizes of single dimensions; the others are chosen (`layout.default_blocks`).
+    context : {"auto", "field", "block"}
+        Whether fields of a chunk refer to each other: where that is smaller, never, always.
+    joint : sequence of str
+        Variables that share their chunks and refer to each other: names or patterns, separated by commas.
     zarr_format : {3, 2}
         Version of the store.
     jobs : int
@@ -95,7 +103,8 @@ def write(
     Raises
     ------
     ArgumentError
-        The source cannot be read, an error or chunk names nothing, or the destination may not be written.
+        The source cannot be read, an error or chunk names nothing, joint variables do not go together or the store
+        is one of Zarr v2, or the destination may not be written.
     BoundError
         A value read back broke its bound.
     """
@@ -103,10 +112,13 @@ def write(
     target = Path(destination)
     path = resolve(source)
     _check_destination(path, str(destination))
+    if joint and zarr_format != 3:
+        raise ArgumentError("joint variables need Zarr 3: leave out --joint or --zarr-format 2")
+    wishes = Wishes(errors, preset, chunks or {}, context, joint)
     with open_source(path) as opened, staged(target, store=True, overwrite=overwrite) as store:
         job = _Job(opened, path, store, jobs, observer)
-        plans = job.resolve_ranges(plan_variables(opened, errors, preset, chunks or {}))
-        create_store(store, opened, plans, zarr_format)
+        plans = job.resolve_ranges(plan_variables(opened, wishes))
+        create_store(store, opened, plans, zarr_format, context)
         totals = job.convert(plans)
         _write_attributes(job, plans, totals)
         _write_root_attributes(store, opened, source if source == SAMPLE else Path(path).name, preset)
@@ -158,11 +170,14 @@ class _Job:
         return totals
 
     def _tasks(self, plans: Sequence[VariablePlan]) -> Iterator[Task]:
-        for plan in plans:
-            variable = self.source.variable(plan.name)
-            steps = task_steps(plan.chunks, self.source.chunks(plan.name), variable.dtype.itemsize)
+        for members in together(plans):
+            first = members[0]
+            bounds = {plan.name: plan.bound for plan in members}
+            variable = self.source.variable(first.name)
+            itemsize = variable.dtype.itemsize * len(members)
+            steps = task_steps(first.chunks, self.source.chunks(first.name), itemsize)
             for region in regions(variable.shape, steps):
-                yield Task(plan.name, region, plan.bound)
+                yield Task(bounds, region, first.joint.array if first.joint else None)
 
 
 def _check_destination(source: str, destination: str) -> None:

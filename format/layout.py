@@ -6,7 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from isopress.codec.errors import ArgumentError
 
-CHUNK_VALUES = 2**20  # about one 0.25 degree field: a good size for one object and one decode
+CHUNK_VALUES = 2**20  # of chunks that are no blocks: a good size for one object and one decode
+BLOCK_FIELDS = 24  # a day of hours: enough for fields to learn from each other,
+BLOCK_VALUES = 2**22  # and more of small fields, which cost little each
+MAX_BLOCK_NBYTES = 2**27  # decoded; encoding takes about ten times that
+MAX_AXIS_FIELDS = 128  # along one axis of a block
 MAX_FIELD_VALUES = 2**22  # larger fields are cut
 MAX_CHUNK_VALUES = 2**28  # a payload holds 4 GiB; half of that with float64
 REGION_NBYTES = 2**27  # what one task may hold of the source when its chunks are large
@@ -20,34 +24,56 @@ def default_chunks(shape: Sequence[int]) -> tuple[int, ...]:
     A field of more than `MAX_FIELD_VALUES` values is cut into equal parts, rows first; small fields are
     grouped along the leading axes, last one first, into groups of nearly equal size.
     """
-    sizes = [max(size, 1) for size in shape]
-    field = sizes[-2:]
-    if math.prod(field) > MAX_FIELD_VALUES:
-        field[-1] = _even(field[-1], MAX_FIELD_VALUES)
-        field[0] = _even(field[0], max(1, MAX_FIELD_VALUES // field[-1])) if len(field) == 2 else field[0]
-    room = max(1, CHUNK_VALUES // math.prod(field))
-    leading: list[int] = []
-    for size in reversed(sizes[:-2]):
-        leading.insert(0, _even(size, room))
-        room = max(1, room // leading[0])
-    return (*leading, *field)
+    field = _field_chunk(shape)
+    last_first = range(len(shape) - 3, -1, -1)
+    return (*_grouped(shape[:-2], max(1, CHUNK_VALUES // math.prod(field)), last_first), *field)
 
 
-def choose_chunks(dims: Sequence[str], shape: Sequence[int], wanted: Mapping[str, int]) -> tuple[int, ...]:
+def default_blocks(dims: Sequence[str], shape: Sequence[int], itemsize: int, *, channels: int = 1) -> tuple[int, ...]:
+    """Return chunks of whole fields that can refer to each other, grouped along the leading axes: times first.
+
+    Hours tell more about each other than levels do. Axes that are not times follow, last one first.
+
+    A chunk has up to `BLOCK_FIELDS` fields, more while they have no more than `BLOCK_VALUES` values, and at most
+    `MAX_AXIS_FIELDS` along one axis; it takes at most `MAX_BLOCK_NBYTES` when decoded. Fields too large are cut
+    as by `default_chunks`.
+
+    Parameters
+    ----------
+    dims : sequence of str
+        Names of the axes; one with "time" in it, or `t`, `step`, `date` or `hour`, is a time.
+    shape : sequence of int
+        Of the array.
+    itemsize : int
+        Bytes of a value.
+    channels : int
+        Variables that share a chunk.
+    """
+    field = _field_chunk(shape)
+    values = math.prod(field)
+    fields = max(BLOCK_VALUES // values, min(BLOCK_FIELDS, MAX_BLOCK_NBYTES // (values * itemsize)))
+    last_first = range(len(shape) - 3, -1, -1)
+    times_first = sorted(last_first, key=lambda axis: not _is_time(dims[axis]))
+    return (*_grouped(shape[:-2], max(1, fields // channels), times_first, MAX_AXIS_FIELDS), *field)
+
+
+def choose_chunks(
+    dims: Sequence[str], shape: Sequence[int], wanted: Mapping[str, int], default: Sequence[int], channels: int = 1
+) -> tuple[int, ...]:
     """Return the default chunks, with the sizes the user wants for single dimensions.
 
     Raises
     ------
     ArgumentError
-        A chunk would hold more than `MAX_CHUNK_VALUES` values.
+        A chunk of all `channels` would hold more than `MAX_CHUNK_VALUES` values.
     """
-    default = default_chunks(shape)
     chunks = tuple(
         min(wanted.get(dim, usual), max(size, 1)) for dim, usual, size in zip(dims, default, shape, strict=True)
     )
-    if math.prod(chunks) > MAX_CHUNK_VALUES:
+    if channels * math.prod(chunks) > MAX_CHUNK_VALUES:
+        of_channels = f" of {channels} variables" if channels > 1 else ""
         raise ArgumentError(
-            f"a chunk of {' x '.join(map(str, chunks))} values is larger than the allowed "
+            f"a chunk of {' x '.join(map(str, chunks))} values{of_channels} is larger than the allowed "
             f"{MAX_CHUNK_VALUES}; choose smaller ones with --chunk"
         )
     return chunks
@@ -91,6 +117,28 @@ def chunk_indexes(region: Region, chunks: Sequence[int]) -> Iterator[tuple[int, 
     yield from itertools.product(
         *(range(part.start // size, -(-part.stop // size)) for part, size in zip(region, chunks, strict=True))
     )
+
+
+def _field_chunk(shape: Sequence[int]) -> list[int]:
+    """Return the last two axes, cut where a field has too many values."""
+    field = [max(size, 1) for size in shape[-2:]]
+    if math.prod(field) > MAX_FIELD_VALUES:
+        field[-1] = _even(field[-1], MAX_FIELD_VALUES)
+        field[0] = _even(field[0], max(1, MAX_FIELD_VALUES // field[-1])) if len(field) == 2 else field[0]
+    return field
+
+
+def _is_time(dim: str) -> bool:
+    return "time" in dim.lower() or dim.lower() in ("t", "step", "date", "hour")
+
+
+def _grouped(leading: Sequence[int], room: int, order: Sequence[int], most: int = MAX_CHUNK_VALUES) -> tuple[int, ...]:
+    """Return how many fields to take along each leading axis: `room` in all, `most` on one axis, axes in `order`."""
+    sizes = [1] * len(leading)
+    for axis in order:
+        sizes[axis] = _even(max(leading[axis], 1), min(room, most))
+        room = max(1, room // sizes[axis])
+    return tuple(sizes)
 
 
 def _even(size: int, most: int) -> int:

@@ -22,11 +22,11 @@ from isopress.codec.errors import (
 )
 
 MAGIC = b"\x89ISP"
-VERSION = (0, 1)
+VERSION = (0, 2)
 MAX_NDIM = 32
 MAX_DECODED_BYTES = 2**32
 MODEL_ID_BYTES = 16  # the first half of the weights' sha256
-MODES = ("lossless", "abs", "range", "pointwise")
+MODES = ("lossless", "abs", "range", "pointwise", "joint")
 DTYPES = tuple(map(np.dtype, ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "?")))
 
 _PREFIX = struct.Struct("<4sBBH")  # magic, major, minor, header length
@@ -47,8 +47,10 @@ class PayloadInfo:
     """What the header of a payload says.
 
     `bound` and `floor` are what the user asked for; `resolved_bound` and the achieved `max_error` and
-    `rmse` (over finite values) are in the unit of the data. `models` are the first 32 hex digits of the
-    sha256 of each file of weights, `sections` are (id, bytes), `nbytes` counts the whole payload.
+    `rmse` (over finite values) are in the unit of the data. In mode joint, where each entry of the first
+    axis has a bound of its own, all of them are fractions of that bound, and `bound` is 1. `models` are the
+    first 32 hex digits of the sha256 of each file of weights, `sections` are (id, bytes), `nbytes` counts
+    the whole payload.
     """
 
     dtype: Dtype
@@ -243,6 +245,8 @@ def _check_consistent(info: PayloadInfo, flags: int) -> None:
         raise CorruptPayloadError(f"bounds and errors are finite and not negative, not {numbers}")
     if (info.bound is None) != (info.mode == "lossless") or info.bound == 0:
         raise CorruptPayloadError(f"bound {info.bound} does not fit mode {info.mode}")
+    if info.mode == "joint" and info.bound != 1:
+        raise CorruptPayloadError(f"the bound of mode joint is 1, not {info.bound}")
     if info.floor is not None and info.mode != "pointwise":
         raise CorruptPayloadError(f"mode {info.mode} has no floor, but {info.floor} is stored")
     if flags & _BIG_ENDIAN and info.dtype.itemsize == 1:

@@ -2,20 +2,22 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import dask.array
 import numpy as np
 import xarray as xr
+import zarr
 
 from isopress.codec.bound import Bound
 from isopress.format.distortion import Distortion
 from isopress.format.error_spec import ErrorSpec, check_specs, format_bound, last_match
-from isopress.format.layout import check_chunk_dims, choose_chunks
-from isopress.format.presets import Preset, preset_bound
+from isopress.format.joint import JointPlace, check_joint_bound, joint_places
+from isopress.format.layout import check_chunk_dims, choose_chunks, default_blocks, default_chunks
+from isopress.format.presets import DEFAULT_PRESET, Preset, preset_bound
 from isopress.format.source import FILLS, PACKING, Source
 from isopress.format.zarr_store import quiet_zarr
 
@@ -29,7 +31,8 @@ class VariablePlan:
 
     `asked` is the bound the user or preset states, `bound` the one the codec gets (mode range becomes
     abs over the whole variable, so that all chunks agree); both are None for what is stored exactly by
-    Zarr's usual compressor. `streamed` variables are copied region by region, the others at once.
+    Zarr's usual compressor. `streamed` variables are copied region by region, the others at once. `joint`
+    is set when the variable shares its chunks with others.
     """
 
     name: str
@@ -37,51 +40,100 @@ class VariablePlan:
     streamed: bool
     asked: Bound | None = None
     bound: Bound | None = None
+    joint: JointPlace | None = None
 
     def resolved(self, extremes: Distortion) -> "VariablePlan":
-        """Return the plan with mode range turned into abs by the extremes of the whole variable."""
+        """Return the plan with mode range turned into abs by the extremes of the whole variable.
+
+        Raises
+        ------
+        ArgumentError
+            The variable is coded jointly and constant: it has no range.
+        """
         if self.asked is None:
             return self
         limit = self.asked.resolve(np.array([extremes.low, extremes.high]))
-        return replace(self, bound=Bound("abs", limit) if limit > 0 else Bound("lossless"))
+        bound = Bound("abs", limit) if limit > 0 else Bound("lossless")
+        if self.joint:
+            check_joint_bound(self.name, bound)
+        return replace(self, bound=bound)
 
 
-def plan_variables(
-    source: Source, errors: Sequence[ErrorSpec], preset: Preset, chunks: Mapping[str, int]
-) -> list[VariablePlan]:
+@dataclass(frozen=True)
+class Wishes:
+    """What the user asks for: bounds, the preset for what they leave open, chunk sizes, neighbours, joint variables."""
+
+    errors: Sequence[ErrorSpec] = ()
+    preset: Preset = DEFAULT_PRESET
+    chunks: Mapping[str, int] = field(default_factory=dict)
+    context: str = "auto"
+    joint: Sequence[str] = ()
+
+
+def plan_variables(source: Source, wishes: Wishes) -> list[VariablePlan]:
     """Return a plan for every variable; a lossy one gets the last error that names it, else the preset.
 
     Raises
     ------
     ArgumentError
-        An error names no variable, or a chunk no dimension, of the source.
+        An error names no variable, or a chunk no dimension, of the source, or joint variables do not go together.
     """
-    check_specs(errors, source.lossy, source.exact)
-    check_chunk_dims(chunks, [str(dim) for dim in source.stored.sizes])
-    return [_plan(source, name, errors, preset, chunks) for name in source.names]
+    check_specs(wishes.errors, source.lossy, source.exact)
+    check_chunk_dims(wishes.chunks, [str(dim) for dim in source.stored.sizes])
+    places = joint_places(source, wishes.joint)
+    lossy = [_plan_lossy(source, name, wishes, places.get(name)) for name in source.lossy]
+    exact = [_plan_exact(source, name, wishes) for name in source.exact]
+    return sorted(lossy + exact, key=lambda plan: source.names.index(plan.name))
 
 
-def _plan(
-    source: Source, name: str, errors: Sequence[ErrorSpec], preset: Preset, chunks: Mapping[str, int]
-) -> VariablePlan:
+def together(plans: Sequence[VariablePlan]) -> Iterator[list[VariablePlan]]:
+    """Yield the plans that are carried out at once: the members of a joint array by channel, others alone."""
+    groups: dict[tuple[str | None, str | None], list[VariablePlan]] = {}
+    for plan in plans:
+        key = (plan.joint.array, None) if plan.joint else (None, plan.name)
+        groups.setdefault(key, []).append(plan)
+    for members in groups.values():
+        yield sorted(members, key=lambda plan: plan.joint.channel if plan.joint else 0)
+
+
+def _plan_lossy(source: Source, name: str, wishes: Wishes, place: JointPlace | None) -> VariablePlan:
+    variable = source.variable(name)
+    asked = last_match(wishes.errors, name) or preset_bound(wishes.preset, name, variable.attrs)
+    if place:
+        check_joint_bound(name, asked)
+    channels = place.channels if place else 1
+    blocks = asked.mode != "lossless" and wishes.context != "field"
+    dims = [str(dim) for dim in variable.dims]
+    usual = (
+        default_blocks(dims, variable.shape, variable.dtype.itemsize, channels=channels)
+        if blocks
+        else default_chunks(variable.shape)
+    )
+    chunks = choose_chunks(dims, variable.shape, wishes.chunks, usual, channels)
+    return VariablePlan(name, chunks, True, asked, asked, place)
+
+
+def _plan_exact(source: Source, name: str, wishes: Wishes) -> VariablePlan:
     variable = source.variable(name)
     dims = [str(dim) for dim in variable.dims]
-    if name in source.lossy:
-        asked = last_match(errors, name) or preset_bound(preset, name, variable.attrs)
-        return VariablePlan(name, choose_chunks(dims, variable.shape, chunks), True, asked, asked)
     index = dims == [name]  # xarray holds those in memory
-    streamed = bool(variable.ndim) and variable.dtype.kind in "biufc" and not index
-    size = choose_chunks(dims, variable.shape, chunks) if streamed else tuple(variable.shape)
-    return VariablePlan(name, size, streamed)
+    if variable.ndim and variable.dtype.kind in "biufc" and not index:
+        chunks = choose_chunks(dims, variable.shape, wishes.chunks, default_chunks(variable.shape))
+        return VariablePlan(name, chunks, True)
+    return VariablePlan(name, tuple(max(size, 1) for size in variable.shape), False)
 
 
-def create_store(path: Path, source: Source, plans: Sequence[VariablePlan], zarr_format: ZarrFormat) -> None:
+def create_store(
+    path: Path, source: Source, plans: Sequence[VariablePlan], zarr_format: ZarrFormat, context: str
+) -> None:
     """Write a store with all metadata and every variable that is not streamed; streamed ones are empty."""
     template = xr.Dataset(attrs=source.stored.attrs)
     for plan in plans:
-        template[plan.name] = _template(source.variable(plan.name), plan, zarr_format)
+        template[plan.name] = _template(source.variable(plan.name), plan, zarr_format, context)
     with quiet_zarr():
         template.to_zarr(path, mode="w-", compute=False, consolidated=False, zarr_format=zarr_format)
+        for members in together([plan for plan in plans if plan.joint]):
+            _create_joint_array(path, source, members, context)
 
 
 def source_encoding(variable: xr.Variable, low: float = math.inf, high: float = -math.inf) -> dict[str, Any]:
@@ -106,7 +158,27 @@ def _is_marker(fill: Any, low: float, high: float) -> bool:
     return not low <= number <= high
 
 
-def _template(variable: xr.Variable, plan: VariablePlan, zarr_format: ZarrFormat) -> xr.Variable:
+def _create_joint_array(store: Path, source: Source, members: Sequence[VariablePlan], context: str) -> None:
+    """Add the empty array that holds the values of all `members`, one channel for each."""
+    from isopress.format.zarr_codec import IsopressCodec
+
+    variable, place = source.variable(members[0].name), members[0].joint
+    bounds = [plan.bound.value for plan in members if plan.bound and plan.bound.value]
+    zarr.create_array(
+        store,
+        name=place.array if place else None,
+        shape=(len(members), *variable.shape),
+        chunks=(len(members), *members[0].chunks),
+        dtype=variable.dtype.newbyteorder("="),
+        fill_value=np.nan,
+        serializer=IsopressCodec(mode="abs", bound=tuple(bounds), context=context),
+        compressors=None,
+        dimension_names=("channel", *map(str, variable.dims)),
+        attributes={"channel": [plan.name for plan in members]},
+    )
+
+
+def _template(variable: xr.Variable, plan: VariablePlan, zarr_format: ZarrFormat, context: str) -> xr.Variable:
     data: Any = variable.data if not plan.streamed else _zeros(variable)
     if zarr_format == 3 and variable.dtype.kind == "U":
         data = np.asarray(variable.values, object)  # Zarr v3 specifies only strings of variable length
@@ -115,7 +187,7 @@ def _template(variable: xr.Variable, plan: VariablePlan, zarr_format: ZarrFormat
         encoding["chunks"] = plan.chunks
     attrs = dict(variable.attrs)
     if plan.bound is not None and plan.asked is not None:
-        encoding |= _codec_encoding(plan.bound, zarr_format)
+        encoding |= _joint_encoding(plan.joint) if plan.joint else _codec_encoding(plan.bound, zarr_format, context)
         attrs[ERROR] = format_bound(plan.asked)
     elif packing := source_encoding(variable):
         attrs[SOURCE_ENCODING] = json.dumps(packing)
@@ -127,14 +199,20 @@ def _zeros(variable: xr.Variable) -> Any:
     return dask.array.zeros(variable.shape, dtype=variable.dtype.newbyteorder("="), chunks=-1)
 
 
-def _codec_encoding(bound: Bound, zarr_format: ZarrFormat) -> dict[str, Any]:
+def _joint_encoding(place: JointPlace) -> dict[str, Any]:
+    from isopress.format.joint_codec import JointCodec
+
+    return {"serializer": JointCodec(place.array, place.channel), "compressors": ()}
+
+
+def _codec_encoding(bound: Bound, zarr_format: ZarrFormat, context: str) -> dict[str, Any]:
     if zarr_format == 3:
         from isopress.format.zarr_codec import IsopressCodec
 
-        codec = IsopressCodec(mode=bound.mode, bound=bound.value, floor=bound.floor)
+        codec = IsopressCodec(mode=bound.mode, bound=bound.value, floor=bound.floor, context=context)
         return {"serializer": codec, "compressors": ()}
     from isopress.format.numcodecs_codec import Isopress
 
     # Without a fill value, v2 would pad the last chunks with zeros; NaN is what the codec masks for free.
-    compressor = Isopress(mode=bound.mode, bound=bound.value, floor=bound.floor)
+    compressor = Isopress(mode=bound.mode, bound=bound.value, floor=bound.floor, context=context)
     return {"compressors": [compressor], "_FillValue": np.nan}

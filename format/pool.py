@@ -19,7 +19,7 @@ _work: Work  # both are kept, or the worker would close
 
 
 def run(worker: Worker, tasks: Iterable[Task], *, jobs: int) -> Generator[Outcome]:
-    """Yield the outcome of every task as it is done; the order is that of the tasks only when `jobs` is 1.
+    """Yield the outcomes of every task as it is done; the order is that of the tasks only when `jobs` is 1.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ def run(worker: Worker, tasks: Iterable[Task], *, jobs: int) -> Generator[Outcom
     """
     if jobs == 1:
         with worker() as work:
-            yield from map(work, tasks)
+            yield from itertools.chain.from_iterable(map(work, tasks))
         return
     context = multiprocessing.get_context("spawn")  # a fork would copy zarr's and torch's threads half-dead
     pool = ProcessPoolExecutor(jobs, context, _start, (worker,))
@@ -50,14 +50,14 @@ def run(worker: Worker, tasks: Iterable[Task], *, jobs: int) -> Generator[Outcom
 
 
 def _run_in(pool: ProcessPoolExecutor, tasks: Iterator[Task], limit: int) -> Iterator[Outcome]:
-    waiting: set[Future[Outcome]] = set()
+    waiting: set[Future[list[Outcome]]] = set()
     while True:
         waiting |= {pool.submit(_call, task) for task in itertools.islice(tasks, limit - len(waiting))}
         if not waiting:
             return
         done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
         for future in done:
-            yield future.result()
+            yield from future.result()
 
 
 def _start(worker: Worker) -> None:
@@ -68,5 +68,5 @@ def _start(worker: Worker) -> None:
     _work = _worker.__enter__()
 
 
-def _call(task: Task) -> Outcome:
+def _call(task: Task) -> list[Outcome]:
     return _work(task)

@@ -13,7 +13,8 @@ class VariableReport:
 
     `error` is the bound as it was asked for, `bound` as the codec keeps it; both are None for variables
     that are stored without the codec, which is always exact. `violations` counts values that break the
-    bound or the mask of missing values, `damage` says why a variable could not be read.
+    bound or the mask of missing values, `damage` says why a variable could not be read. `joint` names the
+    array that holds the values together with those of other variables; each counts an equal share of it.
     """
 
     name: str
@@ -29,6 +30,7 @@ class VariableReport:
     max_error: float | None = None
     rmse: float | None = None
     models: tuple[str, ...] = ()
+    joint: str | None = None
     seconds: float | None = None
     violations: int | None = None
     damage: str | None = None

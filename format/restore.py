@@ -49,7 +49,7 @@ def restore(store: str | Path, destination: str | Path, *, overwrite: bool = Fal
         raise ArgumentError(f"{destination}: store and output are the same")
     with ExitStack() as stack:
         group = open_group(store, stack)
-        bounds = {name: stored_bound(array) for name, array in arrays(group).items()}
+        bounds = {name: stored_bound(group, array) for name, array in arrays(group).items()}
         lossy = {name for name, bound in bounds.items() if bound and bound.mode != "lossless"}
         stack.enter_context(quiet_zarr())
         opened = stack.enter_context(

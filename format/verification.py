@@ -1,6 +1,6 @@
 """Does a store keep its promise? Every value is decoded and compared with the source again."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from functools import partial
@@ -15,7 +15,7 @@ from isopress.format.pool import run
 from isopress.format.reports import StoreReport, VariableReport
 from isopress.format.source import Source, open_source, resolve
 from isopress.format.tasks import Outcome, Task, comparing
-from isopress.format.zarr_store import arrays, open_group, stored_bound
+from isopress.format.zarr_store import arrays, joint_channel, open_group, stored_bound
 
 
 def verify(store: str | Path, source: str, *, jobs: int = 1) -> StoreReport:
@@ -40,10 +40,11 @@ def verify(store: str | Path, source: str, *, jobs: int = 1) -> StoreReport:
     path = resolve(source)
     report = read_report(store)
     with open_source(path) as opened, ExitStack() as stack:
-        targets = arrays(open_group(store, stack))
+        group = open_group(store, stack)
+        targets = arrays(group)
         bad = {name: reason for name in opened.names if (reason := _mismatch(opened, name, targets.get(name)))}
         checked = [name for name in opened.names if name not in bad]
-        tasks = (task for name in checked for task in _tasks(opened, name, targets[name]))
+        tasks = _tasks(opened, group, {name: targets[name] for name in checked})
         totals = {name: Outcome(name, 0) for name in checked}
         with closing(run(partial(comparing, path, str(store)), tasks, jobs=jobs)) as outcomes:
             for outcome in outcomes:
@@ -53,13 +54,25 @@ def verify(store: str | Path, source: str, *, jobs: int = 1) -> StoreReport:
     return replace(report, variables=tuple(found + missing))
 
 
-def _tasks(source: Source, name: str, array: zarr.Array[Any]) -> Iterator[Task]:
-    bound = stored_bound(array)
-    # Mode range, when the codec itself got it, is a promise about each chunk; others hold for any region.
-    whole_chunks = array.chunks if bound and bound.mode == "range" else source.chunks(name)
-    steps = task_steps([max(size, 1) for size in array.chunks], whole_chunks, array.dtype.itemsize)
-    for region in regions(array.shape, steps):
-        yield Task(name, region, bound)
+def _tasks(source: Source, group: zarr.Group, targets: Mapping[str, zarr.Array[Any]]) -> Iterator[Task]:
+    for names in _together(targets):
+        array = targets[names[0]]
+        bounds = {name: stored_bound(group, targets[name]) for name in names}
+        # Mode range, when the codec itself got it, is a promise about each chunk; others hold for any region.
+        by_chunk = any(bound and bound.mode == "range" for bound in bounds.values())
+        whole_chunks = array.chunks if by_chunk else source.chunks(names[0])
+        steps = task_steps([max(size, 1) for size in array.chunks], whole_chunks, array.dtype.itemsize * len(names))
+        for region in regions(array.shape, steps):
+            yield Task(bounds, region)
+
+
+def _together(targets: Mapping[str, zarr.Array[Any]]) -> Iterator[list[str]]:
+    """Yield the variables that share chunks, so that a chunk is decoded for all of them at once; others alone."""
+    groups: dict[Any, list[str]] = {}
+    for name, array in targets.items():
+        joint = joint_channel(array)
+        groups.setdefault((joint[0], array.shape, array.chunks) if joint else name, []).append(name)
+    yield from groups.values()
 
 
 def _mismatch(source: Source, name: str, array: zarr.Array[Any] | None) -> str | None:

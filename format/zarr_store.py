@@ -14,6 +14,7 @@ from zarr.storage import ZipStore
 
 from isopress.codec.bound import Bound
 from isopress.codec.errors import ArgumentError
+from isopress.format.joint_codec import JointCodec
 from isopress.format.settings import Settings
 
 _METADATA = ("zarr.json", ".zgroup")  # of a group, versions 3 and 2
@@ -73,15 +74,31 @@ def dimensions(array: zarr.Array[Any]) -> tuple[str, ...]:
     return tuple(str(name) for name in names or (f"dim_{axis}" for axis in range(array.ndim)))  # type: ignore[union-attr]
 
 
-def stored_bound(array: zarr.Array[Any]) -> Bound | None:
-    """Return the bound the array's isopress codec works with; None when another codec stores it."""
-    metadata: Any = array.metadata
-    codecs = list(metadata.codecs) if metadata.zarr_format == 3 else [metadata.compressor]
-    for codec in codecs:
-        codecs.extend(getattr(codec, "codecs", ()))  # of the chunks inside a shard
-        if isinstance(codec, Settings):
-            return codec.limit
-    return None
+def stored_bound(group: zarr.Group, array: zarr.Array[Any]) -> Bound | None:
+    """Return the bound that an isopress codec keeps for an array of the group; None when another codec stores it.
+
+    Of a joint array itself it is the largest one, of a variable whose joint array is missing None.
+    """
+    codec = _isopress_codec(array)
+    if isinstance(codec, JointCodec):
+        joint = joint_array(group, array)
+        bounds = _limits(None if joint is None else _isopress_codec(joint))
+        return bounds[codec.channel] if codec.channel < len(bounds) else None
+    bounds = _limits(codec)
+    return max(bounds, key=lambda bound: bound.value or 0) if bounds else None
+
+
+def joint_channel(array: zarr.Array[Any]) -> tuple[str, int] | None:
+    """Return the path of the joint array that holds the array's values, and its channel there, if there is one."""
+    codec = _isopress_codec(array)
+    return (codec.array, codec.channel) if isinstance(codec, JointCodec) else None
+
+
+def joint_array(group: zarr.Group, array: zarr.Array[Any]) -> zarr.Array[Any] | None:
+    """Return the joint array that holds the values of an array of the group, if there is one and it is there."""
+    place = joint_channel(array)
+    found = group.get(place[0]) if place else None
+    return found if isinstance(found, zarr.Array) else None
 
 
 def nbytes_on_disk(path: str | Path) -> int:
@@ -89,6 +106,22 @@ def nbytes_on_disk(path: str | Path) -> int:
     if Path(path).is_file():
         return Path(path).stat().st_size
     return sum(os.path.getsize(os.path.join(folder, name)) for folder, _, names in os.walk(path) for name in names)
+
+
+def _isopress_codec(array: zarr.Array[Any]) -> Settings | JointCodec | None:
+    metadata: Any = array.metadata
+    codecs = list(metadata.codecs) if metadata.zarr_format == 3 else [metadata.compressor]
+    for codec in codecs:
+        codecs.extend(getattr(codec, "codecs", ()))  # of the chunks inside a shard
+        if isinstance(codec, (Settings, JointCodec)):
+            return codec
+    return None
+
+
+def _limits(codec: Settings | JointCodec | None) -> tuple[Bound, ...]:
+    """Return the bounds of a codec that writes: one, one for each channel, or none."""
+    limit = codec.limit if isinstance(codec, Settings) else ()
+    return limit if isinstance(limit, tuple) else (limit,)
 
 
 def _zip_root(path: str) -> str:

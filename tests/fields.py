@@ -36,3 +36,13 @@ def varied_fields() -> dict[str, NDArray[np.float64]]:
         "spike": np.where(np.arange(80 * 96).reshape(80, 96) == 3000, 50.0, smooth),
         "tiny": smooth * 1e-3,
     }
+
+
+def drifting_fields(*shape: int, slope: float = 2.0, seed: int = 0) -> NDArray[np.float64]:
+    """Return fields (..., height, width) that change slowly and smoothly along all axes before the last two."""
+    parts = [spectral_field(*shape[-2:], slope=slope, seed=seed + i) for i in range(3)]
+    fields = np.empty(shape)
+    for at in np.ndindex(*shape[:-2]):
+        t = sum((k + 1) * x for k, x in enumerate(at)) / 6
+        fields[at] = np.cos(t) * parts[0] + np.sin(t) * parts[1] + 0.1 * np.cos(2.3 * t + 1) * parts[2]
+    return fields

@@ -50,8 +50,40 @@ def features() -> dict[str, tuple[Array, dict[str, Any]]]:
         "lattice": (np.round(smooth(24, 30) * 4).astype("<f4") / 4, exact),
         "categories": (rng.integers(0, 3, (12, 40)).astype("<f4"), abs_),
         "noise": (rng.standard_normal((12, 13)), exact),
+        "block": (drifting(9), {**abs_, "context": "block"}),
+        "block-two-axes": (drifting(5, 3), {**abs_, "context": "block"}),
+        "block-three-axes": (drifting(2, 3, 2), {**abs_, "context": "block"}),
+        "block-masks": (_masked(drifting(7)), {**abs_, "context": "block"}),
+        "block-signs": (drifting(5) - np.float32(283), {**MODES["pointwise"], "context": "block"}),
+        "block-lattice": (np.round(drifting(6) * 16) / np.float32(16), {**exact, "context": "block"}),
+        "block-exceptions": (_many_nans_in_time(), {"mode": "abs", "bound": 0.05, "context": "block"}),
+        "joint": (np.stack([drifting(5), drifting(5) * 20]), {"mode": "abs", "bound": [0.01, 3.0], "context": "block"}),
         "periodic": (np.tile(smooth(24, 1), (1, 36)).astype("<f4") + _waves(24, 36), abs_),
     }
+
+
+def drifting(*leading: int) -> Array:
+    """Return float32 fields of 24 x 30 that change little from one to the next."""
+    y, x = np.meshgrid(np.arange(24), np.arange(30), indexing="ij")
+    fields = [
+        280 + 5 * np.sin(0.4 * x - 0.2 * sum(index)) + 3 * np.cos(0.3 * y + 0.1 * index[0]) + np.sin(0.11 * x * y)
+        for index in np.ndindex(leading)
+    ]
+    return np.asarray(fields, "<f4").reshape(*leading, 24, 30)
+
+
+def _masked(x: Array) -> Array:
+    for i, field in enumerate(x):
+        field[i : i + 6, 2 * i : 2 * i + 9] = np.nan
+    x[4] = np.nan
+    x[1, 20] = np.inf
+    return x
+
+
+def _many_nans_in_time() -> Array:
+    x = drifting(4)
+    x.reshape(-1).view("<u4")[700:970] = 0x7FC00000 + np.arange(270)
+    return x
 
 
 def _waves(height: int, width: int) -> Array:

@@ -13,12 +13,19 @@ class RangeDecoder:
     """Decodes symbol indexes, given the left cumulatives of their tables."""
 
     def __init__(self, words: Sequence[int]) -> None:
-        self._words = iter(words)
+        self._words, self._left = iter(words), len(words)
         self._lower, self._range = 0, STATE - 1
         self._point = self._next() * WORD + self._next()
 
     def _next(self) -> int:
+        self._left -= 1
         return int(next(self._words, 0))
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether all words were read, and no symbol can be left in what was read."""
+        nothing_decoded = self._range == STATE - 1
+        return self._left <= 0 and (nothing_decoded or (self._point - self._lower) % STATE < 2 * WORD - 1)
 
     def decode(self, cumulative: Sequence[int]) -> int:
         scale = self._range // ONE

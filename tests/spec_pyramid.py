@@ -1,10 +1,19 @@
-"""A second decoder of the pyramid section, written from SPEC 9 and 10 alone: plain Python, no numpy, no hurry."""
+"""A second decoder of the pyramid section, written from SPEC 9 and 10 alone: plain Python, no numpy, no hurry.
+
+What a block (SPEC 13) adds to a prediction comes in as a `Hint`; the pyramid section has none.
+"""
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
 from math import lcm
+from operator import mul
+
+from safetensors.numpy import load
 
 from tests.range_decoder import RangeDecoder, table, uniform
 
@@ -104,6 +113,9 @@ class Reader:
         self.at += n
         return self.data[self.at - n : self.at]
 
+    def rest(self) -> bytes:
+        return self.take(len(self.data) - self.at)
+
 
 class Plane:
     """One plane of one field, with the padding of SPEC 9.4 worked out at every look."""
@@ -129,74 +141,137 @@ class Plane:
         return at(edge) + distance * (at(edge) - at(inner) if n > 1 else 0)
 
 
+@dataclass(frozen=True)
+class Hint:
+    """What a field with references knows at one level, on the level's fine grid."""
+
+    kind: int
+    gap: int
+    guess: Grid
+    proxies: list[Grid | None]  # P, Q, C, S
+
+
+@dataclass(frozen=True)
+class Flags:
+    wrap: bool
+    snap: bool
+    taper: int
+
+    @classmethod
+    def of(cls, byte: int) -> Flags:
+        return cls(bool(byte & 1), bool(byte >> 1 & 1), byte >> 2)
+
+
+@cache
+def tensors_of(name: str) -> dict[str, Sequence]:
+    """Return the tensors of installed weights as lists."""
+    path = files("isopress.codec").joinpath("models", f"{name}.safetensors")
+    return {key: tensor.tolist() for key, tensor in load(path.read_bytes()).items()}
+
+
 def decode(section: bytes, shape: tuple[int, int, int], tensors: dict[str, Sequence]) -> list[Grid]:
     """Return per field the values v by (row, column)."""
     fields, height, width = shape
-    wrap, snap, taper = section[0] & 1, section[0] >> 1 & 1, section[0] >> 2
+    flags = Flags.of(section[0])
     reader, result = Reader(section[1:-4]), []
     size = max(1, 2**19 // (height * width))
     for start in range(0, fields, size):
         group = Reader(reader.take(reader.varint()))
-        result += decode_group(group, (min(size, fields - start), height, width), tensors, wrap, snap, taper)
+        result += decode_group(group, (min(size, fields - start), height, width), tensors, flags)
     return result
 
 
-def decode_group(
-    data: Reader, shape: tuple[int, int, int], tensors: dict[str, Sequence], wrap: int, snap: int, taper: int
-) -> list[Grid]:
-    fields, height, width = shape
-    longest = max(height, width)
-    levels = 0 if longest <= 2 else (longest - 1).bit_length() - 1
-    values, errors = read_anchors(data, shape, levels)
+def decode_group(data: Reader, shape: tuple[int, int, int], tensors: dict[str, Sequence], flags: Flags) -> list[Grid]:
+    values, errors = read_anchors(data, shape, top_level(shape))
     escapes = Reader(data.take(data.varint()))
-    words = struct.unpack(f"<{(len(data.data) - data.at) // 4}I", data.data[data.at :])
-    coder = RangeDecoder(words)
-    for level in reversed(range(levels)):
-        q = WIDTHS[taper][min(level, len(WIDTHS[taper]) - 1)]
-        wraps = bool(wrap) and width % 2 ** (level + 1) == 0
-        for phase in PHASES:
-            points, seen = [], []
-            for b in range(fields):
-                looks = planes(values[b], errors[b], phase, shape, level, wraps)
-                for row, column in grid(phase.parity, shape, level):
-                    points.append((b, row, column))
-                    seen.append(predict(phase, looks, row, column, min(level, 5), tensors))
-            if not points:
-                continue
-            symbols = read_symbols(coder, escapes, [(c - NEARER[q], k) for _, c, k in seen], tensors)
-            for (b, row, column), (p, _, _), s in zip(points, seen, symbols, strict=True):
-                v = p + s * q
-                if snap:
-                    v = 64 * ((2 * (p // 2) + 1 + s * q + 32) // 64)
-                at = (row << level, column << level)
-                values[b][at], errors[b][at] = v, v - p
+    coder = RangeDecoder(words(data.rest()))
+    read_levels(coder, escapes, values, errors, shape, tensors, flags, uniform(63))
+    assert escapes.at == len(escapes.data)
+    assert coder.exhausted
     return values
 
 
+def words(data: bytes) -> tuple[int, ...]:
+    return struct.unpack(f"<{len(data) // 4}I", data)
+
+
+def top_level(shape: tuple[int, int, int]) -> int:
+    longest = max(shape[1:])
+    return 0 if longest <= 2 else (longest - 1).bit_length() - 1
+
+
+def read_levels(
+    coder: RangeDecoder,
+    escapes: Reader,
+    values: list[Grid],
+    errors: list[Grid],
+    shape: tuple[int, int, int],
+    tensors: dict[str, Sequence],
+    flags: Flags,
+    offsets: list[int],
+    hint: Callable[[int], Hint | None] = lambda level: None,
+) -> None:
+    """Complete values that hold the anchors; `offsets` are the cumulatives of the offset of a phase."""
+    for level in reversed(range(top_level(shape))):
+        q = WIDTHS[flags.taper][min(level, len(WIDTHS[flags.taper]) - 1)]
+        wraps = flags.wrap and shape[2] % 2 ** (level + 1) == 0
+        known = hint(level)
+        for phase in PHASES:
+            points, seen = [], []
+            for b in range(shape[0]):
+                looks = planes(values[b], errors[b], phase, shape, level, wraps, known)
+                references = [p and whole(p, shape, level, wraps) for p in known.proxies] if known else []
+                for row, column in grid(phase.parity, shape, level):
+                    points.append((b, row, column))
+                    seen.append(predict(phase, looks, row, column, min(level, 5), tensors, known, references))
+            if not points:
+                continue
+            symbols = read_symbols(coder, escapes, [(c - NEARER[q], k) for _, c, k in seen], tensors, offsets)
+            for (b, row, column), (p, _, _), s in zip(points, seen, symbols, strict=True):
+                v = p + s * q
+                if flags.snap:
+                    v = 64 * ((2 * (p // 2) + 1 + s * q + 32) // 64)
+                at = (row << level, column << level)
+                values[b][at], errors[b][at] = v, v - p
+
+
+def anchor_places(shape: tuple[int, int, int], levels: int) -> list[Offset]:
+    return [(y, x) for y in range(0, shape[1], 2**levels) for x in range(0, shape[2], 2**levels)]
+
+
 def read_anchors(data: Reader, shape: tuple[int, int, int], levels: int) -> tuple[list[Grid], list[Grid]]:
-    fields, height, width = shape
-    places = [(y, x) for y in range(0, height, 2**levels) for x in range(0, width, 2**levels)]
+    places = anchor_places(shape, levels)
     values: list[Grid] = []
-    for b in range(fields):
+    for b in range(shape[0]):
         numbers = [z // 2 if z % 2 == 0 else -(z + 1) // 2 for z in (data.varint() for _ in places)]
         if b == 0:
             anchors = [sum(numbers[: i + 1]) for i in range(len(numbers))]
         else:
             anchors = [n + values[-1][place] // 64 for n, place in zip(numbers, places, strict=True)]
         values.append({place: 64 * a for place, a in zip(places, anchors, strict=True)})
-    return values, [dict.fromkeys(places, 0) for _ in range(fields)]
+    return values, [dict.fromkeys(places, 0) for _ in range(shape[0])]
+
+
+def fine(shape: tuple[int, int, int], level: int) -> tuple[int, int]:
+    return -(-shape[1] >> level), -(-shape[2] >> level)
 
 
 def grid(parity: Offset, shape: tuple[int, int, int], level: int) -> list[Offset]:
     """Return the fine-grid indexes of a plane in C order."""
-    h, w = -(-shape[1] >> level), -(-shape[2] >> level)
+    h, w = fine(shape, level)
     return [(y, x) for y in range(parity[0], h, 2) for x in range(parity[1], w, 2)]
 
 
 def planes(
-    values: Grid, errors: Grid, phase: Phase, shape: tuple[int, int, int], level: int, wraps: bool
+    values: Grid,
+    errors: Grid,
+    phase: Phase,
+    shape: tuple[int, int, int],
+    level: int,
+    wraps: bool,
+    hint: Hint | None,
 ) -> dict[Offset, tuple[Plane, Plane]]:
-    h, w = -(-shape[1] >> level), -(-shape[2] >> level)
+    h, w = fine(shape, level)
     result: dict[Offset, tuple[Plane, Plane]] = {}
     for parity in ((0, 0), (1, 1), (0, 1)):
         if parity == phase.parity:
@@ -204,11 +279,21 @@ def planes(
         rows, columns = (h + 1 - parity[0]) // 2, (w + 1 - parity[1]) // 2
         pair = Plane(rows, columns, wraps, True), Plane(rows, columns, wraps, False)
         for y, x in grid(parity, shape, level):
-            pair[0].cells[y // 2, x // 2] = values[y << level, x << level]
+            pair[0].cells[y // 2, x // 2] = values[y << level, x << level] - (hint.guess[y, x] if hint else 0)
             pair[1].cells[y // 2, x // 2] = errors[y << level, x << level]
         if not rows or not columns:
             pair = stand_in(parity, result[0, 0][0], h, w, wraps)
         result[parity] = pair
+    return result
+
+
+def whole(values: Grid, shape: tuple[int, int, int], level: int, wraps: bool) -> dict[Offset, Plane]:
+    """Return all four planes of a proxy, given on the fine grid of the level."""
+    h, w = fine(shape, level)
+    result = {}
+    for parity in ((0, 0), (1, 1), (0, 1), (1, 0)):
+        plane = result[parity] = Plane((h + 1 - parity[0]) // 2, (w + 1 - parity[1]) // 2, wraps, True)
+        plane.cells = {(y // 2, x // 2): values[y, x] for y, x in grid(parity, shape, level)}
     return result
 
 
@@ -225,6 +310,38 @@ def stand_in(parity: Offset, k: Plane, h: int, w: int, wraps: bool) -> tuple[Pla
     return values, errors
 
 
+@dataclass(frozen=True)
+class Surroundings:
+    """What SPEC 9.5 works out from the values at the offsets of a phase."""
+
+    residuals: list[int]
+    slopes: tuple[int, int]
+    cubic: int  # the sum of numerators times values
+    rough: int
+    roughness: float
+    first: list[int]  # features 1, clipped
+
+
+def surroundings(phase: Phase, x: list[int]) -> Surroundings:
+    o, w, den = phase.offsets, phase.w, phase.den
+    gy = sum(den * w[k] * o[k][0] // phase.sy * x[k] for k in range(len(o)))
+    gx = sum(den * w[k] * o[k][1] // phase.sx * x[k] for k in range(len(o)))
+    mean = sum(den // phase.s0 * w[k] * x[k] for k in range(len(o)))
+    e = [den * x[i] - mean - o[i][0] * gy - o[i][1] * gx for i in range(len(o))]
+    cubic = sum(phase.cubic(*k) * v for k, v in zip(o, x, strict=True))
+    rough = clip(
+        lg(float(sum(wk * abs(ek) for wk, ek in zip(w, e, strict=True)) + 10 * phase.unit)) - phase.first, 0, 319
+    )
+    middle = centre(phase.first + rough)
+    scale = f32(32 * phase.s0 / middle)
+    first = [feature(f32(f32(float(v)) * scale)) for v in e]
+    return Surroundings(e, (gy, gx), cubic, rough, middle / phase.unit, first)
+
+
+def feature(x: float) -> int:
+    return clip(round(x), -127, 127)
+
+
 def predict(
     phase: Phase,
     looks: dict[Offset, tuple[Plane, Plane]],
@@ -232,6 +349,8 @@ def predict(
     column: int,
     level: int,
     tensors: dict[str, Sequence],
+    hint: Hint | None,
+    proxies: list[dict[Offset, Plane] | None],
 ) -> tuple[int, int, int]:
     """Return (prediction, scale index without the width's part, tail class) of one point."""
 
@@ -239,37 +358,59 @@ def predict(
         y, x = row + offset[0], column + offset[1]
         return looks[y % 2, x % 2][which](y // 2, x // 2)
 
-    o, w, den = phase.offsets, phase.w, phase.den
-    x = [look(k, 0) for k in o]
-    gy = sum(den * w[k] * o[k][0] // phase.sy * x[k] for k in range(len(o)))
-    gx = sum(den * w[k] * o[k][1] // phase.sx * x[k] for k in range(len(o)))
-    mean = sum(den // phase.s0 * w[k] * x[k] for k in range(len(o)))
-    e = [den * x[i] - mean - o[i][0] * gy - o[i][1] * gx for i in range(len(o))]
-    base = (sum(phase.cubic(*k) * v for k, v in zip(o, x, strict=True)) + phase.divisor // 2) // phase.divisor
-    rough = clip(
-        lg(float(sum(wk * abs(ek) for wk, ek in zip(w, e, strict=True)) + 10 * phase.unit)) - phase.first, 0, 319
-    )
-    middle = centre(phase.first + rough)
-    roughness = middle / phase.unit
     near, wide = [look(k, 1) for k in phase.near], [look(k, 1) for k in phase.wide]
-    features = [round(f32(f32(float(v)) * f32(32 * phase.s0 / middle))) for v in e]
-    features += [round(f32(f32(float(v)) * f32(32 / roughness))) for v in near]
+    seen = surroundings(phase, [look(k, 0) for k in phase.offsets])
+    rough, (gy, gx) = seen.rough, seen.slopes
+    features = [*seen.first, *(feature(f32(f32(float(v)) * f32(32 / seen.roughness))) for v in near)]
     features += [
-        rough - 64,
-        lg(float(sum(map(abs, near)) + 4)) - 1042 - rough,
-        lg(float(sum(map(abs, wide)) + 4)) - 1042 - rough,
-        lg((abs(gy) + abs(gx)) / den + 1) - 1042 - rough,
+        clip(f, -127, 127)
+        for f in (
+            rough - 64,
+            lg(float(sum(map(abs, near)) + 4)) - 1042 - rough,
+            lg(float(sum(map(abs, wide)) + 4)) - 1042 - rough,
+            lg((abs(gy) + abs(gx)) / phase.den + 1) - 1042 - rough,
+        )
     ]
-    m, t, k = network(phase.name, [clip(f, -127, 127) for f in features], level, tensors)
-    p = clip(base + round(clip(m, -1024, 1024) * (roughness / 64)), -(2**27), 2**27)
+    for proxy in proxies:
+        features += proxy_features(phase, proxy, row, column, seen) if proxy else [0] * 4
+    m, t, k = network(phase.name, features, level, tensors, hint.kind if hint else 0, hint.gap if hint else 0)
+    base = (seen.cubic + phase.divisor // 2) // phase.divisor
+    p = clip(base + round(clip(m, -1024, 1024) * (seen.roughness / 64)), -(2**27), 2**27)
+    if hint:
+        p += hint.guess[row, column]
     return p, rough + clip(t, -256, 256), clip(k, 0, 3)
 
 
-def network(name: str, x: list[int], level: int, tensors: dict[str, Sequence]) -> list[int]:
+def proxy_features(phase: Phase, proxy: dict[Offset, Plane], row: int, column: int, own: Surroundings) -> list[int]:
+    """SPEC 13.5."""
+
+    def look(offset: Offset) -> int:
+        y, x = row + offset[0], column + offset[1]
+        return proxy[y % 2, x % 2](y // 2, x // 2)
+
+    seen = surroundings(phase, [look(k) for k in phase.offsets])
+    detail = f32(float(phase.divisor * look((0, 0)) - seen.cubic))
+    d = feature(f32(detail * f32(f32(32 / seen.roughness) / phase.divisor)))
+    c = sum(map(mul, seen.first, own.first))
+    q, w = (sum(map(mul, f, f)) for f in (seen.first, own.first))
+    return [
+        d,
+        feature(c * d / (q + 4096)),
+        feature(254 * c / (w + q + 4096)),
+        clip(seen.rough - own.rough, -127, 127),
+    ]
+
+
+def network(name: str, x: list[int], level: int, tensors: dict[str, Sequence], kind: int, gap: int) -> list[int]:
     layer = 0
     while f"{name}.{layer}.weight" in tensors:
         weight, bias, shift = (tensors[f"{name}.{layer}.{part}"] for part in ("weight", "bias", "shift"))
-        sums = [sum(a * b for a, b in zip(row, x, strict=True)) + bias[level][i] for i, row in enumerate(weight)]
+        bias = bias[level]
+        if layer == 0 and f"{name}.kind" in tensors:
+            x = x + [0] * (len(weight[0]) - len(x))
+            bias = [sum(b) for b in zip(bias, tensors[f"{name}.kind"][kind], tensors[f"{name}.gap"][gap], strict=True)]
+        assert len(x) == len(weight[0])
+        sums = [sum(map(mul, row, x)) + b for row, b in zip(weight, bias, strict=True)]
         y = [round(s / 2 ** shift[i]) for i, s in enumerate(sums)]
         layer += 1
         x = [clip(v, 0, 127) for v in y]
@@ -277,9 +418,13 @@ def network(name: str, x: list[int], level: int, tensors: dict[str, Sequence]) -
 
 
 def read_symbols(
-    coder: RangeDecoder, escapes: Reader, points: list[tuple[int, int]], tensors: dict[str, Sequence]
+    coder: RangeDecoder,
+    escapes: Reader,
+    points: list[tuple[int, int]],
+    tensors: dict[str, Sequence],
+    offsets: list[int],
 ) -> list[int]:
-    offset = coder.decode(uniform(63)) - 31
+    offset = coder.decode(offsets) - 31
     shifts = [clip((c + offset + 11 - 72) // 8 + 1, 0, 20) for c, _ in points]
     which = [72 * k + clip(c + offset + 11 - 8 * f, 0, 71) for (c, k), f in zip(points, shifts, strict=True)]
     symbols = [0] * len(points)

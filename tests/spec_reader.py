@@ -6,6 +6,7 @@ special values, and stored values.
 
 import struct
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ DTYPES = [
     "uint64",
     "bool",
 ]
-MODES = ("lossless", "abs", "range", "pointwise")
+MODES = ("lossless", "abs", "range", "pointwise", "joint")
 NUMBERS = ("bound", "floor", "resolved bound", "max error", "rmse")
 
 
@@ -90,7 +91,7 @@ def parse(payload: bytes) -> Parsed:
 def _fields(data: bytes, version: tuple[int, int]) -> tuple[Parsed, list[tuple[int, int]]]:
     """The rows of the table of SPEC section 6 from offset 16 on."""
     flags, dtype, mode, method, ndim = struct.unpack_from("<HBBBB", data)
-    if flags >= 1 << 7 or dtype > 11 or mode > 3:
+    if flags >= 1 << 7 or dtype > 11 or mode > 4:
         raise SpecError("unsupported")
     position = 6
     shape = []
@@ -102,6 +103,8 @@ def _fields(data: bytes, version: tuple[int, int]) -> tuple[Parsed, list[tuple[i
         if flags >> bit & 1:
             (numbers[name],) = struct.unpack_from("<d", data, position)
             position += 8
+    if not _numbers_fit(numbers, MODES[mode]):
+        raise SpecError("corrupt")
     parsed = Parsed(version, bool(flags & 1), bool(flags & 2), DTYPES[dtype], MODES[mode], method, shape, numbers)
     models, position = data[position], position + 1
     for _ in range(models):
@@ -116,6 +119,17 @@ def _fields(data: bytes, version: tuple[int, int]) -> tuple[Parsed, list[tuple[i
     if position != len(data):
         raise SpecError("corrupt")
     return parsed, table
+
+
+def _numbers_fit(numbers: dict[str, float], mode: str) -> bool:
+    """SPEC section 6.3."""
+    return (
+        all(isfinite(number) and number >= 0 for number in numbers.values())
+        and ("bound" in numbers) == (mode != "lossless")
+        and numbers.get("bound") != 0
+        and (mode != "joint" or numbers["bound"] == 1)
+        and ("floor" not in numbers or mode == "pointwise")
+    )
 
 
 def _varint(data: bytes, position: int) -> tuple[int, int]:

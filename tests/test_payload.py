@@ -15,7 +15,7 @@ from isopress.codec.errors import (
     TruncatedPayloadError,
     UnsupportedVersionError,
 )
-from isopress.format.payload import DTYPES, MAGIC, PayloadInfo, crc32c, inspect, pack, unpack
+from isopress.format.payload import DTYPES, MAGIC, VERSION, PayloadInfo, crc32c, inspect, pack, unpack
 
 INFO = PayloadInfo(
     dtype=np.dtype(">f8"),
@@ -54,7 +54,7 @@ def test_every_field_and_section_comes_back() -> None:
     assert sections == SECTIONS
     table = tuple((section, len(data)) for section, data in SECTIONS)
     nbytes = len(pack(INFO, SECTIONS))
-    assert info == dataclasses.replace(INFO, sections=table, nbytes=nbytes, version=(0, 1))
+    assert info == dataclasses.replace(INFO, sections=table, nbytes=nbytes, version=VERSION)
     assert inspect(pack(INFO, SECTIONS)) == info
 
 
@@ -115,7 +115,7 @@ def test_another_major_version_is_refused_whatever_follows(major: int) -> None:
     data = bytearray(pack(INFO, SECTIONS))
     data[4] = major
     for payload in (data, data[:16], data + b"more"):
-        with pytest.raises(UnsupportedVersionError, match=f"{major}.1"):
+        with pytest.raises(UnsupportedVersionError, match=rf"{major}\.{VERSION[1]}"):
             unpack(payload)
 
 
@@ -129,7 +129,7 @@ def test_a_newer_minor_version_is_read_while_everything_in_it_is_known() -> None
         unpack(repaired(data))
 
 
-@pytest.mark.parametrize(("offset", "value"), [(16, b"\x80"), (17, b"\x01"), (18, b"\x0c"), (19, b"\x04")])
+@pytest.mark.parametrize(("offset", "value"), [(16, b"\x80"), (17, b"\x01"), (18, b"\x0c"), (19, b"\x05")])
 def test_an_unknown_flag_dtype_or_mode_needs_a_newer_reader(offset: int, value: bytes) -> None:
     old = pack(INFO, SECTIONS)[offset]
     with pytest.raises(UnsupportedVersionError, match="newer"):
@@ -170,6 +170,7 @@ def _one_axis(varint: bytes) -> Callable[[], bytes]:
         "rmse negative": _numbers(rmse=-1.0),
         "bound of lossless": lambda: changed(19, b"\0"),
         "floor of abs": lambda: changed(19, b"\x01"),
+        "bound of joint": lambda: changed(19, b"\x04", info=dataclasses.replace(INFO, floor=None)),
         "33 axes": lambda: changed(21, b"\x21"),
         "axes beyond the header": lambda: changed(21, b"\x20"),
         "an axis less": lambda: changed(21, b"\x02"),

@@ -13,7 +13,8 @@ from isopress.codec.pyramid_walk import depth
 from isopress.codec.weights import load_pyramid
 from tests.fields import spectral_field, varied_fields
 
-MODEL = load_pyramid()
+MODEL = load_pyramid(references=True)
+RELATED = load_pyramid(references=True)  # made for fields with references
 SHAPES = [
     (1, 1, 1),
     (1, 1, 2),
@@ -29,13 +30,14 @@ SHAPES = [
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("snap", [False, True])
-def test_every_valid_point_is_within_half_a_step(shape, snap):
+@pytest.mark.parametrize("model", [MODEL, RELATED], ids=lambda model: model.name)
+def test_every_valid_point_is_within_half_a_step(shape, snap, model):
     rng = np.random.default_rng(sum(shape))
     y = rng.normal(size=shape) * 50
     y = np.rint(y) if snap else y
     valid = rng.random(shape) < 0.8
-    section, v = pyramid.encode(y, valid, model=MODEL, snap=snap)
-    np.testing.assert_array_equal(pyramid.decode(section, shape, model=MODEL), v)
+    section, v = pyramid.encode(y, valid, model=model, snap=snap)
+    np.testing.assert_array_equal(pyramid.decode(section, shape, model=model), v)
     assert np.abs(y - v / 64)[valid].max(initial=0) <= (0 if snap else 0.5)
 
 
@@ -54,13 +56,14 @@ def test_any_shape_size_taper_and_wrap_round_trips(shape, size, seed, taper, per
     assert np.abs(y - v / 64).max(initial=0) <= 0.5
 
 
-def test_numpy_and_torch_write_and_read_identical_bytes():
-    torch_model = on_torch(MODEL)
+@pytest.mark.parametrize(("model", "every"), [(MODEL, 1), (RELATED, 5)], ids=["alone", "related"])
+def test_numpy_and_torch_write_and_read_identical_bytes(model, every):
+    torch_model = on_torch(model)
     fields = varied_fields()
     assert len(fields) >= 20
-    for i, (name, field) in enumerate(fields.items()):
+    for i, (name, field) in list(enumerate(fields.items()))[::every]:
         y = field[None] * 10.0 ** (i % 4 - 1)
-        section, v = pyramid.encode(y, None, model=MODEL)
+        section, v = pyramid.encode(y, None, model=model)
         by_torch, _ = pyramid.encode(y, None, model=torch_model)
         assert by_torch == section, name
         np.testing.assert_array_equal(pyramid.decode(section, y.shape, model=torch_model), v, err_msg=name)

@@ -11,6 +11,7 @@ import pytest
 import isopress
 from isopress.codec.encoded import Method, Section
 from isopress.format import IsopressCodec, payload
+from isopress.format.joint_codec import JointCodec
 from isopress.format.numcodecs_codec import Isopress
 from tests import spec_reader
 from tests.contract import ARRAYS, MODES, OTHERS, bits
@@ -92,7 +93,7 @@ def test_both_readers_name_the_same_error() -> None:
         data = bytearray(example)
         data[bit // 8] ^= 1 << bit % 8
         damaged.append(bytes(data))
-    for offset, value in ((17, 0x80), (18, 12), (19, 4), (5, 7)):
+    for offset, value in ((17, 0x80), (18, 12), (19, len(payload.MODES)), (5, 7)):
         data = bytearray(example)
         data[offset] = value
         damaged.append(repaired(data))
@@ -107,7 +108,8 @@ def test_both_readers_name_the_same_error() -> None:
 
 
 def test_the_json_examples_are_metadata_of_both_zarr_formats() -> None:
-    v2, v3 = map(json.loads, blocks("json"))
+    v2, v3, joint = map(json.loads, blocks("json"))
+    assert JointCodec.from_dict(joint["codecs"][0]).to_dict() == joint["codecs"][0]
     assert numcodecs.get_codec(v2["compressor"]) == Isopress(mode="abs", bound=0.1)
     assert Isopress(mode="abs", bound=0.1).get_config() == v2["compressor"]
     codec = IsopressCodec(mode="pointwise", bound=0.01, floor=1e-9)
