@@ -89,6 +89,25 @@ class ChunkDecoder:
         return assemble(sections, v, self._dtype, self._fields)
 
 
+class _Overlay:
+    """Signs and special values of a chunk, read once and laid over any of its fields."""
+
+    def __init__(self, sections: Sections, dtype: np.dtype, shape: Shape3) -> None:
+        self._negative: np.ndarray | None = None
+        self._specials: Specials | None = None
+        if Section.SIGNS in sections:
+            self._negative = decode_classes(sections[Section.SIGNS], shape, 2).astype(bool)
+        if Section.SPECIAL in sections:
+            self._specials = decode_specials(sections[Section.SPECIAL], dtype, shape)
+
+    def lay(self, x_hat: np.ndarray, fields: slice) -> None:
+        """Change `x_hat`, the decoded values of `fields`, in place."""
+        if self._negative is not None:
+            np.negative(x_hat, out=x_hat, where=self._negative[fields])
+        if self._specials is not None:
+            restore_specials(x_hat, self._specials.of_fields(fields))
+
+
 class _PartialBlock:
     """The fields of a block, decoded and assembled as they are asked for."""
 
@@ -96,13 +115,8 @@ class _PartialBlock:
         fields = field_shape(shape)
         self._sections, self._whole = sections, fields
         self._quantiser = Quantiser.from_bytes(sections[Section.PARAMETERS], fields[0])
-        self._specials: Specials | None = None
-        self._negative: np.ndarray | None = None
+        self._overlay = _Overlay(sections, dtype, fields)
         self._exceptions: Exceptions | None = None
-        if Section.SIGNS in sections:
-            self._negative = decode_classes(sections[Section.SIGNS], fields, 2).astype(bool)
-        if Section.SPECIAL in sections:
-            self._specials = decode_specials(sections[Section.SPECIAL], dtype, fields)
         self._ready: set[int] = set()
         self._x_hat = np.zeros(fields, dtype)
         if Section.EXCEPTIONS in sections and is_list(sections[Section.EXCEPTIONS]):
@@ -119,10 +133,7 @@ class _PartialBlock:
         for field in new:
             at = slice(field, field + 1)
             x_hat = self._quantiser.of_field(field).to_data(v[at], self._x_hat.dtype)
-            if self._negative is not None:
-                np.negative(x_hat, out=x_hat, where=self._negative[at])
-            if self._specials is not None:
-                restore_specials(x_hat, self._specials.of_fields(at))
+            self._overlay.lay(x_hat, at)
             self._x_hat[at] = x_hat
         self._except(new)
         self._ready.update(new)
@@ -152,11 +163,7 @@ def assemble(sections: Sections, v: np.ndarray | None, dtype: np.dtype, shape: S
     else:
         quantiser = Quantiser.from_bytes(sections[Section.PARAMETERS], shape[0])
         x_hat = quantiser.to_data(v, dtype)
-    if Section.SIGNS in sections:
-        negative = decode_classes(sections[Section.SIGNS], shape, 2)
-        np.negative(x_hat, out=x_hat, where=negative.astype(bool))
-    if Section.SPECIAL in sections:
-        restore_specials(x_hat, decode_specials(sections[Section.SPECIAL], dtype, shape))
+    _Overlay(sections, dtype, shape).lay(x_hat, slice(None))
     if Section.EXCEPTIONS in sections:
         apply_exceptions(x_hat, decode_exceptions(sections[Section.EXCEPTIONS], x_hat))
     return x_hat

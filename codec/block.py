@@ -128,7 +128,7 @@ class BlockDecoder:
     """Decodes the fields of one section, each at most once.
 
     section : bytes; shape : the whole (..., H, W).
-    decoded : counts the fields decoded so far.
+    done : flat indices of the fields decoded so far; `values` of the others mean nothing.
 
     Raises
     ------

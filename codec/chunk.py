@@ -6,7 +6,6 @@ The one place where mask, plan, pyramid, exceptions and lossless coding meet.
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 
@@ -14,7 +13,7 @@ from isopress.codec import block, pyramid, weights
 from isopress.codec.assembly import FLOATS, ChunkDecoder, Sections, Value, assemble, field_shape
 from isopress.codec.bound import Bound, exceeds
 from isopress.codec.classes import encode_classes
-from isopress.codec.context_choice import choose_context
+from isopress.codec.context_choice import ContextMode, choose_context
 from isopress.codec.contexts import UNITS
 from isopress.codec.encoded import EncodedChunk, Method, Section
 from isopress.codec.errors import ArgumentError, BoundError
@@ -30,9 +29,8 @@ from isopress.codec.plan import Plan, make_joint_plan, make_plan
 from isopress.codec.quantiser import LOG
 from isopress.codec.special import Specials, encode_specials, find_specials
 
-__all__ = ["ChunkDecoder", "Context", "decode_chunk", "encode_chunk"]
+__all__ = ["ChunkDecoder", "ContextMode", "decode_chunk", "encode_chunk"]
 
-Context = Literal["auto", "field", "block"]
 Bounds = Bound | tuple[Bound, ...]
 Tolerance = float | np.ndarray | None
 
@@ -40,7 +38,9 @@ MAX_PYRAMID_STEPS = 2.0**21
 MAX_INTEGERS = 2.0**46  # v = 64 * integer is then exact in float64
 
 
-def encode_chunk(x: np.ndarray, bound: Bounds, *, model: str = "default", context: Context = "auto") -> EncodedChunk:
+def encode_chunk(
+    x: np.ndarray, bound: Bounds, *, model: str = "default", context: ContextMode = "auto"
+) -> EncodedChunk:
     """Return the smallest coding found of `x` whose decoded values keep `bound`, checked on those values.
 
     Never more than 1 byte larger than zstd (level 3) or pcodec on the raw values. NaN, infinities and -0.0
@@ -117,7 +117,7 @@ class _Job:
     leading: tuple[int, ...]
     bound: Bounds
     model: str
-    context: Context
+    context: ContextMode
     extra: Sections
 
     def codings(self) -> Iterator[EncodedChunk]:

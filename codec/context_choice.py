@@ -19,6 +19,7 @@ from isopress.codec.pyramid import PyramidModel, Quantisation, taper_for_rate
 from isopress.codec.references import Axes
 
 T = TypeVar("T", bound=np.generic)
+ContextMode = Literal["auto", "field", "block"]
 
 LEAST_FIELD = 128  # values; the streams of smaller fields would be mostly overhead
 SIDE = 96  # of the piece
@@ -42,7 +43,7 @@ def choose_context(
     leading: Sequence[int],
     alone: PyramidModel,
     related: PyramidModel,
-    context: Literal["auto", "field", "block"],
+    context: ContextMode,
 ) -> Choice:
     """Return how to code the fields of `plan`, whose axes before the last two have lengths `leading`.
 

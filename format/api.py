@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from isopress.codec.bound import Bound
-from isopress.codec.chunk import ChunkDecoder, Context, encode_chunk
+from isopress.codec.chunk import ChunkDecoder, ContextMode, encode_chunk
 from isopress.codec.encoded import EncodedChunk, Method
 from isopress.codec.errors import ArgumentError
 from isopress.format import payload
@@ -28,7 +28,7 @@ def compress(
     bound: float | Sequence[float] | None = None,
     floor: float | None = None,
     model: str = "default",
-    context: Context = "auto",
+    context: ContextMode = "auto",
 ) -> bytes:
     """Return `x` as a payload that decodes to within `bound` of every value, NaN and inf exactly.
 
