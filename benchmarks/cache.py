@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,13 +20,16 @@ class RivalCache:
 
     def outcome(self, rival: Rival, block: Block, bound: float) -> Outcome | str:
         """Return the rival's best outcome on `block` within `bound`, or the reason why there is none."""
-        key = _key(rival, block, bound)
-        if key not in self._entries:
-            entry = _compute(rival, block, bound)
-            self._entries = self._read() | {key: entry}  # another run may have added to the file meanwhile
-            self._write()
-        entry = self._entries[key]
+        entry = self.entry(_key(rival, block, bound), lambda: _compute(rival, block, bound))
         return str(entry["failure"]) if "failure" in entry else Outcome(**entry)
+
+    def entry(self, key: str, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """Return what is kept under `key`; if there is nothing, keep what `compute` returns."""
+        if key not in self._entries:
+            found = compute()
+            self._entries = self._read() | {key: found}  # another run may have added to the file meanwhile
+            self._write()
+        return self._entries[key]
 
     def _read(self) -> dict[str, dict[str, Any]]:
         return json.loads(self._path.read_text()) if self._path.is_file() else {}

@@ -147,7 +147,7 @@ def smallest(outcomes: Iterable[Outcome | None]) -> Outcome | None:
     return min(valid, key=lambda outcome: outcome.n_bytes, default=None)
 
 
-def _encode_native_sz3(x: np.ndarray, tolerance: float, setting: str) -> bytes:
+def encode_sz3(x: np.ndarray, tolerance: float, setting: str) -> bytes:
     from pysz.sz import sz, szAlgorithm, szConfig, szErrorBoundMode
 
     config = szConfig(x.shape)
@@ -156,13 +156,13 @@ def _encode_native_sz3(x: np.ndarray, tolerance: float, setting: str) -> bytes:
     return bytes(sz.compress(np.ascontiguousarray(x), config)[0])
 
 
-def _decode_native_sz3(encoded: bytes, dtype: np.dtype, shape: Shape) -> np.ndarray:
+def decode_sz3(encoded: bytes, dtype: np.dtype, shape: Shape) -> np.ndarray:
     from pysz.sz import sz
 
     return np.asarray(sz.decompress(np.frombuffer(encoded, np.uint8), dtype, shape)[0])
 
 
-def _wasm(name: str, config: Callable[[float, str], dict[str, Any]], any_setting: str = "") -> Codec:
+def wasm(name: str, config: Callable[[float, str], dict[str, Any]], any_setting: str = "") -> Codec:
     """Return the codec of the package numcodecs-wasm-<name>; its options are `config(tolerance, setting)`."""
 
     def codec(tolerance: float, setting: str) -> Any:
@@ -185,7 +185,7 @@ RIVALS: tuple[Rival, ...] = (
         source="https://github.com/szcompressor/SZ3",
         settings=("INTERP_LORENZO", "INTERP", "LORENZO_REG"),
         factors=TIGHTEN,
-        codec=Codec(_encode_native_sz3, _decode_native_sz3),
+        codec=Codec(encode_sz3, decode_sz3),
     ),
     Rival(
         name="SZ3 (wasm)",
@@ -193,7 +193,7 @@ RIVALS: tuple[Rival, ...] = (
         source="https://github.com/szcompressor/SZ3",
         settings=("interpolation-lorenzo", "interpolation", "lorenzo", "lorenzo-regression"),
         factors=TIGHTEN,
-        codec=_wasm("Sz3", lambda tol, name: {"eb_mode": "abs", "eb_abs": tol, "predictor": name}, "lorenzo"),
+        codec=wasm("Sz3", lambda tol, name: {"eb_mode": "abs", "eb_abs": tol, "predictor": name}, "lorenzo"),
     ),
     Rival(
         name="SPERR",
@@ -201,7 +201,7 @@ RIVALS: tuple[Rival, ...] = (
         source="https://github.com/NCAR/SPERR",
         settings=("pwe",),
         factors=TIGHTEN,
-        codec=_wasm("Sperr", lambda tol, _: {"mode": "pwe", "pwe": tol}),
+        codec=wasm("Sperr", lambda tol, _: {"mode": "pwe", "pwe": tol}),
     ),
     Rival(
         name="ZFP",
@@ -209,7 +209,7 @@ RIVALS: tuple[Rival, ...] = (
         source="https://github.com/LLNL/zfp",
         settings=("fixed-accuracy",),
         factors=HALVE,
-        codec=_wasm("Zfp", lambda tol, _: {"mode": "fixed-accuracy", "tolerance": tol}),
+        codec=wasm("Zfp", lambda tol, _: {"mode": "fixed-accuracy", "tolerance": tol}),
     ),
     Rival(
         name="rounding + pcodec",
@@ -225,6 +225,6 @@ RIVALS: tuple[Rival, ...] = (
         source="https://github.com/spcl/EBCC",
         settings=("10", "1000"),
         factors=TIGHTEN,
-        codec=_wasm("Ebcc", lambda tol, r: {"residual": "absolute", "error": tol, "base_cr": float(r)}, "1"),
+        codec=wasm("Ebcc", lambda tol, r: {"residual": "absolute", "error": tol, "base_cr": float(r)}, "1"),
     ),
 )

@@ -1,13 +1,15 @@
 """Bytes and errors of isopress and its rivals at five bounds: `python -m benchmarks.rate_distortion`.
 
 Bounds are fractions of the range (max - min) of the block. Writes rate_distortion.json and .png, prints the tables,
-and exits with 1 if a target is missed.
+and exits with 1 if a target is missed. With `--mode latent` sizes are compared at equal RMSE instead (`equal_rmse`,
+which has its own options: add `--help`).
 """
 
+import argparse
 import sys
 from collections.abc import Iterator, Sequence
 
-from benchmarks import report
+from benchmarks import equal_rmse, report
 from benchmarks.cache import RivalCache
 from benchmarks.cases import Case, verdicts
 from benchmarks.codecs import RIVALS, Rival
@@ -22,7 +24,12 @@ BOUNDS = (1e-4, 1e-3, 3e-3, 1e-2, 3e-2)
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark; return 0 if every target that applies is met, 1 if not, 2 for bad input."""
-    options = parser("rate_distortion", __doc__, PUBLIC, BOUNDS, RIVALS).parse_args(arguments)
+    mode = argparse.ArgumentParser(add_help=False)
+    mode.add_argument("--mode", choices=("bounded", "latent"), default="bounded")
+    chosen, others = mode.parse_known_args(arguments)
+    if chosen.mode == "latent":
+        return equal_rmse.main(others)
+    options = parser("rate_distortion", __doc__, PUBLIC, BOUNDS, RIVALS).parse_args(others)
     try:
         blocks = load_blocks(options, PUBLIC, load_folder)
     except DatasetError as error:

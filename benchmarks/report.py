@@ -16,7 +16,6 @@ from benchmarks.cases import (
     AnyCase,
     BlockCase,
     Case,
-    Verdict,
     advantages_of,
     block_verdicts,
     by_dataset,
@@ -24,6 +23,9 @@ from benchmarks.cases import (
     with_all_public,
 )
 from benchmarks.environment import RESULTS
+from benchmarks.equal_report import ablation, cra5, equal_advantage, equal_cases, equal_peers, equal_targets, spectra
+from benchmarks.markdown import markdown, times
+from benchmarks.markdown import targets as markdown_targets
 from benchmarks.metrics import bits_per_value, geometric_mean
 
 Result = dict[str, Any]
@@ -86,7 +88,7 @@ def progress(case: Case) -> str:
     return (
         f"{case.dataset}/{case.variable} at {case.relative_bound:g}: {case.isopress.n_bytes} bytes, "
         f"{case.n_bytes / case.isopress.n_bytes:.1f}x, max error / bound {case.error_over_bound:.4f}, "
-        f"best peer {peer}, advantage {_times(case.advantage)}"
+        f"best peer {peer}, advantage {times(case.advantage)}"
     )
 
 
@@ -114,12 +116,12 @@ def origin(result: Result) -> str:
 
 def targets(result: Result) -> str:
     """Return measured against promised, one row per target."""
-    return _targets(verdicts(_cases(result)))
+    return markdown_targets(verdicts(_cases(result)))
 
 
 def block_targets(result: Result) -> str:
     """Return measured against promised for blocks, one row per target."""
-    return _targets(block_verdicts(_block_cases(result), set(result["datasets"])))
+    return markdown_targets(block_verdicts(_block_cases(result), set(result["datasets"])))
 
 
 def advantage(result: Result) -> str:
@@ -129,7 +131,7 @@ def advantage(result: Result) -> str:
         for bound, chosen in _by_bound(members).items():
             rows.append([dataset, f"{bound:g}", *_summary(chosen)])
         rows.append([f"**{dataset}**", "**all**", *_summary(members)])
-    return _markdown(["set", "bound / range", *SUMMARY], rows)
+    return markdown(["set", "bound / range", *SUMMARY], rows)
 
 
 def block_advantage(result: Result) -> str:
@@ -138,9 +140,9 @@ def block_advantage(result: Result) -> str:
     for dataset, members in with_all_public(_block_cases(result), set(result["datasets"])).items():
         for bound, chosen in _by_bound(members).items():
             gains = [case.gain for case in chosen]
-            rows.append([dataset, f"{bound:g}", *_summary(chosen), _times(geometric_mean(gains)), _times(min(gains))])
+            rows.append([dataset, f"{bound:g}", *_summary(chosen), times(geometric_mean(gains)), times(min(gains))])
     header = ["set", "bound / deviation", *SUMMARY, "smaller than field by field (mean)", "least"]
-    return _markdown(header, rows)
+    return markdown(header, rows)
 
 
 def cases(result: Result) -> str:
@@ -159,7 +161,7 @@ def cases(result: Result) -> str:
         for case in _cases(result)
     ]
     header = ["variable", "bound / range", "bytes", "ratio", "bits/value", "max error / bound", "RMSE"]
-    return _markdown([*header, *AGAINST_BEST], rows)
+    return markdown([*header, *AGAINST_BEST], rows)
 
 
 def block_cases(result: Result) -> str:
@@ -173,13 +175,13 @@ def block_cases(result: Result) -> str:
             f"{case.n_bytes / case.isopress.n_bytes:.1f}",
             f"{case.error_over_bound:.4f}",
             str(case.field_by_field.n_bytes),
-            _times(case.gain),
+            times(case.gain),
             *_against_best(case),
         ]
         for case in _block_cases(result)
     ]
     header = ["variable", "shape", "bound / deviation", "bytes", "ratio", "max error / bound"]
-    return _markdown([*header, "field by field: bytes", "gain", *AGAINST_BEST], rows)
+    return markdown([*header, "field by field: bytes", "gain", *AGAINST_BEST], rows)
 
 
 def peers(result: Result) -> str:
@@ -216,7 +218,27 @@ def speed(result: Result) -> str:
         "encode memory",
         "decode memory",
     ]
-    return _markdown([*header, "ratio"], rows)
+    return markdown([*header, "ratio"], rows)
+
+
+def latent_speed(result: Result) -> str:
+    """Return MB/s and peak memory of mode "latent" per variable."""
+    rows = [
+        [
+            run["variable"],
+            f"{run['ratio']:.0f}",
+            str(run["threads"]),
+            f"{run['encode']['mb_per_s']:.1f}",
+            f"{run['encode_at_step']['mb_per_s']:.1f}",
+            f"{run['decode']['mb_per_s']:.1f}",
+            f"{run['encode']['peak_over_field']:.1f}x",
+            f"{run['decode']['peak_over_field']:.1f}x",
+            "met" if run["kept"] else "**missed**",
+        ]
+        for run in result.get("latent", [])
+    ]
+    header = ["variable", "ratio", "threads", "encode MB/s", "at a given step", "decode MB/s"]
+    return markdown([*header, "encode memory", "decode memory", "encode >= 5, decode >= 10 MB/s"], rows)
 
 
 TABLES: dict[str, tuple[str, Callable[[Result], str]]] = {
@@ -230,8 +252,20 @@ TABLES: dict[str, tuple[str, Callable[[Result], str]]] = {
     "blocks": ("blocks.json", block_advantage),
     "blocks-cases": ("blocks.json", block_cases),
     "blocks-peers": ("blocks.json", block_peers),
+    "equal-origin": ("equal_rmse.json", origin),
+    "equal-targets": ("equal_rmse.json", equal_targets),
+    "equal": ("equal_rmse.json", equal_advantage),
+    "equal-cases": ("equal_rmse.json", equal_cases),
+    "equal-peers": ("equal_rmse.json", equal_peers),
+    "ablation-origin": ("ablation.json", origin),
+    "ablation": ("ablation.json", ablation),
+    "spectra-origin": ("spectra.json", origin),
+    "spectra": ("spectra.json", spectra),
+    "cra5-origin": ("cra5.json", origin),
+    "cra5": ("cra5.json", cra5),
     "speed-origin": ("speed.json", origin),
     "speed": ("speed.json", speed),
+    "speed-latent": ("speed.json", latent_speed),
 }
 
 
@@ -250,23 +284,14 @@ def _by_bound(cases: Iterable[AnyCase]) -> dict[float, list[AnyCase]]:
     return groups
 
 
-def _targets(found: Iterable[Verdict]) -> str:
-    def row(verdict: Verdict) -> list[str]:
-        sign = ">=" if verdict.at_least else "<="
-        met = "met" if verdict.kept else "**missed**"
-        return [verdict.dataset, verdict.target, f"{verdict.value:.4f}", f"{sign} {verdict.limit:g}", met]
-
-    return _markdown(["set", "target", "measured", "promised", ""], [row(verdict) for verdict in found])
-
-
 def _summary(members: Sequence[Case]) -> list[str]:
     advantages = advantages_of(members)
     ratios = [case.rmse_ratio for case in members if case.rmse_ratio is not None]
     worst = min(members, key=lambda case: case.advantage or float("inf"))
     return [
         f"{geometric_mean(case.n_bytes / case.isopress.n_bytes for case in members):.1f}",
-        _times(geometric_mean(advantages) if advantages else None),
-        f"{_times(worst.advantage)} ({worst.variable})",
+        times(geometric_mean(advantages) if advantages else None),
+        f"{times(worst.advantage)} ({worst.variable})",
         f"{max(ratios):.3f}" if ratios else "-",
     ]
 
@@ -275,7 +300,7 @@ def _against_best(case: Case) -> list[str]:
     peer = case.rivals[case.best_rival] if case.best_rival else None
     return [
         f"{case.best_rival}, {peer.setting}, {peer.layout}: {peer.n_bytes}" if peer else "none",
-        _times(case.advantage),
+        times(case.advantage),
         f"{case.rmse_ratio:.3f}" if case.rmse_ratio is not None else "-",
     ]
 
@@ -288,24 +313,13 @@ def _peers(cases: Iterable[Case], unit: str, names: Sequence[str]) -> str:
         reasons = [None] + [case.failures.get(name, "not installed") for name in names]
         cells = [_size(size, fewest, reason) for size, reason in zip(sizes, reasons, strict=True)]
         rows.append([f"{case.dataset}/{case.variable}", f"{case.relative_bound:g}", *cells])
-    return _markdown(["variable", unit, "isopress", *names], rows)
-
-
-def _times(advantage: float | None) -> str:
-    if advantage is None:
-        return "-"
-    return f"{advantage:.3f}x" if advantage >= 1 else f"**{advantage:.3f}x (larger)**"
+    return markdown(["variable", unit, "isopress", *names], rows)
 
 
 def _size(size: int | None, fewest: int, reason: str | None) -> str:
     if size is None:
         return str(reason)
     return f"**{size}**" if size == fewest else str(size)
-
-
-def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,16 @@
-"""Speed and memory on one core, each measurement in a fresh process: `python -m benchmarks.speed`.
+"""Speed and memory, each measurement in a fresh process: `python -m benchmarks.speed`.
 
 MB/s is original bytes (1 MB = 10^6 bytes) over the best wall time of several runs, with every thread variable
 at 1. Memory is the peak of the process above what it held before the field was loaded, over the field's size:
-the field itself, the codec's work and the result all count. Writes speed.json; exits with 1 if isopress
-misses a target.
+the field itself, the codec's work and the result all count. Mode "latent" is measured on two threads: encoding with
+the RMSE that makes the field 200 times smaller (its step is searched), encoding at that step, decoding. Writes
+speed.json; exits with 1 if isopress misses a target.
 """
 
 import argparse
 import json
 import os
+import struct
 import subprocess
 import sys
 import time
@@ -27,6 +29,10 @@ from benchmarks.environment import RESULTS, THREAD_VARIABLES, environment
 MIN_ENCODE, MIN_DECODE, MAX_MEMORY = 5.0, 8.0, 12.0  # MB/s, MB/s, times the field: the targets of isopress
 # Names of isopress here, and what its fields refer to; the targets are for the first.
 CONTEXTS = {"isopress": "field", "isopress, block": "block"}
+# Names of mode "latent" here; what stands for the tolerance is an RMSE, and the step of the latents.
+LATENT, ONE_STEP = "isopress, latent", "isopress, latent at one step"
+MIN_LATENT_ENCODE, MIN_LATENT_DECODE, LATENT_THREADS = 5.0, 10.0, 2  # MB/s, MB/s: the targets of mode "latent"
+LATENT_HEAD = struct.Struct("<Bd")  # flags and step, at the beginning of a latent section (SPEC)
 RESULT = TypeVar("RESULT")
 
 
@@ -37,6 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     try:
         chosen = {name: load_variable(name) for name in options.variables}
+        latent = {name: load_variable(name) for name in options.latent}
     except DatasetError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -48,12 +55,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for relative_bound in options.bounds
         for run in measure_all(name, values, relative_bound, options.codecs, options.repeat)
     ]
+    latent_runs = [
+        measure_latent(name, values, ratio, options.repeat)
+        for name, values in latent.items()
+        for ratio in options.ratios
+    ]
     missing = {rival.name: rival.package for rival in RIVALS if rival.version() is None}
-    result = {**surroundings, "threads": 1, "missing_rivals": missing, "runs": runs}
+    result = {**surroundings, "threads": 1, "missing_rivals": missing, "runs": runs, "latent": latent_runs}
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "speed.json").write_text(json.dumps(result, indent=1) + "\n")
-    print(json.dumps(result, indent=1) if options.json else f"{report.origin(result)}\n\n{report.speed(result)}")
-    return 0 if all(kept(run) for run in runs if run["codec"] == "isopress") else 1
+    print(json.dumps(result, indent=1) if options.json else report.overview(result, "speed.json"))
+    fast = all(run["kept"] for run in latent_runs)
+    return 0 if fast and all(kept(run) for run in runs if run["codec"] == "isopress") else 1
 
 
 def load_variable(name: str) -> np.ndarray:
@@ -94,10 +107,41 @@ def measure_all(
     return records
 
 
+def measure_latent(name: str, values: np.ndarray, ratio: float, repeat: int) -> dict[str, Any]:
+    """Return the speed of mode "latent" on a field, at the RMSE and the step that have `ratio`, and the verdict."""
+    import isopress
+    from benchmarks.metrics import distortion
+
+    payload = isopress.compress(values, mode="latent", ratio=ratio)
+    rmse = distortion(values, np.asarray(isopress.decompress(payload))).rmse
+    with TemporaryDirectory() as scratch:
+        np.save(Path(scratch) / "field.npy", values)
+        job = {"folder": scratch, "repeat": repeat, "threads": LATENT_THREADS}
+        run: dict[str, Any] = {"variable": name, "threads": LATENT_THREADS, "rmse": rmse}
+        searched = {**job, "codec": LATENT, "bound": rmse}
+        run["encode"] = in_fresh_process({**searched, "part": "encode"})
+        run["decode"] = in_fresh_process({**searched, "part": "decode"})
+        run["ratio"] = values.nbytes / (Path(scratch) / "payload").stat().st_size
+        run["encode_at_step"] = in_fresh_process(
+            {**job, "codec": ONE_STEP, "bound": step_of(payload), "part": "encode"}
+        )
+    encode, decode = run["encode"]["mb_per_s"], run["decode"]["mb_per_s"]
+    return {**run, "kept": encode >= MIN_LATENT_ENCODE and decode >= MIN_LATENT_DECODE}
+
+
+def step_of(payload: bytes) -> float:
+    """Return the step of the latents of a payload, in the unit of the data."""
+    from isopress.codec.encoded import Section
+    from isopress.format.payload import unpack
+
+    section = dict(unpack(payload)[1])[Section.LATENT]
+    return float(LATENT_HEAD.unpack_from(section)[1])
+
+
 def in_fresh_process(job: dict[str, Any]) -> dict[str, float]:
-    """Return what `measure` finds in a new interpreter whose thread variables are all 1."""
-    # One thread each, and no decoded block kept from one run to the next.
-    threads = dict.fromkeys(THREAD_VARIABLES, "1") | {"ISOPRESS_CACHE_MB": "0"}
+    """Return what `measure` finds in a new interpreter whose thread variables are all 1, or the job's threads."""
+    # No decoded block is kept from one run to the next.
+    threads = dict.fromkeys(THREAD_VARIABLES, str(job.get("threads", 1))) | {"ISOPRESS_CACHE_MB": "0"}
     child = [sys.executable, "-m", "benchmarks.speed", "--job", json.dumps(job)]
     done = subprocess.run(
         child,
@@ -134,14 +178,30 @@ def measure(job: dict[str, Any]) -> dict[str, float]:
 
 def codec_of(name: str) -> Codec:
     """Return the two functions of isopress or of a rival, by name."""
-    if name not in CONTEXTS:
+    if name not in (*CONTEXTS, LATENT, ONE_STEP):
         return next(rival.codec for rival in RIVALS if rival.name == name)
+    if name == ONE_STEP:
+        return Codec(encode=encode_at_step, decode=lambda _, dtype, shape: np.empty(shape, dtype))
     import isopress
 
+    if name == LATENT:
+        return Codec(
+            encode=lambda x, rmse, _: isopress.compress(x, mode="latent", rmse=rmse),
+            decode=lambda payload, _dtype, _shape: np.asarray(isopress.decompress(payload)),
+        )
     return Codec(
         encode=lambda x, tolerance, _: bytes(isopress.compress(x, mode="abs", bound=tolerance, context=CONTEXTS[name])),
         decode=lambda payload, _dtype, _shape: np.asarray(isopress.decompress(payload)),
     )
+
+
+def encode_at_step(x: np.ndarray, step: float, _: str) -> bytes:
+    """Return the latent section of `x` at one step: what a search does several times, and no more."""
+    from isopress.codec.vaeformer.model import load_vaeformer
+    from isopress.codec.vaeformer.section import Latent, encode_fields
+
+    fields = x.astype(np.float64)
+    return encode_fields(fields, Latent(step, float(fields.mean()), periodic=True), load_vaeformer())[0]
 
 
 def clock(work: Callable[[], RESULT], n_bytes: int, before: int, repeat: int) -> tuple[RESULT, dict[str, float]]:
@@ -184,6 +244,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--variables", nargs="+", default=["native/u850", "sample/t2m"], metavar="SET/NAME")
     parser.add_argument("--codecs", nargs="+", choices=names, default=names)
     parser.add_argument("--bounds", nargs="+", type=float, default=[1e-3], help="fractions of the range")
+    parser.add_argument("--latent", nargs="*", default=["native/u850"], metavar="SET/NAME", help='for mode "latent"')
+    parser.add_argument("--ratios", nargs="+", type=float, default=[200.0], help='of mode "latent"')
     parser.add_argument("--repeat", type=int, default=3, help="runs of which the best counts")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder for speed.json")
     parser.add_argument("--json", action="store_true", help="print only JSON")

@@ -1,15 +1,16 @@
-"""`isopress compress`: a dataset -> a Zarr store whose errors are bounded and checked."""
+"""`isopress compress`: a dataset -> a Zarr store whose errors are bounded, or on target, and checked."""
 
 import click
 
 from isopress.cli import report
-from isopress.cli.params import CHUNK, ERROR
+from isopress.cli.params import CHUNK, ERROR, RATIO, RMSE, OrderedCommand, in_order
+from isopress.codec.target import MAX_EFFORT
 from isopress.format.error_spec import ErrorSpec
 from isopress.format.presets import DEFAULT_PRESET, PRESETS, Preset
 from isopress.format.settings import CONTEXTS
 
 
-@click.command()
+@click.command(cls=OrderedCommand)
 @click.argument("src")
 @click.argument("dst")
 @click.option(
@@ -18,14 +19,37 @@ from isopress.format.settings import CONTEXTS
     type=ERROR,
     multiple=True,
     help="Largest error: 0.1 (every variable, in its unit), t2m=0.1, '*=range:1e-3', "
-    "'tp=pointwise:1%,floor=1e-6', z=lossless. Repeatable; the last match wins.",
+    "'tp=pointwise:1%,floor=1e-6', z=lossless. Repeatable; the last match wins, over --ratio and --rmse too.",
+)
+@click.option(
+    "--ratio",
+    "ratios",
+    type=RATIO,
+    multiple=True,
+    help="Mode latent: how many times smaller each chunk is to be, within 3 %, with no bound on errors: 300 (every "
+    "variable), t2m=300, 'u*=100'. Repeatable.",
+)
+@click.option(
+    "--rmse",
+    "rmses",
+    type=RMSE,
+    multiple=True,
+    help="Mode latent: root mean square error that each chunk is to have, within 3 %, in the unit of the variable: "
+    "t2m=0.5. Repeatable.",
+)
+@click.option(
+    "--effort",
+    type=click.IntRange(0, MAX_EFFORT),
+    default=0,
+    show_default=True,
+    help="With --ratio or --rmse: how long to look for symbols that cost less; 0 is quickest.",
 )
 @click.option(
     "--preset",
     type=click.Choice(PRESETS),
     default=DEFAULT_PRESET,
     show_default=True,
-    help="Physical bounds for all variables that no --error names.",
+    help="Physical bounds for all variables that no --error, --ratio or --rmse names.",
 )
 @click.option("--chunk", "chunks", type=CHUNK, multiple=True, help="Chunk size of a dimension; repeatable.")
 @click.option(
@@ -42,26 +66,33 @@ from isopress.format.settings import CONTEXTS
     help="Variables that refer to each other and share their chunks, such as u10,v10; names or patterns. Repeatable.",
 )
 @click.option("--zarr-format", type=click.Choice(["2", "3"]), default="3", show_default=True)
+@click.option("--embed-models", is_flag=True, help="Put copies of the weights that are needed to read DST into it.")
 @click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Number of processes.")
 @click.option("--overwrite", is_flag=True, help="Replace DST, once the new store is complete.")
 @click.option("--json", "as_json", is_flag=True, help="Print only JSON.")
+@click.pass_context
 def compress(
+    ctx: click.Context,
     src: str,
     dst: str,
     errors: tuple[ErrorSpec, ...],
+    ratios: tuple[ErrorSpec, ...],
+    rmses: tuple[ErrorSpec, ...],
+    effort: int,
     preset: Preset,
     chunks: tuple[tuple[str, int], ...],
     context: str,
     joint: tuple[str, ...],
     zarr_format: str,
+    embed_models: bool,
     jobs: int,
     overwrite: bool,
     as_json: bool,
 ) -> None:
     """Compress SRC (NetCDF, GRIB, Zarr, zipped Zarr, sample:era5) to the Zarr store DST.
 
-    Float variables keep their bound, everything else is exact. Every chunk is read back and compared
-    with SRC before DST appears.
+    Float variables keep their bound or meet their target, everything else is exact. Every chunk is read back and
+    compared with SRC before DST appears.
     """
     from isopress.format.container import write  # not for --help
 
@@ -69,12 +100,14 @@ def compress(
         result = write(
             src,
             dst,
-            errors=errors,
+            errors=in_order(ctx, {"errors": errors, "ratios": ratios, "rmses": rmses}),
             preset=preset,
             chunks=dict(chunks),
             context=context,
             joint=joint,
             zarr_format=3 if zarr_format == "3" else 2,
+            effort=effort,
+            embed_models=embed_models,
             jobs=jobs,
             overwrite=overwrite,
             observer=observer,

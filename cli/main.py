@@ -25,6 +25,7 @@ COMMANDS = {
     "decompress": "isopress.cli.decompress:decompress",
     "info": "isopress.cli.info:info",
     "verify": "isopress.cli.verify:verify",
+    "models": "isopress.cli.models:models",
     "train": "isopress.cli.train:train",
 }
 

@@ -14,6 +14,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 
 from isopress.codec.bound import Bound
+from isopress.codec.target import Target
 from isopress.format.reports import StoreReport, VariableReport
 
 if TYPE_CHECKING:
@@ -31,6 +32,9 @@ def show(report: StoreReport, *, as_json: bool, layout: bool = False) -> None:
         return
     console = Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH, highlight=False)
     console.print(_table(report, layout))
+    for variable in report.variables:
+        if variable.short_chunks:
+            console.print(f"{variable.name}: {variable.short_chunks} chunks are too small for {bound_text(variable)}")
     for names in _together(report):
         console.print(f"{', '.join(names)}: coded jointly; the size of each is an equal share")
     console.print(_summary(report))
@@ -58,8 +62,10 @@ def size(nbytes: float) -> str:
 
 
 def bound_text(variable: VariableReport) -> str:
-    """Return the promise of a variable in words: `0.1 K`, `1 %, at least 1e-06 m`, `exact`."""
+    """Return the promise of a variable in words: `0.1 K`, `1 %, at least 1e-06 m`, `exact`, `RMSE 0.5 K`."""
     bound = variable.bound
+    if isinstance(bound, Target):
+        return f"ratio {bound.ratio:.4g}" if bound.rmse is None else f"RMSE {_with_units(bound.rmse, variable)}"
     if bound is None or bound.mode == "lossless" or bound.value is None:
         return "exact"
     if bound.mode == "abs":
@@ -83,7 +89,7 @@ def _table(report: StoreReport, layout: bool) -> Table:
     table.add_column("variable", no_wrap=True)
     for name in ("shape", "chunks", "type") if layout else ():
         table.add_column(name)
-    table.add_column("bound")
+    table.add_column("bound or target" if any(isinstance(v.bound, Target) for v in report.variables) else "bound")
     for name in ("max error", "RMSE", "size", "ratio"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("model" if layout else "MB/s", justify="right", no_wrap=True)
@@ -135,6 +141,8 @@ def _together(report: StoreReport) -> Iterable[list[str]]:
 def _summary(report: StoreReport) -> str:
     sizes = f"{size(report.original_nbytes)} -> {size(report.stored_nbytes)}"
     text = f"{report.path}: {sizes}, {_ratio(report.ratio)}"
+    if report.models_nbytes:
+        text += f" ({size(report.models_nbytes)} of it weights)"
     if report.seconds:
         speed = report.original_nbytes / 1e6 / report.seconds
         text += f", {report.seconds:.1f} s, {speed:.1f} MB/s; MB/s: read, encode, write, read back, compare"

@@ -2,9 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import click
+
+from isopress.codec.errors import IsopressError
+
+F = TypeVar("F", bound=Callable[..., None])
+
+_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+_OPTIONS = (
+    click.option("--data", type=_FOLDER, required=True,
+                 help="Folder of NetCDF files; the last two axes of a variable are a field."),
+    click.option("--validation", type=_FOLDER,
+                 help="Another such folder: chooses the weights, is never learned from. Without it, every tenth "
+                 "variable of --data is held out."),
+    click.option("--out", type=click.Path(dir_okay=False, path_type=Path), required=True,
+                 help="Weights (safetensors); a model card (.md) and the validation curve (.png) lie beside them."),
+    click.option("--threads", type=click.IntRange(min=1), default=2, show_default=True),
+    click.option("--seed", type=int, default=0, show_default=True),
+    click.option("--resume", is_flag=True, help="Go on from the checkpoint beside --out."),
+)  # fmt: skip
+_MINUTES = click.FloatRange(min=0, min_open=True)
+
+
+def _training(command: F) -> F:
+    """Add the options that all trainings have."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
 
 
 @click.group()
@@ -13,30 +42,22 @@ def train() -> None:
 
 
 @train.command()
-@click.option("--data", type=click.Path(exists=True, file_okay=False, path_type=Path), required=True,
-              help="Folder of NetCDF files; the last two axes of a variable are a field.")  # fmt: skip
-@click.option("--validation", type=click.Path(exists=True, file_okay=False, path_type=Path),
-              help="Another such folder: chooses the weights, is never learned from. Without it, every tenth "
-              "variable of --data is held out.")  # fmt: skip
-@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), required=True, help="Weights (safetensors).")
-@click.option("--minutes", type=click.FloatRange(min=0, min_open=True), default=90.0, show_default=True)
+@_training
+@click.option("--minutes", type=_MINUTES, default=90.0, show_default=True)
 @click.option("--width", type=click.IntRange(8, 256), multiple=True, default=(96, 64), show_default=True,
               help="Of each hidden layer; repeat for more layers.")  # fmt: skip
 @click.option("--pool", type=click.IntRange(min=1000), default=6_000_000, show_default=True,
               help="Examples made anew in every round.")  # fmt: skip
-@click.option("--threads", type=click.IntRange(min=1), default=2, show_default=True)
-@click.option("--seed", type=int, default=0, show_default=True)
-@click.option("--resume", is_flag=True, help="Go on from the checkpoint beside --out.")
 def pyramid(
     data: Path,
     validation: Path | None,
     out: Path,
-    minutes: float,
-    width: tuple[int, ...],
-    pool: int,
     threads: int,
     seed: int,
     resume: bool,
+    minutes: float,
+    width: tuple[int, ...],
+    pool: int,
 ) -> None:
     """Train the refinement pyramid."""
     import torch
@@ -45,13 +66,66 @@ def pyramid(
     from isopress.codec.train_pyramid import TrainConfig
     from isopress.codec.train_pyramid import train as run
 
+    _check_out(out, resume)
+    torch.set_num_threads(1)  # every phase has a thread of its own; more would only wait for each other
+    fields, held = fields_and_held(data, validation)
+    config = TrainConfig(minutes=minutes, widths=width, pool_points=pool, threads=threads, seed=seed)
+    with TrainingReport(60 * minutes, "mean log2(bits per value)") as report:
+        progress = run(fields, held, out, config, resume=resume, report=report)
+    report.leave(out, fields, held, config, progress)
+
+
+@train.command()
+@_training
+@click.option("--config", "name", default="small", show_default=True, metavar="NAME", help="Size of the model.")
+@click.option("--minutes", type=_MINUTES, help="Of wall time; what the config says if left out.")
+@click.option("--init", metavar="WEIGHTS",
+              help="Weights to start from and to fine-tune on your own data: a name, a sha256 or a file.")  # fmt: skip
+def vaeformer(
+    data: Path,
+    validation: Path | None,
+    out: Path,
+    threads: int,
+    seed: int,
+    resume: bool,
+    name: str,
+    minutes: float | None,
+    init: str | None,
+) -> None:
+    """Train the VAEformer, the transformer and the contexts behind --ratio and --rmse."""
+    import torch
+
+    from isopress.cli.train_report import TrainingReport, fields_and_held
+    from isopress.codec.vaeformer.train import CONFIGS, SCORE
+    from isopress.codec.vaeformer.train import train as run
+
+    _check_out(out, resume)
+    if name not in CONFIGS:
+        raise click.UsageError(f"--config {name!r} is unknown; there are: {', '.join(CONFIGS)}")
+    start = None if init is None else _weights_to_start_from(init)
+    torch.set_num_threads(threads)
+    fields, held = fields_and_held(data, validation)
+    config = replace(CONFIGS[name], threads=threads, seed=seed)
+    config = config if minutes is None else replace(config, minutes=minutes)
+    with TrainingReport(60 * config.minutes, SCORE) as report:
+        progress = run(fields, held, out, config, resume=resume, init=start, report=report)
+    report.leave(out, fields, held, config, progress)
+
+
+def _check_out(out: Path, resume: bool) -> None:
     if out.suffix != ".safetensors":
         raise click.UsageError(f"--out must end in .safetensors, got {out.name!r}")
     if out.exists() and not resume:
         raise click.UsageError(f"{out} exists; choose another --out, or --resume")
-    torch.set_num_threads(1)  # every phase has a thread of its own; more would only wait for each other
-    fields, held = fields_and_held(data, validation)
-    config = TrainConfig(minutes=minutes, widths=width, pool_points=pool, threads=threads, seed=seed)
-    with TrainingReport(60 * minutes) as report:
-        progress = run(fields, held, out, config, resume=resume, report=report)
-    report.card(out, fields, held, config, progress)
+
+
+def _weights_to_start_from(name: str) -> Path:
+    from isopress.format.models import look_up
+
+    try:
+        weights = look_up(name)
+    except IsopressError as error:
+        raise click.UsageError(f"--init: {error}") from error
+    if weights.kind != "vaeformer":
+        raise click.UsageError(f"--init {name}: weights of kind {weights.kind}, but vaeformer is needed")
+    return weights.path

@@ -13,7 +13,7 @@ from isopress.cli.exit_codes import BROKEN, KEPT
 @click.option("--json", "as_json", is_flag=True, help="Print only JSON.")
 @click.pass_context
 def verify(ctx: click.Context, store: str, source: str, jobs: int, as_json: bool) -> None:
-    """Decode STORE and compare every value with SRC; exit with 1 when a bound or checksum is not kept."""
+    """Decode STORE and compare every value with SRC; exit with 1 when a bound, target or checksum is not kept."""
 
     from isopress.format.verification import verify as check  # not for --help
 
@@ -21,6 +21,9 @@ def verify(ctx: click.Context, store: str, source: str, jobs: int, as_json: bool
     report.show(result, as_json=as_json)
     for variable in result.variables:
         if not variable.kept:
-            reason = variable.damage or f"{variable.violations} values break the bound or the missing-value mask"
+            what = "values break the bound"
+            if variable.bound and variable.bound.mode == "latent":
+                what = "chunks or values break the target"
+            reason = variable.damage or f"{variable.violations} {what} or the missing-value mask"
             click.echo(f"isopress: {variable.name}: {reason}", err=True)
     ctx.exit(KEPT if result.kept else BROKEN)

@@ -80,13 +80,33 @@ class ChunkDecoder:
         sections = self._sections
         if self._encoded.method == Method.LOSSLESS:
             return decode_lossless(sections[Section.LOSSLESS], self._dtype, math.prod(self._shape))
+        if self._encoded.method == Method.LATENT:
+            return self._decode_latent()
         v = None
-        if self._encoded.method == Method.PYRAMID:
+        if self._encoded.method == Method.BASED:
+            v = self._decode_based()
+        elif self._encoded.method == Method.PYRAMID:
             network = weights.load_pyramid(self._encoded.models[0].hex())
             v = pyramid.decode(sections[Section.PYRAMID], self._fields, model=network)
         elif self._encoded.method == Method.INTEGERS:
             v = decode_integers(sections[Section.INTEGERS], self._fields)
         return assemble(sections, v, self._dtype, self._fields)
+
+    def _decode_latent(self) -> np.ndarray:
+        from isopress.codec.vaeformer import model, section  # this imports torch
+
+        shape = (*self._shape[:-2], *self._fields[1:])
+        network = model.load_vaeformer(self._encoded.models[0].hex())
+        fields = section.decode_fields(self._sections[Section.LATENT], shape, network)
+        return assemble_latent(self._sections, fields.reshape(self._fields), self._dtype)
+
+    def _decode_based(self) -> np.ndarray:
+        from isopress.codec import based
+        from isopress.codec.vaeformer.model import load_vaeformer
+
+        first, second = (model.hex() for model in self._encoded.models)
+        base, refinement = load_vaeformer(first), weights.load_pyramid(second)
+        return based.decode(self._sections, self._fields, self._shape[:-2], base, refinement)
 
 
 class _Overlay:
@@ -166,6 +186,14 @@ def assemble(sections: Sections, v: np.ndarray | None, dtype: np.dtype, shape: S
     _Overlay(sections, dtype, shape).lay(x_hat, slice(None))
     if Section.EXCEPTIONS in sections:
         apply_exceptions(x_hat, decode_exceptions(sections[Section.EXCEPTIONS], x_hat))
+    return x_hat
+
+
+def assemble_latent(sections: Sections, fields: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Return the final values (B, H, W) of decoded latents: within the dtype's range, special values laid over."""
+    limits = np.finfo(dtype)
+    x_hat: np.ndarray = np.clip(fields, limits.min, limits.max).astype(dtype)
+    _Overlay(sections, dtype, field_shape(x_hat.shape)).lay(x_hat, slice(None))
     return x_hat
 
 

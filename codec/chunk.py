@@ -26,7 +26,7 @@ from isopress.codec.exceptions import (
 )
 from isopress.codec.lossless import encode_lossless
 from isopress.codec.plan import Plan, make_joint_plan, make_plan
-from isopress.codec.quantiser import LOG
+from isopress.codec.quantiser import LINEAR, LOG
 from isopress.codec.special import Specials, encode_specials, find_specials
 
 __all__ = ["ChunkDecoder", "ContextMode", "decode_chunk", "encode_chunk"]
@@ -35,6 +35,8 @@ Bounds = Bound | tuple[Bound, ...]
 Tolerance = float | np.ndarray | None
 
 MAX_PYRAMID_STEPS = 2.0**21
+WORTH_A_BASE = 0.45  # bits per value: where pyramids alone take more, or have one field, a latent base never helped
+BASE_OVERHEAD = 200  # bytes: smaller chunks cannot gain what a base costs
 MAX_INTEGERS = 2.0**46  # v = 64 * integer is then exact in float64
 
 
@@ -82,13 +84,13 @@ def encode_chunk(
         )
     x = np.ascontiguousarray(x, native).reshape(x.shape)
     extra = {Section.BOUNDS: _bounds_section(bound)} if isinstance(bound, tuple) else {}
-    best = _lossless_coding(x, extra, quick=True)
+    best = lossless_coding(x, extra, quick=True)
     if x.dtype in FLOATS and x.size:
         job = _Job(x.reshape(field_shape(x.shape)), x.shape[:-2], bound, model, context, extra)
         for coding in job.codings():
             best = min(best, coding, key=lambda chunk: chunk.nbytes)
     if best.method == Method.LOSSLESS:
-        best = _lossless_coding(x, extra, quick=False)
+        best = lossless_coding(x, extra, quick=False)
     return replace(best, resolved_bound=1.0 if isinstance(bound, tuple) else bound.resolve(x))
 
 
@@ -104,7 +106,7 @@ def _bounds_section(bounds: tuple[Bound, ...]) -> bytes:
     return np.array([b.value for b in bounds], "<f8").tobytes()
 
 
-def _lossless_coding(x: np.ndarray, extra: Sections, *, quick: bool) -> EncodedChunk:
+def lossless_coding(x: np.ndarray, extra: Sections, *, quick: bool) -> EncodedChunk:
     sections = {Section.LOSSLESS: encode_lossless(x, quick=quick), **extra}
     return EncodedChunk(Method.LOSSLESS, tuple((int(s), sections[s]) for s in sorted(sections)))
 
@@ -134,7 +136,7 @@ class _Job:
         ordinary = x.reshape(-1) if valid is None else x[valid]
         value = _common_value(ordinary, tolerance)
         if value is not None:
-            sections = {Section.PARAMETERS: encode_value(value), **_special_section(specials)}
+            sections = {Section.PARAMETERS: encode_value(value), **special_section(specials)}
             yield self._verified(Method.CONSTANT, sections, None, tolerance)
             return
         filled = x if valid is None else np.where(valid, x, ordinary[0])  # arithmetic on NaN would warn
@@ -147,7 +149,7 @@ class _Job:
             return
         shared = {
             Section.PARAMETERS: plan.quantiser.to_bytes(),
-            **_special_section(specials),
+            **special_section(specials),
             **_sign_section(x, valid, plan),
         }
         yield from self._planned(plan, valid, shared, tolerance)
@@ -161,6 +163,7 @@ class _Job:
             for coding in self._pyramids(plan, valid, shared, tolerance):
                 smallest = min(smallest, coding.nbytes)
                 yield coding
+            yield from self._based(plan, valid, shared, tolerance, smallest)
         if reach <= MAX_INTEGERS:
             section, integers = _encode_integers(plan.y, valid)
             if len(section) < smallest:  # else it need not be verified
@@ -187,6 +190,28 @@ class _Job:
             )
             yield self._verified(Method.BLOCK, {**shared, Section.BLOCK: section}, v, tolerance, (related.sha256,))
 
+    def _based(
+        self, plan: Plan, valid: np.ndarray | None, shared: Sections, tolerance: Tolerance, smallest: float
+    ) -> Iterator[EncodedChunk]:
+        """Yield the coding with a latent base, where it applies and may be smaller than `smallest` bytes."""
+        quantiser = plan.quantiser
+        fitting = not plan.snap and quantiser.transform == LINEAR
+        if not fitting or len(plan.y) == 1 or not BASE_OVERHEAD < smallest <= WORTH_A_BASE / 8 * plan.y.size:
+            return
+        from isopress.codec import based  # this imports torch
+        from isopress.codec.vaeformer.model import load_vaeformer
+
+        base, refinement = load_vaeformer(), weights.load_pyramid(self.model)
+        coded = based.encode(plan.y, valid, self.leading, quantiser.offset / quantiser.step, base, refinement)
+        if coded is None or sum(map(len, coded[0].values())) >= smallest:
+            return
+        sections, v = coded
+        models = (base.sha256, refinement.sha256)
+        coding = self._verified(Method.BASED, {**shared, **sections}, v, tolerance, models)
+        # Exceptions would be corrections to values that are not the same on every machine.
+        if Section.EXCEPTIONS not in dict(coding.sections):
+            yield coding
+
     def _tolerance(self) -> Tolerance:
         """Return the largest allowed error: one number, one per value, or None for exact."""
         if isinstance(self.bound, Bound):
@@ -212,13 +237,13 @@ class _Job:
             if find_exceptions(x, x_hat, tolerance).positions.size:
                 raise BoundError(f"method {method.name} misses the bound in spite of its exceptions; please report it")
         unit = tolerance if isinstance(self.bound, tuple) else None
-        max_error, rmse = _measure(x, x_hat, unit)
+        max_error, rmse = measure(x, x_hat, unit)
         sections = {**sections, **self.extra}
         ordered = tuple((int(section), sections[section]) for section in sorted(sections))
         return EncodedChunk(method, ordered, models, max_error=max_error, rmse=rmse)
 
 
-def _measure(x: np.ndarray, x_hat: np.ndarray, unit: Tolerance) -> tuple[float, float]:
+def measure(x: np.ndarray, x_hat: np.ndarray, unit: Tolerance) -> tuple[float, float]:
     """Return the largest and the root mean square |x - x_hat|, in `unit` if given, over the finite values of `x`."""
     finite = np.isfinite(x)
     with np.errstate(invalid="ignore"):  # signalling NaN
@@ -261,7 +286,7 @@ def _as(dtype: np.dtype, number: float) -> Value:
     return value
 
 
-def _special_section(specials: Specials | None) -> Sections:
+def special_section(specials: Specials | None) -> Sections:
     return {} if specials is None else {Section.SPECIAL: encode_specials(specials)}
 
 

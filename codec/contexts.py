@@ -110,7 +110,7 @@ BINS = 8
 _EXPONENT_SHIFT = 20  # keeps the exponent and the first three bits of the mantissa
 
 
-def log_index(x: F64) -> NDArray[np.int32]:
+def log_index(x: F64 | NDArray[np.float32]) -> NDArray[np.int32]:
     """Return 8 * exponent + leading mantissa bits of `x` >= 1 rounded to binary32: about 8 * log2(x)."""
     return x.astype(np.float32).view(np.int32) >> _EXPONENT_SHIFT
 

@@ -14,6 +14,8 @@ class Method(IntEnum):
     PYRAMID = 2  # the refinement pyramid
     INTEGERS = 3  # whole steps, coded like any integers
     BLOCK = 4  # pyramids that refer to each other
+    LATENT = 5  # latents alone: an error to aim at, no bound
+    BASED = 6  # a pyramid on top of latents
 
 
 class Section(IntEnum):
@@ -28,6 +30,8 @@ class Section(IntEnum):
     EXCEPTIONS = 7
     BLOCK = 8
     BOUNDS = 9  # of a joint chunk, one per entry of the first axis
+    LATENT = 10
+    MARGIN = 11  # by which the steps of a pyramid on latents are smaller
 
 
 _REQUIRED = {
@@ -36,6 +40,8 @@ _REQUIRED = {
     Method.PYRAMID: {Section.PARAMETERS, Section.PYRAMID},
     Method.INTEGERS: {Section.PARAMETERS, Section.INTEGERS},
     Method.BLOCK: {Section.PARAMETERS, Section.BLOCK},
+    Method.LATENT: {Section.LATENT},
+    Method.BASED: {Section.PARAMETERS, Section.LATENT, Section.PYRAMID, Section.MARGIN},
 }
 _CODED = {Section.SPECIAL, Section.SIGNS, Section.EXCEPTIONS, Section.BOUNDS}
 _OPTIONAL = {
@@ -44,8 +50,10 @@ _OPTIONAL = {
     Method.PYRAMID: _CODED,
     Method.INTEGERS: _CODED,
     Method.BLOCK: _CODED,
+    Method.LATENT: {Section.SPECIAL},
+    Method.BASED: {Section.SPECIAL, Section.BOUNDS},
 }
-_WITH_MODEL = {Method.PYRAMID, Method.BLOCK}
+_MODELS = {Method.PYRAMID: 1, Method.BLOCK: 1, Method.LATENT: 1, Method.BASED: 2}
 
 
 @dataclass(frozen=True)
@@ -59,7 +67,8 @@ class EncodedChunk:
     sections : tuple of (int, bytes)
         Ids are of `Section`, each at most once.
     models : tuple of bytes
-        SHA-256 of the weights needed, one for methods PYRAMID and BLOCK; for decoding its first 16 bytes suffice.
+        SHA-256 of the weights needed: one for methods PYRAMID, BLOCK and LATENT, latents' and pyramid's for BASED;
+        for decoding its first 16 bytes suffice.
     resolved_bound : float
         In data units (abs, range), a fraction (pointwise), 0 (lossless) or 1 (joint).
     max_error, rmse : float
@@ -101,7 +110,7 @@ def checked_sections(encoded: EncodedChunk) -> dict[Section, bytes]:
         raise CorruptPayloadError(f"method {method.name} needs section {min(missing).name}, which is missing")
     if foreign := found - _REQUIRED[method] - _OPTIONAL[method]:
         raise CorruptPayloadError(f"section {min(foreign).name} does not belong to method {method.name}")
-    models = int(method in _WITH_MODEL)
+    models = _MODELS.get(method, 0)
     if len(encoded.models) != models:
         raise CorruptPayloadError(f"method {method.name} needs {models} models, got {len(encoded.models)}")
     return {Section(section): content for section, content in encoded.sections}

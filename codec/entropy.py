@@ -111,12 +111,14 @@ class SymbolWriter:
         """Code one integer with a model of its own."""
         self._coder.encode(np.array([value], np.int32), model)
 
-    def phase(self, symbols: I32, scale: NDArray[np.int16], tail: NDArray[np.int8]) -> None:
-        """Code the symbols (n,) of one phase, after the scale offset that suits them best."""
-        offset = best_offset(self._tables, symbols, scale, tail, self._peaked)
-        self.symbol(offset + OFFSET_MAX, offset_model(self._peaked))
+    def phase(self, symbols: I32, scale: NDArray[np.int16], tail: NDArray[np.int8], *, corrected: bool = True) -> None:
+        """Code the symbols (n,) of one phase, if `corrected` after the scale offset that suits them best."""
+        offset = 0
+        if corrected:
+            offset = best_offset(self._tables, symbols, scale, tail, self._peaked)
+            self.symbol(offset + OFFSET_MAX, offset_model(self._peaked))
         group = Grouped.of(scale, tail, offset)
-        high = _high_part(symbols, group.shift)[group.order]
+        high = high_part(symbols, group.shift)[group.order]
         limit = self._tables.support[group.table[group.order]]
         excess = np.abs(high) - limit
         for beyond in excess[excess >= 0].tolist():
@@ -156,9 +158,9 @@ class SymbolReader:
         """Return one integer coded with a model of its own."""
         return int(self._decode(model, 1)[0])
 
-    def phase(self, scale: NDArray[np.int16], tail: NDArray[np.int8]) -> I32:
+    def phase(self, scale: NDArray[np.int16], tail: NDArray[np.int8], *, corrected: bool = True) -> I32:
         """Return the symbols (n,) coded with these scale indexes and tail classes."""
-        offset = self.symbol(offset_model(self._peaked)) - OFFSET_MAX
+        offset = self.symbol(offset_model(self._peaked)) - OFFSET_MAX if corrected else 0
         group = Grouped.of(scale, tail, offset)
         ordered = np.empty(scale.size, np.int32)
         for table, start, stop in group.bounds:
@@ -213,7 +215,7 @@ def best_offset(
     reach = OFFSET_MAX if symbols.size < _SAMPLE // 4 else _NEAR
     offsets = np.array(sorted(range(-reach, reach + 1), key=abs), np.int16)
     table, shift = split_scale(scale + offsets[:, None])
-    high = np.abs(_high_part(symbols, shift))
+    high = np.abs(high_part(symbols, shift))
     limit = tables.support[table + SCALES * tail]
     bits = tables.cost[tail, table, np.minimum(high, limit)] + shift
     excess = high - limit
@@ -225,7 +227,7 @@ def best_offset(
     return int(offsets[total.argmin()])
 
 
-def _high_part(symbols: I32, shift: NDArray[np.int8]) -> I32:
+def high_part(symbols: I32, shift: NDArray[np.int8]) -> I32:
     """Return symbols / 2**shift, rounded: what the table codes."""
     if not shift.any():
         return symbols

@@ -1,61 +1,46 @@
-"""Weights by name or sha256: files in the package, loaded once per process and verified."""
+"""Weights by name or sha256, as models: loaded once per process, and verified."""
 
 from __future__ import annotations
 
 import hashlib
 from functools import cache
-from importlib.resources import files
 
 import numpy as np
 
 from isopress.codec.contexts import CONTEXTS, FEATURE_MAX
 from isopress.codec.entropy import Tables
-from isopress.codec.errors import ModelNotFoundError
 from isopress.codec.intnet import ACTIVATION_MAX, Conditioning, IntegerLayer, IntegerNetwork
+from isopress.codec.model_files import find, is_id
 from isopress.codec.predictor import PROXY_FEATURES, NumpyPredictor
 from isopress.codec.pyramid import PyramidModel
 
 # What the name "default" means to writers, for fields alone and for fields with references; readers go by sha256.
 DEFAULT, DEFAULT_FOR_BLOCKS = "pyramid-0.1", "pyramid-0.2"
-_SUFFIX = ".safetensors"
+_ID_DIGITS = 32  # of a sha256, as many as a payload holds
 
 
 def load_pyramid(name_or_sha: str = "default", *, references: bool = False) -> PyramidModel:
-    """Return the pyramid weights of this name, or whose sha256 begins with these hexadecimal digits.
+    """Return the pyramid weights of this name, or whose sha256 begins with these hexadecimal digits (at least 16).
 
     `references` says which weights the name "default" stands for: those for blocks.
 
     Raises
     ------
     ModelNotFoundError
-        No such weights are installed.
+        No such weights are installed; `model_files.find` says where they are looked for.
     """
     name = name_or_sha
     if name == "default":
         name = DEFAULT_FOR_BLOCKS if references else DEFAULT
-    available = installed()
-    if name in available:
-        return _load(name)
-    matches = [n for n, digest in available.items() if len(name) >= 16 and digest.startswith(name.lower())]
-    if len(matches) == 1:
-        return _load(matches[0])
-    raise ModelNotFoundError(
-        f"no pyramid weights {name!r}; installed are {', '.join(sorted(available)) or 'none'}. "
-        "Install the isopress version that wrote the data, or a newer one"
-    )
+    complete = is_id(name) and len(name) >= _ID_DIGITS
+    sha256 = name.lower() if complete else find(name, "pyramid").sha256
+    return _pyramid(sha256[:_ID_DIGITS])
 
 
 @cache
-def installed() -> dict[str, str]:
-    """Return name -> sha256 (hex) of every weights file in the package."""
-    found = (f for f in files("isopress.codec").joinpath("models").iterdir() if f.name.endswith(_SUFFIX))
-    return {f.name.removesuffix(_SUFFIX): hashlib.sha256(f.read_bytes()).hexdigest() for f in found}
-
-
-@cache
-def _load(name: str) -> PyramidModel:
-    data = files("isopress.codec").joinpath("models", name + _SUFFIX).read_bytes()
-    return parse_pyramid(name, data)
+def _pyramid(model_id: str) -> PyramidModel:
+    weights = find(model_id, "pyramid")
+    return parse_pyramid(weights.name, weights.read())
 
 
 def parse_pyramid(name: str, data: bytes) -> PyramidModel:

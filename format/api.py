@@ -2,23 +2,25 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from isopress.codec.bound import Bound
 from isopress.codec.chunk import ChunkDecoder, ContextMode, encode_chunk
 from isopress.codec.encoded import EncodedChunk, Method
 from isopress.codec.errors import ArgumentError
+from isopress.codec.target import Target
 from isopress.format import payload
 from isopress.format.decode_cache import CACHE
 from isopress.format.payload import BytesLike, PayloadInfo, inspect
-from isopress.format.settings import Settings
+from isopress.format.settings import Limit, Settings
 
 __all__ = ["PayloadInfo", "compress", "decompress", "inspect"]
 
 Array = NDArray[Any]
+
+_KEPT = (Method.BLOCK, Method.LATENT, Method.BASED)  # in the decode cache: else every field costs a decode of many
 
 
 def compress(
@@ -29,8 +31,14 @@ def compress(
     floor: float | None = None,
     model: str = "default",
     context: ContextMode = "auto",
+    ratio: float | None = None,
+    rmse: float | None = None,
+    effort: int = 0,
 ) -> bytes:
     """Return `x` as a payload that decodes to within `bound` of every value, NaN and inf exactly.
+
+    In mode "latent" no error is bounded: the payload has the `ratio`, or the decoded values the `rmse`, that is
+    asked for, within 3 %.
 
     Parameters
     ----------
@@ -38,11 +46,11 @@ def compress(
         float32 or float64; also float16, integers and bool when `mode` is "lossless". The last two axes
         are a (lat, lon) field; along the leading axes fields refer to each other. C or Fortran order and
         byte order come back as given; other strides come back in C order.
-    mode : {"abs", "range", "pointwise", "lossless"}
+    mode : {"abs", "range", "pointwise", "lossless", "latent"}
         What `bound` limits: |error| in the unit of `x`, as a fraction of max(x) - min(x), as a
-        fraction of each |x|, or nothing (bit-exact).
+        fraction of each |x|, or nothing (bit-exact). "latent" takes a `ratio` or an `rmse` instead.
     bound : float or sequence of float, optional
-        Finite and > 0; required unless `mode` is "lossless". With mode "abs" it may be one for each entry
+        Finite and > 0; required unless `mode` is "lossless" or "latent". With mode "abs" it may be one for each entry
         of the first axis of `x`, (channel, ..., lat, lon): variables that are coded together, each in its
         own unit.
     floor : float, optional
@@ -51,21 +59,28 @@ def compress(
         Name or sha256 of the weights.
     context : {"auto", "field", "block"}
         Whether fields are coded with a look at their neighbours along the leading axes: where that is
-        smaller, never, or wherever there are any.
+        smaller, never, or wherever there are any. Not for mode "latent".
+    ratio : float, optional
+        Mode "latent": bytes of `x` over bytes of the payload, finite and > 1. What is too small or too strange
+        for it takes as few bytes as it can.
+    rmse : float, optional
+        Mode "latent": root mean square error over the finite values, in the unit of `x`, finite and > 0.
+    effort : int
+        Mode "latent": how long to look for symbols that cost less, 0 (quickest) to 4.
 
     Raises
     ------
     ArgumentError
-        `x` has a dtype, size or kind that cannot be stored, the bound is not one, or there are several
-        that do not fit the first axis.
+        `x` has a dtype, size or kind that cannot be stored, the bound or target is not one or not for `mode`, or
+        there are several bounds that do not fit the first axis.
     ModelNotFoundError
         `model` is not installed.
     """
-    settings = Settings(mode, bound, floor, model, context)
+    settings = Settings(mode, bound, floor, model, context, ratio, rmse, effort)
     array = _as_array(x)
     settings.check(array.dtype, array.shape)
     native = np.asarray(array, array.dtype.newbyteorder("="), order="C")
-    encoded = encode_chunk(native, settings.limit, model=model, context=context)
+    encoded = _encode(native, settings)
     info = PayloadInfo(
         dtype=array.dtype,
         shape=array.shape,
@@ -94,14 +109,15 @@ def decompress(buf: BytesLike) -> Array:
     """
     data = payload.view_bytes(buf)
     info = inspect(data)
-    array = decompress_part(data, ()) if info.method == Method.BLOCK else _decoder(data).decode()
+    array = decompress_part(data, ()) if info.method in _KEPT else _decoder(data).decode()
     return np.asarray(array, info.dtype, order=info.order)
 
 
 def decompress_part(buf: BytesLike, selection: Any, *, channel: int | None = None) -> Array:
     """Return a copy of `decompress(buf)[selection]`, decoding as few fields as that takes.
 
-    Fields of a block stay in the decode cache for whoever asks for them, or for their neighbours, next.
+    Fields of a block stay in the decode cache for whoever asks for them, or for their neighbours, next; so do those of
+    latents, which only decode as a whole.
 
     Parameters
     ----------
@@ -118,15 +134,26 @@ def decompress_part(buf: BytesLike, selection: Any, *, channel: int | None = Non
     """
     data = payload.view_bytes(buf)
     info = inspect(data)
-    if info.method != Method.BLOCK:
+    if info.method not in _KEPT:
         return np.array(_select(decompress(data), selection, channel))
     fields = _touched(info.shape, selection, channel)
     with CACHE.decoder(data, _decoder_nbytes(info), lambda: _decoder(data)) as decoder:
         return np.array(_select(decoder.decode(fields), selection, channel), info.dtype)
 
 
-def _stated(limit: Bound | tuple[Bound, ...]) -> dict[str, Any]:
-    """Return what the header says of the bound; several bounds have a section of their own."""
+def _encode(x: Array, settings: Settings) -> EncodedChunk:
+    limit = settings.limit
+    if isinstance(limit, Target):
+        from isopress.codec.latent import encode_latent  # loads torch
+
+        return encode_latent(x, limit, model=settings.model, effort=settings.effort)
+    return encode_chunk(x, limit, model=settings.model, context=cast(ContextMode, settings.context))
+
+
+def _stated(limit: Limit) -> dict[str, Any]:
+    """Return what the header says of the bound or target; several bounds have a section of their own."""
+    if isinstance(limit, Target):
+        return {"mode": "latent", "ratio": limit.ratio, "target_rmse": limit.rmse}
     if isinstance(limit, tuple):
         return {"mode": "joint", "bound": 1.0}
     return {"mode": limit.mode, "bound": limit.value, "floor": limit.floor}

@@ -13,10 +13,12 @@ from typing import Any, Literal
 import zarr
 
 import isopress
+from isopress.codec.bound import Bound
 from isopress.codec.errors import ArgumentError, BoundError
 from isopress.format.error_spec import ErrorSpec
 from isopress.format.inspection import read_report
 from isopress.format.layout import regions, task_steps
+from isopress.format.models import embed
 from isopress.format.plan import (
     SOURCE_ENCODING,
     UNLIMITED,
@@ -31,6 +33,7 @@ from isopress.format.plan import (
 from isopress.format.pool import Worker, run
 from isopress.format.presets import DEFAULT_PRESET, Preset
 from isopress.format.reports import StoreReport
+from isopress.format.settings import Promise
 from isopress.format.source import PREFIX, SAMPLE, Source, open_source, resolve
 from isopress.format.staging import staged
 from isopress.format.tasks import Outcome, Task, comparing, converting, scanning
@@ -66,11 +69,13 @@ def write(
     context: str = "auto",
     joint: Sequence[str] = (),
     zarr_format: ZarrFormat = 3,
+    effort: int = 0,
+    embed_models: bool = False,
     jobs: int = 1,
     overwrite: bool = False,
     observer: Observer = lambda progress: None,
 ) -> StoreReport:
-    """Compress `source` to a Zarr store at `destination`; every value kept its bound when this returns.
+    """Compress `source` to a Zarr store at `destination`; every bound, or RMSE as a target, is kept when this returns.
 
     Each region is read back and compared with the source. The store appears under its name only when
     it is complete; on any failure nothing is left and what was there before stays.
@@ -82,17 +87,22 @@ def write(
     destination : str or Path
         Where the store will be, a directory.
     errors : sequence of ErrorSpec
-        Bounds by variable; the last match wins.
+        Bounds and targets by variable; the last match wins.
     preset : {"archive", "science", "preview"}
         Bounds of the variables that no error names.
     chunks : mapping of str to int, optional
         Chunk sizes of single dimensions; the others are chosen (`layout.default_blocks`).
     context : {"auto", "field", "block"}
-        Whether fields of a chunk refer to each other: where that is smaller, never, always.
+        Whether fields of a chunk refer to each other: where that is smaller, never, always. Bounded variables only,
+        except that "field" makes all chunks small.
     joint : sequence of str
         Variables that share their chunks and refer to each other: names or patterns, separated by commas.
     zarr_format : {3, 2}
         Version of the store.
+    effort : int
+        How long to look for symbols that cost less, in variables with a target: 0 (quickest) to 4.
+    embed_models : bool
+        Put copies of the weights that the chunks need into the store.
     jobs : int
         Number of processes, >= 1.
     overwrite : bool
@@ -104,9 +114,11 @@ def write(
     ------
     ArgumentError
         The source cannot be read, an error or chunk names nothing, joint variables do not go together or the store
-        is one of Zarr v2, or the destination may not be written.
+        is one of Zarr v2, there is an effort but no target, or the destination may not be written.
     BoundError
-        A value read back broke its bound.
+        A value read back broke its bound, or a chunk missed the RMSE that was its target.
+    ModelNotFoundError
+        Variables have a target, and there are no weights for that.
     """
     start = time.perf_counter()
     target = Path(destination)
@@ -114,16 +126,18 @@ def write(
     _check_destination(path, str(destination))
     if joint and zarr_format != 3:
         raise ArgumentError("joint variables need Zarr 3: leave out --joint or --zarr-format 2")
-    wishes = Wishes(errors, preset, chunks or {}, context, joint)
+    wishes = Wishes(errors, preset, chunks or {}, context, joint, effort)
     with open_source(path) as opened, staged(target, store=True, overwrite=overwrite) as store:
         job = _Job(opened, path, store, jobs, observer)
         plans = job.resolve_ranges(plan_variables(opened, wishes))
-        create_store(store, opened, plans, zarr_format, context)
+        create_store(store, opened, plans, zarr_format, wishes)
         totals = job.convert(plans)
         _write_attributes(job, plans, totals)
         _write_root_attributes(store, opened, source if source == SAMPLE else Path(path).name, preset)
         with quiet_zarr():
             zarr.consolidate_metadata(str(store), zarr_format=zarr_format)
+        if embed_models:
+            embed(store)
     return _with_seconds(read_report(target), totals, jobs, time.perf_counter() - start)
 
 
@@ -201,10 +215,7 @@ def _write_attributes(job: _Job, plans: Sequence[VariablePlan], totals: dict[str
             if plan.bound is None:
                 continue
             outcome = _outcome(totals, plan)
-            record = {
-                "mode": plan.bound.mode,
-                "bound": plan.bound.value,
-                "floor": plan.bound.floor,
+            record = _promised(plan.bound, outcome) | {
                 "max_error": outcome.distortion.max_error,
                 "rmse": outcome.distortion.rmse,
                 "original_nbytes": job.source.nbytes(plan.name),
@@ -219,6 +230,19 @@ def _write_attributes(job: _Job, plans: Sequence[VariablePlan], totals: dict[str
             if packing := source_encoding(job.source.variable(plan.name), *limits):
                 attributes[SOURCE_ENCODING] = json.dumps(packing)
             targets[plan.name].attrs.update(attributes)
+
+
+def _promised(promise: Promise, outcome: Outcome) -> dict[str, Any]:
+    """Return what the codec was asked for, and how many chunks were too small for it."""
+    if isinstance(promise, Bound):
+        return {"mode": promise.mode, "bound": promise.value, "floor": promise.floor}
+    short = None if promise.ratio is None else outcome.short_chunks
+    return {
+        "mode": promise.mode,
+        "target_ratio": promise.ratio,
+        "target_rmse": promise.rmse,
+        "short_chunks": short,
+    }
 
 
 def _write_root_attributes(store: Path, source: Source, name: str, preset: Preset) -> None:

@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from isopress.codec.bound import Bound, exceeds
+from isopress.codec.bound import exceeds
+from isopress.codec.target import Target
+from isopress.format.settings import Promise
 
 Array = np.ndarray[Any, Any]
 
@@ -16,7 +18,8 @@ class Distortion:
     """Errors over a set of values, in the unit of the data; sets add up with `+`.
 
     `values` counts finite source values, `max_error` and `sum_squares` are over those. `violations`
-    counts values beyond the bound and NaN or inf that did not come back. `low` and `high` are the
+    counts values beyond the bound, chunks beyond the RMSE that was their target, finite values that became NaN or
+    inf and NaN or inf that did not come back. `low` and `high` are the
     range of the decoded finite values (inf, -inf when there are none).
     """
 
@@ -46,32 +49,40 @@ class Distortion:
 NO_VALUES = Distortion()
 
 
-def measure(x: Array, x_hat: Array, bound: Bound) -> Distortion:
-    """Return the distortion of decoded `x_hat` against `x`; a value violates when it breaks `bound`.
+def measure(x: Array, x_hat: Array, promise: Promise) -> Distortion:
+    """Return the distortion of decoded `x_hat` against `x`, and how often it breaks the promise.
 
     Parameters
     ----------
     x, x_hat : ndarray, equal shapes and dtypes, float32 or float64
         Source and decoded values.
-    bound : Bound
-        What was promised. Mode range resolves against `x`, so pass one chunk at a time then.
+    promise : Bound or Target
+        What was promised. Mode range and targets are about single chunks, so pass one at a time then.
     """
     finite = np.isfinite(x)
     special_wrong = ~finite & ~((x == x_hat) | (np.isnan(x) & np.isnan(x_hat)))
     a, b = x[finite], x_hat[finite]
     if not a.size:
         return Distortion(violations=int(special_wrong.sum()))
-    wrong = bits_differ(a, b) if bound.mode == "lossless" else exceeds(a, b, bound.tolerance(a))
     with np.errstate(over="ignore", invalid="ignore"):
         error = np.abs(np.subtract(a, b, dtype=np.float64))
+        sum_squares = float(np.dot(error, error))
         return Distortion(
             values=a.size,
             max_error=float(np.nan_to_num(error.max(), nan=np.inf)),
-            sum_squares=float(np.dot(error, error)),
-            violations=int(wrong.sum() + special_wrong.sum()),
+            sum_squares=sum_squares,
+            violations=int(special_wrong.sum()) + _violations(a, b, promise, math.sqrt(sum_squares / a.size)),
             low=float(np.nanmin(b, initial=np.inf)),
             high=float(np.nanmax(b, initial=-np.inf)),
         )
+
+
+def _violations(a: Array, b: Array, promise: Promise, rmse: float) -> int:
+    """Return how often finite values `a`, decoded as `b`, break the promise."""
+    if isinstance(promise, Target):
+        return int(np.count_nonzero(~np.isfinite(b))) + (not promise.allows(rmse))
+    wrong = bits_differ(a, b) if promise.mode == "lossless" else exceeds(a, b, promise.tolerance(a))
+    return int(np.count_nonzero(wrong))
 
 
 def bits_differ(a: Array, b: Array) -> Array:

@@ -8,6 +8,7 @@ import zarr
 
 from isopress.format.error_spec import format_bound
 from isopress.format.joint import share
+from isopress.format.models import embedded_nbytes
 from isopress.format.plan import ERROR
 from isopress.format.reports import StoreReport, VariableReport
 from isopress.format.source import PREFIX
@@ -23,7 +24,7 @@ from isopress.format.zarr_store import (
 
 
 def read_report(path: str | Path) -> StoreReport:
-    """Return shape, chunks, bound, achieved errors, sizes and models of every array of a store.
+    """Return shape, chunks, bound or target, achieved errors, sizes and models of every array of a store.
 
     Stores that were written through xarray with an isopress codec have no achieved errors recorded;
     those figures are None.
@@ -38,7 +39,8 @@ def read_report(path: str | Path) -> StoreReport:
         variables = tuple(_variable(group, name, array) for name, array in arrays(group).items())
         remote = "://" in str(path)
         stored = sum(variable.stored_nbytes for variable in variables) if remote else nbytes_on_disk(path)
-        return StoreReport(str(path), group.metadata.zarr_format, variables, stored)
+        models = 0 if remote else embedded_nbytes(path)
+        return StoreReport(str(path), group.metadata.zarr_format, variables, stored, models_nbytes=models)
 
 
 def _variable(group: zarr.Group, name: str, array: zarr.Array[Any]) -> VariableReport:
@@ -60,6 +62,7 @@ def _variable(group: zarr.Group, name: str, array: zarr.Array[Any]) -> VariableR
         rmse=attrs.get(PREFIX + "rmse"),
         models=tuple(attrs.get(PREFIX + "models", ())),
         joint=joint[0] if joint else None,
+        short_chunks=attrs.get(PREFIX + "short_chunks"),
     )
 
 

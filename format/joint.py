@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from isopress.codec.bound import Bound
 from isopress.codec.errors import ArgumentError
+from isopress.format.settings import Promise
 from isopress.format.source import Source
 
 FOLDER = "_joint"  # the group that holds the joint arrays; xarray shows the root group only
@@ -48,7 +48,7 @@ def joint_places(source: Source, groups: Sequence[str]) -> dict[str, JointPlace]
     return places
 
 
-def check_joint_bound(name: str, bound: Bound) -> None:
+def check_joint_bound(name: str, bound: Promise) -> None:
     """Raise ArgumentError unless a variable of a joint array has a bound in its unit or one that will become that."""
     if bound.mode not in ("abs", "range"):
         raise ArgumentError(

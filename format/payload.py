@@ -22,11 +22,12 @@ from isopress.codec.errors import (
 )
 
 MAGIC = b"\x89ISP"
-VERSION = (0, 2)
+VERSION = (0, 3)
 MAX_NDIM = 32
 MAX_DECODED_BYTES = 2**32
+MAX_HEADER_BYTES = 2**16 - 1
 MODEL_ID_BYTES = 16  # the first half of the weights' sha256
-MODES = ("lossless", "abs", "range", "pointwise", "joint")
+MODES = ("lossless", "abs", "range", "pointwise", "joint", "latent")
 DTYPES = tuple(map(np.dtype, ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "?")))
 
 _PREFIX = struct.Struct("<4sBBH")  # magic, major, minor, header length
@@ -34,7 +35,16 @@ _CHECKSUMS = struct.Struct("<II")  # CRC32C of the header (but these four bytes)
 _CORE = struct.Struct("<HBBBB")  # flags, dtype, mode, method, number of axes
 _NUMBER = struct.Struct("<d")
 _FORTRAN, _BIG_ENDIAN = 0x0001, 0x0002
-_NUMBERS = {"bound": 0x0004, "floor": 0x0008, "resolved_bound": 0x0010, "max_error": 0x0020, "rmse": 0x0040}
+_NUMBERS = {  # in the order of the header
+    "bound": 0x0004,
+    "floor": 0x0008,
+    "resolved_bound": 0x0010,
+    "max_error": 0x0020,
+    "rmse": 0x0040,
+    "ratio": 0x0080,
+    "target_rmse": 0x0100,
+}
+_TARGETS = ("ratio", "target_rmse")
 _KNOWN_FLAGS = _FORTRAN | _BIG_ENDIAN | sum(_NUMBERS.values())
 
 BytesLike = bytes | bytearray | memoryview | np.ndarray[Any, Any]
@@ -48,9 +58,9 @@ class PayloadInfo:
 
     `bound` and `floor` are what the user asked for; `resolved_bound` and the achieved `max_error` and
     `rmse` (over finite values) are in the unit of the data. In mode joint, where each entry of the first
-    axis has a bound of its own, all of them are fractions of that bound, and `bound` is 1. `models` are the
-    first 32 hex digits of the sha256 of each file of weights, `sections` are (id, bytes), `nbytes` counts
-    the whole payload.
+    axis has a bound of its own, all of them are fractions of that bound, and `bound` is 1. In mode latent there is
+    no bound: either `ratio` or `target_rmse` is what the user asked for. `models` are the first 32 hex digits of
+    the sha256 of each file of weights, `sections` are (id, bytes), `nbytes` counts the whole payload.
     """
 
     dtype: Dtype
@@ -63,6 +73,8 @@ class PayloadInfo:
     resolved_bound: float = 0.0
     max_error: float = 0.0
     rmse: float = 0.0
+    ratio: float | None = None
+    target_rmse: float | None = None
     models: tuple[str, ...] = ()
     sections: tuple[tuple[int, int], ...] = ()
     version: tuple[int, int] = VERSION
@@ -243,8 +255,11 @@ def _check_consistent(info: PayloadInfo, flags: int) -> None:
     numbers = [getattr(info, name) for name, flag in _NUMBERS.items() if flags & flag]
     if not all(math.isfinite(number) and number >= 0 for number in numbers):
         raise CorruptPayloadError(f"bounds and errors are finite and not negative, not {numbers}")
-    if (info.bound is None) != (info.mode == "lossless") or info.bound == 0:
+    if (info.bound is None) != (info.mode in ("lossless", "latent")) or info.bound == 0:
         raise CorruptPayloadError(f"bound {info.bound} does not fit mode {info.mode}")
+    targets = [getattr(info, name) for name in _TARGETS if getattr(info, name) is not None]
+    if len(targets) != (info.mode == "latent") or 0 in targets:
+        raise CorruptPayloadError(f"targets {targets} do not fit mode {info.mode}")
     if info.mode == "joint" and info.bound != 1:
         raise CorruptPayloadError(f"the bound of mode joint is 1, not {info.bound}")
     if info.floor is not None and info.mode != "pointwise":

@@ -13,11 +13,14 @@ import xarray as xr
 import zarr
 
 from isopress.codec.bound import Bound
+from isopress.codec.errors import ArgumentError
+from isopress.codec.target import Target
 from isopress.format.distortion import Distortion
 from isopress.format.error_spec import ErrorSpec, check_specs, format_bound, last_match
 from isopress.format.joint import JointPlace, check_joint_bound, joint_places
 from isopress.format.layout import check_chunk_dims, choose_chunks, default_blocks, default_chunks
 from isopress.format.presets import DEFAULT_PRESET, Preset, preset_bound
+from isopress.format.settings import Promise
 from isopress.format.source import FILLS, PACKING, Source
 from isopress.format.zarr_store import quiet_zarr
 
@@ -29,7 +32,7 @@ ERROR, SOURCE_ENCODING, UNLIMITED = "isopress_error", "isopress_source_encoding"
 class VariablePlan:
     """How one variable is stored.
 
-    `asked` is the bound the user or preset states, `bound` the one the codec gets (mode range becomes
+    `asked` is the bound or target the user or preset states, `bound` the one the codec gets (mode range becomes
     abs over the whole variable, so that all chunks agree); both are None for what is stored exactly by
     Zarr's usual compressor. `streamed` variables are copied region by region, the others at once. `joint`
     is set when the variable shares its chunks with others.
@@ -38,8 +41,8 @@ class VariablePlan:
     name: str
     chunks: tuple[int, ...]
     streamed: bool
-    asked: Bound | None = None
-    bound: Bound | None = None
+    asked: Promise | None = None
+    bound: Promise | None = None
     joint: JointPlace | None = None
 
     def resolved(self, extremes: Distortion) -> "VariablePlan":
@@ -50,7 +53,7 @@ class VariablePlan:
         ArgumentError
             The variable is coded jointly and constant: it has no range.
         """
-        if self.asked is None:
+        if not isinstance(self.asked, Bound):
             return self
         limit = self.asked.resolve(np.array([extremes.low, extremes.high]))
         bound = Bound("abs", limit) if limit > 0 else Bound("lossless")
@@ -61,27 +64,35 @@ class VariablePlan:
 
 @dataclass(frozen=True)
 class Wishes:
-    """What the user asks for: bounds, the preset for what they leave open, chunk sizes, neighbours, joint variables."""
+    """What the user asks for.
+
+    Bounds and targets, the preset for what they leave open, chunk sizes, neighbours (of bounded variables), joint
+    variables, and the effort spent on those with a target.
+    """
 
     errors: Sequence[ErrorSpec] = ()
     preset: Preset = DEFAULT_PRESET
     chunks: Mapping[str, int] = field(default_factory=dict)
     context: str = "auto"
     joint: Sequence[str] = ()
+    effort: int = 0
 
 
 def plan_variables(source: Source, wishes: Wishes) -> list[VariablePlan]:
-    """Return a plan for every variable; a lossy one gets the last error that names it, else the preset.
+    """Return a plan for every variable; a lossy one gets the last error or target that names it, else the preset.
 
     Raises
     ------
     ArgumentError
-        An error names no variable, or a chunk no dimension, of the source, or joint variables do not go together.
+        An error or target names no variable, or a chunk no dimension, of the source, joint variables do not go
+        together, or there is an effort but no target.
     """
     check_specs(wishes.errors, source.lossy, source.exact)
     check_chunk_dims(wishes.chunks, [str(dim) for dim in source.stored.sizes])
     places = joint_places(source, wishes.joint)
     lossy = [_plan_lossy(source, name, wishes, places.get(name)) for name in source.lossy]
+    if wishes.effort and not any(isinstance(plan.asked, Target) for plan in lossy):
+        raise ArgumentError(f"effort {wishes.effort} is for variables with a target: set --ratio or --rmse too")
     exact = [_plan_exact(source, name, wishes) for name in source.exact]
     return sorted(lossy + exact, key=lambda plan: source.names.index(plan.name))
 
@@ -124,16 +135,16 @@ def _plan_exact(source: Source, name: str, wishes: Wishes) -> VariablePlan:
 
 
 def create_store(
-    path: Path, source: Source, plans: Sequence[VariablePlan], zarr_format: ZarrFormat, context: str
+    path: Path, source: Source, plans: Sequence[VariablePlan], zarr_format: ZarrFormat, wishes: Wishes
 ) -> None:
     """Write a store with all metadata and every variable that is not streamed; streamed ones are empty."""
     template = xr.Dataset(attrs=source.stored.attrs)
     for plan in plans:
-        template[plan.name] = _template(source.variable(plan.name), plan, zarr_format, context)
+        template[plan.name] = _template(source.variable(plan.name), plan, zarr_format, wishes)
     with quiet_zarr():
         template.to_zarr(path, mode="w-", compute=False, consolidated=False, zarr_format=zarr_format)
         for members in together([plan for plan in plans if plan.joint]):
-            _create_joint_array(path, source, members, context)
+            _create_joint_array(path, source, members, wishes.context)
 
 
 def source_encoding(variable: xr.Variable, low: float = math.inf, high: float = -math.inf) -> dict[str, Any]:
@@ -163,7 +174,7 @@ def _create_joint_array(store: Path, source: Source, members: Sequence[VariableP
     from isopress.format.zarr_codec import IsopressCodec
 
     variable, place = source.variable(members[0].name), members[0].joint
-    bounds = [plan.bound.value for plan in members if plan.bound and plan.bound.value]
+    bounds = [plan.bound.value for plan in members if isinstance(plan.bound, Bound) and plan.bound.value]
     zarr.create_array(
         store,
         name=place.array if place else None,
@@ -178,7 +189,7 @@ def _create_joint_array(store: Path, source: Source, members: Sequence[VariableP
     )
 
 
-def _template(variable: xr.Variable, plan: VariablePlan, zarr_format: ZarrFormat, context: str) -> xr.Variable:
+def _template(variable: xr.Variable, plan: VariablePlan, zarr_format: ZarrFormat, wishes: Wishes) -> xr.Variable:
     data: Any = variable.data if not plan.streamed else _zeros(variable)
     if zarr_format == 3 and variable.dtype.kind == "U":
         data = np.asarray(variable.values, object)  # Zarr v3 specifies only strings of variable length
@@ -187,7 +198,7 @@ def _template(variable: xr.Variable, plan: VariablePlan, zarr_format: ZarrFormat
         encoding["chunks"] = plan.chunks
     attrs = dict(variable.attrs)
     if plan.bound is not None and plan.asked is not None:
-        encoding |= _joint_encoding(plan.joint) if plan.joint else _codec_encoding(plan.bound, zarr_format, context)
+        encoding |= _joint_encoding(plan.joint) if plan.joint else _codec_encoding(plan.bound, zarr_format, wishes)
         attrs[ERROR] = format_bound(plan.asked)
     elif packing := source_encoding(variable):
         attrs[SOURCE_ENCODING] = json.dumps(packing)
@@ -205,14 +216,19 @@ def _joint_encoding(place: JointPlace) -> dict[str, Any]:
     return {"serializer": JointCodec(place.array, place.channel), "compressors": ()}
 
 
-def _codec_encoding(bound: Bound, zarr_format: ZarrFormat, context: str) -> dict[str, Any]:
+def _codec_encoding(promise: Promise, zarr_format: ZarrFormat, wishes: Wishes) -> dict[str, Any]:
+    settings = _codec_settings(promise, wishes)
     if zarr_format == 3:
         from isopress.format.zarr_codec import IsopressCodec
 
-        codec = IsopressCodec(mode=bound.mode, bound=bound.value, floor=bound.floor, context=context)
-        return {"serializer": codec, "compressors": ()}
+        return {"serializer": IsopressCodec(**settings), "compressors": ()}
     from isopress.format.numcodecs_codec import Isopress
 
     # Without a fill value, v2 would pad the last chunks with zeros; NaN is what the codec masks for free.
-    compressor = Isopress(mode=bound.mode, bound=bound.value, floor=bound.floor, context=context)
-    return {"compressors": [compressor], "_FillValue": np.nan}
+    return {"compressors": [Isopress(**settings)], "_FillValue": np.nan}
+
+
+def _codec_settings(promise: Promise, wishes: Wishes) -> dict[str, Any]:
+    if isinstance(promise, Target):
+        return {"mode": promise.mode, "ratio": promise.ratio, "rmse": promise.rmse, "effort": wishes.effort}
+    return {"mode": promise.mode, "bound": promise.value, "floor": promise.floor, "context": wishes.context}

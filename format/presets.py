@@ -35,7 +35,7 @@ class Quantity:
 
     def bound(self, preset: Preset, units: str) -> Bound:
         """Return the bound of `preset`, in `units`."""
-        bound = parse_error(self.bounds[PRESETS.index(preset)]).bound
+        bound = _parse(self.bounds[PRESETS.index(preset)])
         factor = self.units[units]
         if bound.mode == "abs" and bound.value is not None:
             return Bound("abs", bound.value * factor)
@@ -158,7 +158,7 @@ def preset_bound(preset: Preset, name: str, attrs: Mapping[str, Any]) -> Bound:
     for quantity in QUANTITIES:
         if quantity.covers(name, standard_name, units):
             return quantity.bound(preset, units)
-    return parse_error(FALLBACK[PRESETS.index(preset)]).bound
+    return _parse(FALLBACK[PRESETS.index(preset)])
 
 
 def normalise_units(units: str) -> str:
@@ -170,6 +170,12 @@ def normalise_units(units: str) -> str:
     parts = first.replace(".", " ").split() + [_inverse(divisor) for divisor in divisors]
     joined = " ".join(parts)
     return _ALIASES.get(joined.lower(), joined)
+
+
+def _parse(text: str) -> Bound:
+    bound = parse_error(text).bound
+    assert isinstance(bound, Bound), "presets have bounds, no targets"
+    return bound
 
 
 def _inverse(unit: str) -> str:

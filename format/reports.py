@@ -4,16 +4,17 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from isopress.codec.bound import Bound
+from isopress.format.settings import Promise
 
 
 @dataclass(frozen=True)
 class VariableReport:
     """The figures of one variable; errors are in its `units`, sizes in bytes, None is "not known".
 
-    `error` is the bound as it was asked for, `bound` as the codec keeps it; both are None for variables
-    that are stored without the codec, which is always exact. `violations` counts values that break the
-    bound or the mask of missing values, `damage` says why a variable could not be read. `joint` names the
+    `error` is the bound or target as it was asked for, `bound` as the codec keeps it; both are None for variables
+    that are stored without the codec, which is always exact. `short_chunks` counts the chunks that are not as many
+    times smaller as their target says. `violations` counts values that break the bound or the mask of missing
+    values, and chunks that miss their RMSE; `damage` says why a variable could not be read. `joint` names the
     array that holds the values together with those of other variables; each counts an equal share of it.
     """
 
@@ -26,11 +27,12 @@ class VariableReport:
     original_nbytes: int
     stored_nbytes: int
     error: str | None = None
-    bound: Bound | None = None
+    bound: Promise | None = None
     max_error: float | None = None
     rmse: float | None = None
     models: tuple[str, ...] = ()
     joint: str | None = None
+    short_chunks: int | None = None
     seconds: float | None = None
     violations: int | None = None
     damage: str | None = None
@@ -47,19 +49,20 @@ class VariableReport:
 
     @property
     def kept(self) -> bool:
-        """Whether every value keeps its bound, as far as this report has checked."""
+        """Whether every value keeps its bound and every chunk its RMSE, as far as this report has checked."""
         return not self.violations and self.damage is None
 
 
 @dataclass(frozen=True)
 class StoreReport:
-    """The figures of a store; `stored_nbytes` counts every file, metadata included."""
+    """The figures of a store; `stored_nbytes` counts every file: metadata and weights (`models_nbytes`) included."""
 
     path: str
     zarr_format: int
     variables: tuple[VariableReport, ...]
     stored_nbytes: int
     seconds: float | None = None
+    models_nbytes: int = 0
 
     @property
     def original_nbytes(self) -> int:
@@ -80,7 +83,12 @@ class StoreReport:
         """Return the report as JSON types; numbers that JSON lacks are None."""
         totals = {"original_nbytes": self.original_nbytes, "ratio": self.ratio, "kept": self.kept}
         derived = [
-            {"ratio": variable.ratio, "mb_per_s": variable.mb_per_s, "kept": variable.kept}
+            {
+                "bound": variable.bound and {"mode": variable.bound.mode, **asdict(variable.bound)},
+                "ratio": variable.ratio,
+                "mb_per_s": variable.mb_per_s,
+                "kept": variable.kept,
+            }
             for variable in self.variables
         ]
         record = asdict(self)

@@ -1,16 +1,22 @@
 """The settings both Zarr codecs share. Import-light: stores are opened with this and no more."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, cast
+from dataclasses import dataclass, fields
+from numbers import Integral
+from typing import Any, cast, get_args
 
 import numpy as np
 
 from isopress.codec.bound import Bound, Mode
 from isopress.codec.errors import ArgumentError
+from isopress.codec.target import MAX_EFFORT, Target
 from isopress.format.payload import Dtype, check_decodable
 
 CONTEXTS = ("auto", "field", "block")
+MODES = (*get_args(Mode), "latent")
+
+Promise = Bound | Target  # of one variable
+Limit = Promise | tuple[Bound, ...]
 
 
 @dataclass(frozen=True)
@@ -20,7 +26,8 @@ class Settings:
     Raises
     ------
     ArgumentError
-        The bound is not one that `mode` takes, `model` is no name, or `context` is unknown.
+        The bound or target is not one that `mode` takes, `model` is no name, or `context` or `effort` is unknown
+        or not for this mode.
     """
 
     mode: str = "abs"
@@ -28,8 +35,30 @@ class Settings:
     floor: float | None = None
     model: str = "default"
     context: str = "auto"
+    ratio: float | None = None
+    rmse: float | None = None
+    effort: int = 0
 
     def __post_init__(self) -> None:
+        if self.mode not in MODES:
+            raise ArgumentError(f"mode {self.mode!r} is unknown; allowed are {', '.join(MODES)}")
+        if self.mode == "latent":
+            self._check_latent()
+        else:
+            self._check_bounded()
+        _ = self.limit  # checks the numbers
+        if not isinstance(self.model, str) or not self.model:
+            raise ArgumentError(f"model is a name or a sha256, got {self.model!r}")
+        if self.context not in CONTEXTS:
+            raise ArgumentError(f"context {self.context!r} is unknown; allowed are {', '.join(CONTEXTS)}")
+        for name in ("bound", "floor", "ratio", "rmse"):
+            value = getattr(self, name)
+            if value is not None:  # numpy scalars are not JSON
+                plain = tuple(map(float, value)) if isinstance(value, tuple) else float(value)
+                object.__setattr__(self, name, plain)
+        object.__setattr__(self, "effort", int(self.effort))
+
+    def _check_bounded(self) -> None:
         if isinstance(self.bound, list) or (isinstance(self.bound, np.ndarray) and self.bound.ndim):
             object.__setattr__(self, "bound", tuple(self.bound))
         if isinstance(self.bound, tuple) and (not self.bound or self.mode != "abs"):
@@ -37,20 +66,30 @@ class Settings:
                 f"{len(self.bound)} bounds of mode {self.mode!r}: give one number, or one bound of mode 'abs' for each "
                 "entry of the first axis"
             )
-        _ = self.limit  # checks mode, bound and floor
-        if not isinstance(self.model, str) or not self.model:
-            raise ArgumentError(f"model is a name or a sha256, got {self.model!r}")
-        if self.context not in CONTEXTS:
-            raise ArgumentError(f"context {self.context!r} is unknown; allowed are {', '.join(CONTEXTS)}")
-        for name in ("bound", "floor"):
-            value = getattr(self, name)
-            if value is not None:  # numpy scalars are not JSON
-                plain = tuple(map(float, value)) if isinstance(value, tuple) else float(value)
-                object.__setattr__(self, name, plain)
+        for name in self._given(ratio=None, rmse=None, effort=0):
+            raise ArgumentError(
+                f"{name}={getattr(self, name)!r} belongs to mode 'latent', not {self.mode!r}: leave it out, or set "
+                "mode='latent' and no bound"
+            )
+
+    def _check_latent(self) -> None:
+        for name in self._given(bound=None, floor=None, context="auto"):
+            raise ArgumentError(
+                f"{name}={getattr(self, name)!r} belongs to the bounded modes; mode 'latent' takes a ratio or an rmse: "
+                f"leave out {name}, or choose another mode"
+            )
+        if not isinstance(self.effort, Integral) or isinstance(self.effort, bool) or not 0 <= self.effort <= MAX_EFFORT:
+            raise ArgumentError(f"effort is an integer from 0 to {MAX_EFFORT}, got {self.effort!r}")
+
+    def _given(self, **unset: Any) -> list[str]:
+        """Return which of these settings are not what they are when nobody sets them."""
+        return [name for name, value in unset.items() if not np.array_equal(getattr(self, name), value)]
 
     @property
-    def limit(self) -> Bound | tuple[Bound, ...]:
-        """The bound these settings ask for; one for each entry of a chunk's first axis if there are several."""
+    def limit(self) -> Limit:
+        """What these settings ask for: a target, a bound, or one bound for each entry of a chunk's first axis."""
+        if self.mode == "latent":
+            return Target(self.ratio, self.rmse)
         mode = cast(Mode, self.mode)
         if isinstance(self.bound, tuple):
             return tuple(Bound(mode, bound, self.floor) for bound in self.bound)
@@ -58,11 +97,9 @@ class Settings:
 
     def to_config(self) -> dict[str, Any]:
         """Return the settings as JSON values, those that have their default left out (but `mode`)."""
-        bound = list(self.bound) if isinstance(self.bound, tuple) else self.bound
-        config = {"mode": self.mode, "bound": bound, "floor": self.floor}
-        config = {name: value for name, value in config.items() if value is not None}
-        defaults = {"model": "default", "context": "auto"}
-        return config | {name: getattr(self, name) for name in defaults if getattr(self, name) != defaults[name]}
+        values = {name: getattr(self, name) for name in _DEFAULTS if name != "mode"}
+        values["bound"] = list(self.bound) if isinstance(self.bound, tuple) else self.bound
+        return {"mode": self.mode} | {name: value for name, value in values.items() if value != _DEFAULTS[name]}
 
     def check(self, dtype: Dtype, shape: tuple[int, ...]) -> None:
         """Raise ArgumentError unless arrays of this dtype and chunk shape can be coded so."""
@@ -77,3 +114,6 @@ class Settings:
                 f"{len(self.bound)} bounds need chunks of shape ({len(self.bound)}, ..., lat, lon), one entry of the "
                 f"first axis for each bound; got {shape}"
             )
+
+
+_DEFAULTS = {field.name: field.default for field in fields(Settings)}

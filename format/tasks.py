@@ -5,7 +5,7 @@ yields the function of its task; it takes only paths, so that any process can st
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,32 +14,36 @@ from typing import Any
 import numpy as np
 import zarr
 
-from isopress.codec.bound import Bound
-from isopress.codec.errors import BoundError, IsopressError
+from isopress.codec.errors import BoundError, IsopressError, ModelNotFoundError
+from isopress.codec.target import Target
 from isopress.format.distortion import NO_VALUES, Array, Distortion, measure
 from isopress.format.joint import share
-from isopress.format.layout import Region, chunk_indexes
+from isopress.format.layout import Region, chunk_indexes, regions
 from isopress.format.payload import inspect
+from isopress.format.settings import Promise
 from isopress.format.source import Source, open_source
 from isopress.format.zarr_store import arrays, open_group
 
 
 @dataclass(frozen=True)
 class Task:
-    """A region of one variable or several, and the bound the values of each must keep (None: exactly equal).
+    """A region of one variable or several, and the promise the values of each must keep (None: exactly equal).
 
     `array` is where the values are written to, if not to the array of the one variable: the joint array, in which
     variables are channels in this order.
     """
 
-    bounds: Mapping[str, Bound | None]
+    bounds: Mapping[str, Promise | None]
     region: Region
     array: str | None = None
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a variable in a task: source bytes, bytes stored, distortion, models, seconds, damage."""
+    """What became of a variable in a task: source bytes, bytes stored, distortion, models, seconds, damage.
+
+    `short_chunks` counts chunks that are not as many times smaller as their target says.
+    """
 
     name: str
     nbytes: int
@@ -48,6 +52,7 @@ class Outcome:
     models: frozenset[str] = frozenset()
     seconds: float = 0.0
     damage: str | None = None
+    short_chunks: int = 0
 
     def __add__(self, other: "Outcome") -> "Outcome":
         return Outcome(
@@ -58,7 +63,17 @@ class Outcome:
             self.models | other.models,
             self.seconds + other.seconds,
             self.damage or other.damage,
+            self.short_chunks + other.short_chunks,
         )
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """What was found in files of chunks: their size, the sha256 of each model, chunks short of their ratio."""
+
+    nbytes: int
+    models: frozenset[str]
+    short_chunks: int
 
 
 Work = Callable[[Task], list[Outcome]]
@@ -79,7 +94,7 @@ def scanning(source_path: str) -> Iterator[Work]:
 def converting(source_path: str, store_path: str) -> Iterator[Work]:
     """Yield a function that writes a region to a local store, reads it back and compares.
 
-    It raises BoundError when a value read back is not within the bound.
+    It raises BoundError when what is read back is not within the bound, or the RMSE that was the target.
     """
     with open_source(source_path) as source, ExitStack() as stack:
         group = open_group(store_path, stack, "r+")
@@ -88,14 +103,15 @@ def converting(source_path: str, store_path: str) -> Iterator[Work]:
         def convert(task: Task) -> list[Outcome]:
             start = time.perf_counter()
             values = {name: source.read(name, task.region) for name in task.bounds}
-            stored, models = _write(group, Path(store_path), task, values)
+            stored = _write(group, Path(store_path), task, values)
             outcomes = [
                 Outcome(
                     name,
                     _source_nbytes(source, name, x),
-                    share(stored, index, len(values)),
+                    share(stored.nbytes, index, len(values)),
                     _read_back(targets[name], name, x, task),
-                    models,
+                    stored.models,
+                    short_chunks=stored.short_chunks,
                 )
                 for index, (name, x) in enumerate(values.items())
             ]
@@ -124,22 +140,25 @@ def _scan(source: Source, name: str, region: Region) -> Outcome:
     return Outcome(name, _source_nbytes(source, name, x), distortion=extremes)
 
 
-def _write(group: zarr.Group, store: Path, task: Task, values: dict[str, Array]) -> tuple[int, frozenset[str]]:
+def _write(group: zarr.Group, store: Path, task: Task, values: dict[str, Array]) -> _Stored:
     """Write one variable, or several as the channels of their array; return what `_look_at_chunks` finds."""
     x = np.stack(list(values.values())) if task.array else next(iter(values.values()))
     region = (slice(0, len(values)), *task.region) if task.array else task.region
     path = task.array or next(iter(values))
     target: Any = group[path]
     target[region] = x
-    return _look_at_chunks(store / path, target, region, coded=all(task.bounds.values()))
+    return _look_at_chunks(store / path, target, region, next(iter(task.bounds.values())))
 
 
 def _read_back(target: zarr.Array[Any], name: str, x: Array, task: Task) -> Distortion:
-    distortion = _compare(x, np.asarray(target[task.region]), task.bounds[name])
+    promise = task.bounds[name]
+    distortion = _compare(x, np.asarray(target[task.region]), promise, target.chunks)
     if distortion.violations:
+        what = "values or chunks" if isinstance(promise, Target) else "values"
+        wanted = "target" if isinstance(promise, Target) else "bound"
         raise BoundError(
-            f"{name}{_describe(task.region)}: {distortion.violations} values read back break "
-            f"the bound (largest error {distortion.max_error:g}); please report this"
+            f"{name}{_describe(task.region)}: {distortion.violations} {what} read back break the {wanted} (largest "
+            f"error {distortion.max_error:g}, RMSE {distortion.rmse:g}); please report this"
         )
     return distortion
 
@@ -149,14 +168,25 @@ def _compare_stored(source: Source, store: Source, name: str, task: Task) -> Out
     nbytes = _source_nbytes(source, name, x)
     try:
         x_hat = store.read(name, task.region)
+    except ModelNotFoundError:
+        raise  # says nothing about the store
     except (IsopressError, ValueError, RuntimeError, OSError) as error:  # what damaged bytes raise
         return Outcome(name, nbytes, damage=f"{type(error).__name__}: {error}")
-    return Outcome(name, nbytes, distortion=_compare(x, x_hat, task.bounds[name]))
+    return Outcome(name, nbytes, distortion=_compare(x, x_hat, task.bounds[name], store.chunks(name)))
 
 
-def _compare(x: Array, x_hat: Array, bound: Bound | None) -> Distortion:
-    if bound is not None:
-        return measure(x, x_hat.astype(x.dtype, copy=False), bound)
+def _compare(x: Array, x_hat: Array, promise: Promise | None, chunks: Sequence[int]) -> Distortion:
+    """Measure a region that starts at the corner of a chunk."""
+    if promise is None:
+        return _compare_exactly(x, x_hat)
+    x_hat = x_hat.astype(x.dtype, copy=False)
+    if promise.mode not in ("range", "latent"):
+        return measure(x, x_hat, promise)
+    parts = regions(x.shape, [max(size, 1) for size in chunks])  # these are promises about each chunk
+    return sum((measure(x[part], x_hat[part], promise) for part in parts), NO_VALUES)
+
+
+def _compare_exactly(x: Array, x_hat: Array) -> Distortion:
     if x.dtype.kind in "fc":
         same = (x == x_hat) | (np.isnan(x) & np.isnan(x_hat))
     else:
@@ -164,17 +194,20 @@ def _compare(x: Array, x_hat: Array, bound: Bound | None) -> Distortion:
     return Distortion(values=x.size, violations=x.size - int(np.count_nonzero(same)))
 
 
-def _look_at_chunks(folder: Path, array: zarr.Array[Any], region: Region, *, coded: bool) -> tuple[int, frozenset[str]]:
-    """Return the bytes of the region's chunks, and the sha256 of each model that decodes them."""
-    stored, models = 0, set[str]()
+def _look_at_chunks(folder: Path, array: zarr.Array[Any], region: Region, promise: Promise | None) -> _Stored:
+    """Look at the chunks of a region; at their headers if they have any, which is to say a promise."""
+    nbytes, models, short = 0, set[str](), 0
     for index in chunk_indexes(region, array.chunks):
         chunk = folder / array.metadata.encode_chunk_key(index)
         if not chunk.exists():  # Zarr leaves out chunks that hold nothing but the fill value
             continue
-        stored += chunk.stat().st_size
-        if coded:
-            models.update(inspect(chunk.read_bytes()).models)
-    return stored, frozenset(models)
+        stored = chunk.stat().st_size
+        nbytes += stored
+        if promise is not None:
+            info = inspect(chunk.read_bytes())
+            models.update(info.models)
+            short += isinstance(promise, Target) and not promise.reached_by(info.original_nbytes / stored)
+    return _Stored(nbytes, frozenset(models), short)
 
 
 def _source_nbytes(source: Source, name: str, x: Array) -> int:

@@ -21,9 +21,9 @@ from isopress.format.zarr_store import arrays, joint_channel, open_group, stored
 def verify(store: str | Path, source: str, *, jobs: int = 1) -> StoreReport:
     """Return the store's figures with errors measured anew; `kept` says whether every promise holds.
 
-    Float variables must keep the bound their codec states and all others must be equal; NaN and inf
-    must be where the source has them. A variable that is missing, has another shape or cannot be
-    decoded is damaged.
+    Float variables must keep the bound their codec states, or in every chunk the RMSE that is the target (a ratio
+    says nothing about values); all others must be equal. NaN and inf must be where the source has them. A variable
+    that is missing, has another shape or cannot be decoded is damaged.
 
     Parameters
     ----------
@@ -36,6 +36,8 @@ def verify(store: str | Path, source: str, *, jobs: int = 1) -> StoreReport:
     ------
     ArgumentError
         The store or the source cannot be opened.
+    ModelNotFoundError
+        The store needs weights that are not installed.
     """
     path = resolve(source)
     report = read_report(store)
@@ -58,10 +60,8 @@ def _tasks(source: Source, group: zarr.Group, targets: Mapping[str, zarr.Array[A
     for names in _together(targets):
         array = targets[names[0]]
         bounds = {name: stored_bound(group, targets[name]) for name in names}
-        # Mode range, when the codec itself got it, is a promise about each chunk; others hold for any region.
-        by_chunk = any(bound and bound.mode == "range" for bound in bounds.values())
-        whole_chunks = array.chunks if by_chunk else source.chunks(names[0])
-        steps = task_steps([max(size, 1) for size in array.chunks], whole_chunks, array.dtype.itemsize * len(names))
+        chunks = [max(size, 1) for size in array.chunks]
+        steps = task_steps(chunks, source.chunks(names[0]), array.dtype.itemsize * len(names))
         for region in regions(array.shape, steps):
             yield Task(bounds, region)
 

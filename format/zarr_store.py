@@ -12,10 +12,9 @@ import zarr
 from zarr.errors import UnstableSpecificationWarning, ZarrUserWarning
 from zarr.storage import ZipStore
 
-from isopress.codec.bound import Bound
 from isopress.codec.errors import ArgumentError
 from isopress.format.joint_codec import JointCodec
-from isopress.format.settings import Settings
+from isopress.format.settings import Limit, Promise, Settings
 
 _METADATA = ("zarr.json", ".zgroup")  # of a group, versions 3 and 2
 
@@ -56,7 +55,7 @@ def open_group(path: str | Path, stack: ExitStack, mode: Literal["r", "r+"] = "r
     try:
         with quiet_zarr():
             if local and zipfile.is_zipfile(text):
-                return zarr.open_group(stack.enter_context(ZipStore(text, mode="r")), mode="r", path=_zip_root(text))
+                return zarr.open_group(stack.enter_context(ZipStore(text, mode="r")), mode="r", path=zip_root(text))
             return zarr.open_group(text, mode=mode)
     except (OSError, ValueError, KeyError) as error:
         raise ArgumentError(f"{text}: not a Zarr group ({_one_line(error)})") from error
@@ -74,18 +73,23 @@ def dimensions(array: zarr.Array[Any]) -> tuple[str, ...]:
     return tuple(str(name) for name in names or (f"dim_{axis}" for axis in range(array.ndim)))  # type: ignore[union-attr]
 
 
-def stored_bound(group: zarr.Group, array: zarr.Array[Any]) -> Bound | None:
-    """Return the bound that an isopress codec keeps for an array of the group; None when another codec stores it.
+def stored_bound(group: zarr.Group, array: zarr.Array[Any]) -> Promise | None:
+    """Return the bound or target that an isopress codec has for an array of the group; None if another codec stores it.
 
     Of a joint array itself it is the largest one, of a variable whose joint array is missing None.
     """
     codec = _isopress_codec(array)
     if isinstance(codec, JointCodec):
         joint = joint_array(group, array)
-        bounds = _limits(None if joint is None else _isopress_codec(joint))
-        return bounds[codec.channel] if codec.channel < len(bounds) else None
-    bounds = _limits(codec)
-    return max(bounds, key=lambda bound: bound.value or 0) if bounds else None
+        bounds = _limit(None if joint is None else _isopress_codec(joint))
+        return bounds[codec.channel] if isinstance(bounds, tuple) and codec.channel < len(bounds) else None
+    limit = _limit(codec)
+    return max(limit, key=lambda bound: bound.value or 0) if isinstance(limit, tuple) else limit
+
+
+def writes_payloads(array: zarr.Array[Any]) -> bool:
+    """Return whether the chunks of an array, or those inside its shards, are isopress payloads."""
+    return isinstance(_isopress_codec(array), Settings)
 
 
 def joint_channel(array: zarr.Array[Any]) -> tuple[str, int] | None:
@@ -108,6 +112,16 @@ def nbytes_on_disk(path: str | Path) -> int:
     return sum(os.path.getsize(os.path.join(folder, name)) for folder, _, names in os.walk(path) for name in names)
 
 
+def zip_root(path: str) -> str:
+    """Return the folder inside a zip that holds the store; "" when the store is at the top."""
+    with zipfile.ZipFile(path) as archive:
+        names = map(Path, archive.namelist())
+        roots = [name.parent.as_posix() for name in names if name.name in _METADATA]
+    if not roots:
+        raise ArgumentError(f"{path}: a zip file without a Zarr store in it")
+    return min(roots, key=len).removeprefix(".")
+
+
 def _isopress_codec(array: zarr.Array[Any]) -> Settings | JointCodec | None:
     metadata: Any = array.metadata
     codecs = list(metadata.codecs) if metadata.zarr_format == 3 else [metadata.compressor]
@@ -118,20 +132,9 @@ def _isopress_codec(array: zarr.Array[Any]) -> Settings | JointCodec | None:
     return None
 
 
-def _limits(codec: Settings | JointCodec | None) -> tuple[Bound, ...]:
-    """Return the bounds of a codec that writes: one, one for each channel, or none."""
-    limit = codec.limit if isinstance(codec, Settings) else ()
-    return limit if isinstance(limit, tuple) else (limit,)
-
-
-def _zip_root(path: str) -> str:
-    """Return the folder inside a zip that holds the store; "" when the store is at the top."""
-    with zipfile.ZipFile(path) as archive:
-        names = map(Path, archive.namelist())
-        roots = [name.parent.as_posix() for name in names if name.name in _METADATA]
-    if not roots:
-        raise ArgumentError(f"{path}: a zip file without a Zarr store in it")
-    return min(roots, key=len).removeprefix(".")
+def _limit(codec: Settings | JointCodec | None) -> Limit | None:
+    """Return what a codec that writes was asked for; None of one that only reads."""
+    return codec.limit if isinstance(codec, Settings) else None
 
 
 def _one_line(error: Exception) -> str:

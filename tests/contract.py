@@ -14,6 +14,8 @@ MODES: dict[str, dict[str, Any]] = {
     "pointwise": {"mode": "pointwise", "bound": 0.01},
     "pointwise-floor": {"mode": "pointwise", "bound": 0.01, "floor": 0.001},
     "lossless": {"mode": "lossless"},
+    "latent-rmse": {"mode": "latent", "rmse": 0.3},
+    "latent-ratio": {"mode": "latent", "ratio": 20},
 }
 FLOATS = ("<f4", ">f4", "<f8", ">f8")
 OTHERS = ("<f2", ">f2", "i1", "<i2", ">i2", "<i4", ">i8", "u1", "<u2", ">u4", "<u8", "?")
@@ -86,6 +88,8 @@ def assert_kept(
     bound: float | Sequence[float] = 0.0,
     floor: float = 0.0,
     context: str = "auto",
+    rmse: float | None = None,
+    ratio: float | None = None,
 ) -> None:
     """Assert that `y` keeps what `compress(x, ...)` promises, in exact or wider arithmetic, without slack."""
     assert y.shape == x.shape
@@ -100,6 +104,13 @@ def assert_kept(
     exact = ~np.isfinite(x) | ((x == 0) & np.signbit(x))
     assert bits(x[exact]) == bits(y[exact])
     x, y = x[~exact].astype(np.longdouble), y[~exact].astype(np.longdouble)
+    if mode == "latent":
+        if not x.size:
+            return
+        error = np.sqrt(np.mean((x - y) ** 2))
+        # How near a ratio comes depends on what else a store holds; the error must at least be one of a coding.
+        assert error <= (1.03 * rmse if rmse is not None else 2 * x.std())
+        return
     tolerance = np.longdouble(bound) * np.ones_like(x)
     if mode == "range" and x.size:
         tolerance *= x.max() - x.min()

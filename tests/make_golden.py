@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 
 import isopress
+from isopress.codec.encoded import Method
 from isopress.format.payload import VERSION
 from tests.contract import MODES, OTHERS, Array, many_nans, smooth
 
 GOLDEN = Path(__file__).parent / "golden"
+FLOATING = (Method.LATENT, Method.BASED)  # not the same to the last bit on every machine
 
 
 def digest(x: Array) -> str:
@@ -57,6 +59,11 @@ def features() -> dict[str, tuple[Array, dict[str, Any]]]:
         "block-signs": (drifting(5) - np.float32(283), {**MODES["pointwise"], "context": "block"}),
         "block-lattice": (np.round(drifting(6) * 16) / np.float32(16), {**exact, "context": "block"}),
         "block-exceptions": (_many_nans_in_time(), {"mode": "abs", "bound": 0.05, "context": "block"}),
+        "latent-block": (drifting(6), {"mode": "latent", "rmse": 0.2}),
+        "latent-two-axes": (drifting(2, 3).astype("<f8"), {"mode": "latent", "ratio": 60, "effort": 1}),
+        "latent-special-values": (_masked(drifting(6)), {"mode": "latent", "rmse": 0.3}),
+        "latent-one-axis": (smooth(400).astype("<f4"), {"mode": "latent", "rmse": 0.5}),
+        "based": (drifting(12), {"mode": "abs", "bound": 3.0}),
         "joint": (np.stack([drifting(5), drifting(5) * 20]), {"mode": "abs", "bound": [0.01, 3.0], "context": "block"}),
         "periodic": (np.tile(smooth(24, 1), (1, 36)).astype("<f4") + _waves(24, 36), abs_),
     }
@@ -99,6 +106,8 @@ def write(folder: Path, x: Array, settings: dict[str, Any]) -> None:
     decoded = {"sha256": digest(y), "dtype": y.dtype.str, "shape": list(y.shape), "order": info.order}
     folder.mkdir(parents=True)
     np.save(folder / "input.npy", x)
+    if info.method in FLOATING:
+        np.save(folder / "decoded.npy", y)
     (folder / "payload.bin").write_bytes(payload)
     text = json.dumps({"settings": settings, "method": int(info.method), "decoded": decoded}, indent=1)
     (folder / "config.json").write_text(text + "\n")

@@ -422,9 +422,10 @@ def read_symbols(
     escapes: Reader,
     points: list[tuple[int, int]],
     tensors: dict[str, Sequence],
-    offsets: list[int],
+    offsets: list[int] | None,
 ) -> list[int]:
-    offset = coder.decode(offsets) - 31
+    """Return the symbols of a phase; without `offsets` it has no offset (SPEC 14.1)."""
+    offset = coder.decode(offsets) - 31 if offsets else 0
     shifts = [clip((c + offset + 11 - 72) // 8 + 1, 0, 20) for c, _ in points]
     which = [72 * k + clip(c + offset + 11 - 8 * f, 0, 71) for (c, k), f in zip(points, shifts, strict=True)]
     symbols = [0] * len(points)

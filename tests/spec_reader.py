@@ -25,8 +25,8 @@ DTYPES = [
     "uint64",
     "bool",
 ]
-MODES = ("lossless", "abs", "range", "pointwise", "joint")
-NUMBERS = ("bound", "floor", "resolved bound", "max error", "rmse")
+MODES = ("lossless", "abs", "range", "pointwise", "joint", "latent")
+NUMBERS = ("bound", "floor", "resolved bound", "max error", "rmse", "ratio", "target rmse")
 
 
 class SpecError(Exception):
@@ -74,7 +74,10 @@ def parse(payload: bytes) -> Parsed:
         raise SpecError("truncated")
     if crc32c(payload[:8] + payload[12:length]) != header_crc:
         raise SpecError("corrupt")
-    parsed, table = _fields(payload[16:length], (major, minor))
+    try:
+        parsed, table = _fields(payload[16:length], (major, minor))
+    except (struct.error, IndexError):  # fields beyond the end of the header
+        raise SpecError("corrupt") from None
     end = length + sum(size for _, size in table)
     if len(payload) != end:
         raise SpecError("truncated" if len(payload) < end else "corrupt")
@@ -91,7 +94,7 @@ def parse(payload: bytes) -> Parsed:
 def _fields(data: bytes, version: tuple[int, int]) -> tuple[Parsed, list[tuple[int, int]]]:
     """The rows of the table of SPEC section 6 from offset 16 on."""
     flags, dtype, mode, method, ndim = struct.unpack_from("<HBBBB", data)
-    if flags >= 1 << 7 or dtype > 11 or mode > 4:
+    if flags >= 1 << 9 or dtype > 11 or mode > 5:
         raise SpecError("unsupported")
     position = 6
     shape = []
@@ -123,10 +126,13 @@ def _fields(data: bytes, version: tuple[int, int]) -> tuple[Parsed, list[tuple[i
 
 def _numbers_fit(numbers: dict[str, float], mode: str) -> bool:
     """SPEC section 6.3."""
+    targets = [numbers[name] for name in ("ratio", "target rmse") if name in numbers]
     return (
         all(isfinite(number) and number >= 0 for number in numbers.values())
-        and ("bound" in numbers) == (mode != "lossless")
+        and ("bound" in numbers) == (mode not in ("lossless", "latent"))
         and numbers.get("bound") != 0
+        and len(targets) == (mode == "latent")
+        and 0 not in targets
         and (mode != "joint" or numbers["bound"] == 1)
         and ("floor" not in numbers or mode == "pointwise")
     )

@@ -10,6 +10,11 @@ import pytest
 README = Path(__file__).parent.parent / "README.md"
 BLOCK = re.compile(r"```(\w+)(?: (skip: .+))?\n(.*?)```", re.DOTALL)
 BLOCKS = [m.groups() for m in BLOCK.finditer(README.read_text())]
+VERBS = (
+    *(["compress"], ["decompress"], ["info"], ["verify"], ["train", "pyramid"], ["train", "vaeformer"]),
+    *(["models", verb] for verb in ("list", "show", "embed", "install")),
+    [],
+)
 PYTHON = [code for language, skipped, code in BLOCKS if language == "python" and not skipped]
 
 
@@ -34,7 +39,7 @@ def test_every_option_named_in_the_readme_exists():
         subprocess.run(
             [sys.executable, "-m", "isopress.cli.main", *verb, "--help"], capture_output=True, text=True, check=True
         ).stdout
-        for verb in (["compress"], ["decompress"], ["info"], ["verify"], ["train", "pyramid"], [])
+        for verb in VERBS
     )
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", "".join(c for k, _, c in BLOCKS if k == "sh")))
     assert named

@@ -13,9 +13,10 @@ from isopress.codec.encoded import Method, Section
 from isopress.codec.errors import TruncatedPayloadError
 from isopress.format.payload import pack, unpack
 from tests.contract import Array, many_nans, smooth
+from tests.make_golden import drifting
 from tests.test_payload import repaired
 
-NAMES = ("constant", "lossless", "pyramid", "integers", "pointwise", "special", "block", "joint")
+NAMES = ("constant", "lossless", "pyramid", "integers", "pointwise", "special", "block", "joint", "latent", "based")
 
 
 def _arrays() -> dict[str, tuple[Array, dict[str, object]]]:
@@ -30,6 +31,8 @@ def _arrays() -> dict[str, tuple[Array, dict[str, object]]]:
         "pointwise": (signs.astype("f4"), {"mode": "pointwise", "bound": 0.01}),
         "special": (many_nans(), {"bound": 0.05}),
         "block": (smooth(5, 12, 14).astype("f4"), {"bound": 0.05, "context": "block"}),
+        "latent": (drifting(4), {"mode": "latent", "rmse": 0.3}),
+        "based": (drifting(12), {"bound": 3.0}),
         "joint": (smooth(2, 2, 10, 12).astype("f4"), {"bound": [0.05, 0.1], "context": "block"}),
     }
 

@@ -13,10 +13,13 @@ ROOT = Path(__file__).parent.parent
 MAY_IMPORT = {
     "codec/_root": set(),
     "codec": {"isopress.codec"},
+    "codec/vaeformer": {"isopress.codec"},
     "format": {"isopress", "isopress.codec", "isopress.format"},
     "cli": {"isopress", "isopress.codec", "isopress.format", "isopress.cli"},
 }
-TORCH = {"codec/backend_torch.py", "codec/pyramid_net.py", "cli/train.py"}  # and codec/train_*.py
+TORCH = {"codec/backend_torch.py", "codec/pyramid_net.py", "cli/train.py"}  # and train.py, train_*.py
+_NETWORKS = ("attention", "context_net", "corrector", "patch", "transforms", "wavelet")
+TORCH |= {f"codec/vaeformer/{name}.py" for name in _NETWORKS}
 HOSTS = {"zarr", "xarray", "dask", "click", "rich"}
 LEAVES = {  # what must stay light: the codec, the front door, and what opening a store loads
     "format/payload.py": set(),
@@ -59,12 +62,12 @@ def test_imports_point_from_cli_to_format_to_codec(room: str) -> None:
 
 def test_torch_is_imported_only_where_a_network_is_trained_or_accelerated() -> None:
     for path in (path for room in MAY_IMPORT for path in sources(room)):
-        if name_of(path) not in TORCH and not path.name.startswith("train_"):
+        if name_of(path) not in TORCH and not path.name.startswith(("train_", "train.")):
             assert "torch" not in {module.split(".")[0] for module in imported(path)}, name_of(path)
 
 
 def test_the_codec_knows_no_host_library_and_each_adapter_knows_one() -> None:
-    allowed = {name_of(path): set() for path in sources("codec")} | LEAVES
+    allowed = {name_of(path): set() for room in ("codec", "codec/vaeformer") for path in sources(room)} | LEAVES
     for name, hosts in allowed.items():
         found = {module.split(".")[0] for module in imported(ROOT / name)} & HOSTS
         assert found <= hosts, f"{name} imports {found}"

@@ -1,6 +1,7 @@
 """The payload: every field comes back, every reader rule holds, and a header stays small."""
 
 import dataclasses
+import math
 import struct
 from collections.abc import Callable
 from typing import Any
@@ -30,6 +31,7 @@ INFO = PayloadInfo(
     rmse=0.25,
     models=("00112233445566778899aabbccddeeff", "ff" * 16),
 )
+LATENT = dataclasses.replace(INFO, mode="latent", bound=None, floor=None, resolved_bound=0.0, ratio=300.0)
 SECTIONS = ((1, b"parameters"), (4, b""), (9, bytes(300)))
 
 
@@ -49,13 +51,14 @@ def changed(offset: int, value: bytes, *, info: PayloadInfo = INFO) -> bytes:
     return repaired(data)
 
 
-def test_every_field_and_section_comes_back() -> None:
-    info, sections = unpack(pack(INFO, SECTIONS))
+@pytest.mark.parametrize("given", [INFO, LATENT, dataclasses.replace(LATENT, ratio=None, target_rmse=0.5)])
+def test_every_field_and_section_comes_back(given: PayloadInfo) -> None:
+    info, sections = unpack(pack(given, SECTIONS))
     assert sections == SECTIONS
     table = tuple((section, len(data)) for section, data in SECTIONS)
-    nbytes = len(pack(INFO, SECTIONS))
-    assert info == dataclasses.replace(INFO, sections=table, nbytes=nbytes, version=VERSION)
-    assert inspect(pack(INFO, SECTIONS)) == info
+    nbytes = len(pack(given, SECTIONS))
+    assert info == dataclasses.replace(given, sections=table, nbytes=nbytes, version=VERSION)
+    assert inspect(pack(given, SECTIONS)) == info
 
 
 @pytest.mark.parametrize("dtype", [order + d.str[1:] for d in DTYPES for order in "<>"])
@@ -129,11 +132,17 @@ def test_a_newer_minor_version_is_read_while_everything_in_it_is_known() -> None
         unpack(repaired(data))
 
 
-@pytest.mark.parametrize(("offset", "value"), [(16, b"\x80"), (17, b"\x01"), (18, b"\x0c"), (19, b"\x05")])
+@pytest.mark.parametrize(("offset", "value"), [(17, b"\x02"), (17, b"\x80"), (18, b"\x0c"), (19, b"\x06")])
 def test_an_unknown_flag_dtype_or_mode_needs_a_newer_reader(offset: int, value: bytes) -> None:
-    old = pack(INFO, SECTIONS)[offset]
     with pytest.raises(UnsupportedVersionError, match="newer"):
-        unpack(changed(offset, bytes([value[0] | (old if offset == 16 else 0)])))
+        unpack(changed(offset, value))
+
+
+@pytest.mark.parametrize("version", [(0, 1), (0, 2)])
+def test_older_versions_are_read_as_ever(version: tuple[int, int]) -> None:
+    info, sections = unpack(changed(5, bytes(version[1:])))
+    assert (info.version, sections) == (version, SECTIONS)
+    assert dataclasses.replace(info, version=VERSION) == inspect(pack(INFO, SECTIONS))
 
 
 @pytest.mark.parametrize(
@@ -169,6 +178,13 @@ def _one_axis(varint: bytes) -> Callable[[], bytes]:
         "floor inf": _numbers(floor=float("inf")),
         "rmse negative": _numbers(rmse=-1.0),
         "bound of lossless": lambda: changed(19, b"\0"),
+        "bound of latent": lambda: changed(19, b"\x05"),
+        "target of abs": lambda: pack(dataclasses.replace(LATENT, mode="abs", bound=0.1), SECTIONS),
+        "target of lossless": lambda: pack(dataclasses.replace(LATENT, mode="lossless"), SECTIONS),
+        "latent without a target": lambda: pack(dataclasses.replace(LATENT, ratio=None), SECTIONS),
+        "latent with two targets": lambda: pack(dataclasses.replace(LATENT, target_rmse=0.5), SECTIONS),
+        "ratio 0": lambda: pack(dataclasses.replace(LATENT, ratio=0.0), SECTIONS),
+        "target rmse NaN": lambda: pack(dataclasses.replace(LATENT, ratio=None, target_rmse=math.nan), SECTIONS),
         "floor of abs": lambda: changed(19, b"\x01"),
         "bound of joint": lambda: changed(19, b"\x04", info=dataclasses.replace(INFO, floor=None)),
         "33 axes": lambda: changed(21, b"\x21"),

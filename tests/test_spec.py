@@ -13,6 +13,7 @@ from isopress.codec.encoded import Method, Section
 from isopress.format import IsopressCodec, payload
 from isopress.format.joint_codec import JointCodec
 from isopress.format.numcodecs_codec import Isopress
+from isopress.format.payload import PayloadInfo
 from tests import spec_reader
 from tests.contract import ARRAYS, MODES, OTHERS, bits
 from tests.test_payload import repaired
@@ -74,6 +75,17 @@ def test_the_second_reader_agrees_on_header_and_sections(case: str, mode: str) -
     assert (numbers.get("max error", 0), numbers.get("rmse", 0)) == (info.max_error, info.rmse)
 
 
+@pytest.mark.parametrize("target", [{"ratio": 300.0}, {"target_rmse": 0.5}])
+def test_the_second_reader_agrees_on_targets(target: dict[str, float]) -> None:
+    header = PayloadInfo(np.dtype("f4"), (3, 4), "C", "latent", 1, max_error=2.0, rmse=0.25, **target)  # type: ignore[arg-type]
+    data = payload.pack(header, ((6, bytes(49)),))
+    parsed, info = spec_reader.parse(data), isopress.inspect(data)
+    assert parsed.mode == info.mode == "latent"
+    assert parsed.numbers == {"max error": 2, "rmse": 0.25, **{name.replace("_", " "): n for name, n in target.items()}}
+    assert {"ratio": info.ratio, "target_rmse": info.target_rmse} == {"ratio": None, "target_rmse": None} | target
+    assert np.array_equal(spec_reader.decode(parsed), isopress.decompress(data))
+
+
 @pytest.mark.parametrize("dtype", OTHERS)
 @pytest.mark.parametrize("order", "CF")
 def test_the_second_reader_decodes_stored_values_of_every_dtype(dtype: str, order: str) -> None:
@@ -93,7 +105,7 @@ def test_both_readers_name_the_same_error() -> None:
         data = bytearray(example)
         data[bit // 8] ^= 1 << bit % 8
         damaged.append(bytes(data))
-    for offset, value in ((17, 0x80), (18, 12), (19, len(payload.MODES)), (5, 7)):
+    for offset, value in ((16, 0x84), (17, 1), (17, 2), (18, 12), (19, 5), (19, len(payload.MODES)), (5, 7)):
         data = bytearray(example)
         data[offset] = value
         damaged.append(repaired(data))

@@ -1,0 +1,109 @@
+"""`isopress models`: weights that are installed, that a store needs, that a store carries."""
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from isopress.cli.report import size
+
+if TYPE_CHECKING:
+    from isopress.codec.model_files import Weights
+    from isopress.format.models import Copy
+
+_PLAIN_WIDTH = 160  # in files and pipes, where there is no terminal to ask
+_DIGITS = 16  # of a sha256: as many as name weights without their name
+
+_json_option = click.option("--json", "as_json", is_flag=True, help="Print only JSON.")
+
+
+@click.group()
+def models() -> None:
+    """Weights: list and show those installed, put them into stores, take them out."""
+
+
+@models.command("list")
+@_json_option
+def list_models(as_json: bool) -> None:
+    """List all weights that can be found, in the order in which they are looked at."""
+    from isopress.codec.model_files import folders, installed
+
+    found = installed()
+    if as_json:
+        _print_json({"folders": [str(folder) for folder in folders()], "models": [_record(w) for w in found]})
+        return
+    table = Table(box=box.SIMPLE, pad_edge=False)
+    for column in ("name", "kind", "sha256", "size", "where"):
+        table.add_column(column, justify="right" if column == "size" else "left", no_wrap=column != "where")
+    for weights in found:
+        where = str(weights.path.parent)
+        table.add_row(weights.name, weights.kind, weights.sha256[:_DIGITS], size(weights.nbytes), where)
+    Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH, highlight=False).print(table)
+
+
+@models.command()
+@click.argument("name")
+@_json_option
+def show(name: str, as_json: bool) -> None:
+    """Show what is known of the weights NAME (a name, 16 or more digits of a sha256, or a file)."""
+    from isopress.format.models import card, look_up
+
+    weights = look_up(name)
+    text = card(weights)
+    if as_json:
+        _print_json(_record(weights) | {"metadata": dict(weights.metadata), "card": text})
+        return
+    for key, value in {**_record(weights), **weights.metadata}.items():
+        click.echo(f"{key}: {value}")
+    if text:
+        click.echo(f"\n{text.rstrip()}")
+
+
+@models.command()
+@click.argument("store")
+@_json_option
+def embed(store: str, as_json: bool) -> None:
+    """Copy the weights that STORE needs into it (_models/), so that they travel with it."""
+    from isopress.format.models import embed as run
+
+    copies = run(store)
+    if not copies and not as_json:
+        click.echo(f"{store}: needs no weights")
+    _show_copies(copies, "copied to", "there already:", as_json=as_json)
+
+
+@models.command()
+@click.argument("source", metavar="STORE_OR_FILE")
+@_json_option
+def install(source: str, as_json: bool) -> None:
+    """Copy the weights that a store carries, or those in a .safetensors file, to where you can read with them."""
+    from isopress.format.models import install as run
+
+    _show_copies(run(source), "installed as", "known already:", as_json=as_json)
+
+
+def _show_copies(copies: "list[Copy]", done: str, known: str, *, as_json: bool) -> None:
+    if as_json:
+        _print_json({"models": [_record(copy.weights) | {"new": copy.new} for copy in copies]})
+        return
+    for copy in copies:
+        weights = copy.weights
+        click.echo(f"{weights.sha256[:_DIGITS]} {weights.kind}: {done if copy.new else known} {weights.path}")
+
+
+def _record(weights: "Weights") -> dict[str, Any]:
+    return {
+        "name": weights.name,
+        "kind": weights.kind,
+        "sha256": weights.sha256,
+        "nbytes": weights.nbytes,
+        "path": str(weights.path),
+    }
+
+
+def _print_json(record: dict[str, Any]) -> None:
+    click.echo(json.dumps(record, indent=2, allow_nan=False))

@@ -1,0 +1,98 @@
+"""Configurations of the plain patch VAEformer: everything that shapes its networks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+Pair = tuple[int, int]  # along latitude and longitude
+
+
+@dataclass(frozen=True)
+class PatchConfig:
+    """Sizes of a patch VAEformer; the defaults are those of `patch-small`.
+
+    Parameters
+    ----------
+    channels : int
+        Fields that share one latent.
+    kernel, stride : (int, int)
+        Of the convolution that makes patches tokens, in grid cells.
+    dim, heads, depth : int
+        Channels and heads of the tokens; blocks of the analysis and, as many again, of the synthesis.
+    mlp_ratio : float
+        Width of an MLP's hidden layer over `dim`.
+    windows : tuple of (int, int)
+        Windows of the blocks in turn, in tokens.
+    global_every : int
+        Every so many blocks one attends to the whole grid; 0 for none.
+    shift, depthwise : bool
+        Whether every second block shifts its windows; whether blocks begin with a depthwise convolution.
+    positions : (int, int), optional
+        Token grid of the learned positions; None for none.
+    latents : int
+        Channels of the latent.
+    hyper_dim, hyper_heads, hyper_depth, hyper_hidden, hyper_latents, hyper_patch : int
+        The same of the hyperprior, whose blocks attend to the whole grid and whose patches are hyper_patch**2 tokens;
+        hyper_hidden is the width between its tokens and the hyper-latent.
+    conditioned : bool
+        Whether the model knows the step of the quantiser and has a linear path from patches to latents and back.
+
+    Raises
+    ------
+    ValueError
+        `conditioned` with patches that overlap, or more latents than values in a patch.
+    """
+
+    channels: int = 1
+    kernel: Pair = (8, 8)
+    stride: Pair = (8, 8)
+    dim: int = 192
+    heads: int = 6
+    depth: int = 3
+    mlp_ratio: float = 4.0
+    windows: tuple[Pair, ...] = ((8, 8),)
+    global_every: int = 0
+    shift: bool = True
+    depthwise: bool = True
+    positions: Pair | None = None
+    latents: int = 64
+    hyper_dim: int = 128
+    hyper_heads: int = 4
+    hyper_depth: int = 2
+    hyper_hidden: int = 64
+    hyper_latents: int = 24
+    hyper_patch: int = 4
+    conditioned: bool = True
+
+    def __post_init__(self) -> None:
+        if self.conditioned and self.kernel != self.stride:
+            raise ValueError(f"a linear path needs patches that do not overlap, got {self.kernel} every {self.stride}")
+        if self.conditioned and self.latents > self.channels * self.kernel[0] * self.kernel[1]:
+            raise ValueError(f"{self.latents} latents are more than the values of a {self.kernel} patch")
+
+
+# Geometry of CRA5 (arXiv 2405.03376; the windows, positions and the whole hyperprior as in its public repository,
+# taohan10200/CRA5). Nothing was chosen here to reach the published 404.68 M parameters: this geometry has them.
+CRA5_268 = PatchConfig(
+    channels=268,
+    kernel=(11, 10),
+    stride=(10, 10),
+    dim=1024,
+    heads=16,
+    depth=12,
+    windows=((24, 24), (12, 48), (48, 12)),
+    global_every=4,
+    shift=False,
+    depthwise=False,
+    positions=(72, 144),
+    latents=256,
+    hyper_dim=360,
+    hyper_heads=5,
+    hyper_depth=4,
+    hyper_hidden=256,
+    hyper_latents=256,
+    hyper_patch=4,
+    conditioned=False,
+)
+
+CONFIGS = {"cra5-268": CRA5_268, "patch-small": PatchConfig()}

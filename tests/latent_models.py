@@ -1,0 +1,90 @@
+"""Small weights for tests of latents: random integer contexts and a small random corrector; no file, no wait."""
+
+from __future__ import annotations
+
+import json
+import math
+from functools import cache
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.numpy import save
+
+from isopress.codec.entropy import SCALES, TAILS, SymbolReader
+from isopress.codec.vaeformer.corrector import CorrectorConfig
+from isopress.codec.vaeformer.latent_context import ALONE, DEPTHS, QUIET, RELATED
+from isopress.codec.vaeformer.latents import decode
+from isopress.codec.vaeformer.maps import BANDS
+from isopress.codec.vaeformer.mixing import Mixing
+from isopress.codec.vaeformer.model import LatentModel, parse_vaeformer
+from isopress.codec.vaeformer.section import coded_shape
+from isopress.codec.vaeformer.transforms import Transforms, stored
+from isopress.codec.vaeformer.wavelet import levels
+
+CONFIG = CorrectorConfig(channels=6, dim=16, heads=2, blocks=2, window=4, mlp_ratio=1.0)
+HIDDEN = 12
+REACH = 40  # largest symbol of a table
+
+Tensors = dict[str, NDArray[np.generic]]
+
+
+def laplace_tables() -> Tensors:
+    """Return one two-sided exponential distribution per scale; tail classes differ in their support."""
+    scale = 0.06 * 2.0 ** (np.arange(SCALES) / 8)
+    k = np.arange(-REACH, REACH + 1)
+    shape = np.exp(-np.abs(k) / np.maximum(scale, 0.15)[:, None])
+    frequencies = np.tile(shape, (TAILS, 1))
+    support = np.minimum(3 + np.rint(4 * np.tile(scale, TAILS)) + np.repeat(np.arange(TAILS), SCALES), REACH)
+    frequencies[np.abs(k) > support[:, None]] = 0
+    return {"tables.frequencies": frequencies.astype(np.float32), "tables.support": support.astype(np.int32)}
+
+
+def context_tensors(seed: int = 0) -> Tensors:
+    """Return networks of random weights whose answers vary over their whole ranges, and a random quiet table."""
+    rng = np.random.default_rng(seed)
+    tensors: Tensors = {}
+    for band in range(BANDS):
+        for layer, (inputs, outputs) in enumerate(((ALONE + RELATED, HIDDEN), (HIDDEN, 3))):
+            name = f"contexts.{band}.{layer}"
+            tensors[f"{name}.weight"] = rng.integers(-60, 60, (outputs, inputs)).astype(np.int8)
+            tensors[f"{name}.bias"] = rng.integers(-3000, 3000, (DEPTHS, outputs)).astype(np.int32)
+            tensors[f"{name}.shift"] = np.full(outputs, 8 if layer == 0 else 7, np.int8)
+    quiet = np.stack([rng.integers(-12, 20, (BANDS, DEPTHS, QUIET)), rng.integers(0, TAILS, (BANDS, DEPTHS, QUIET))], 2)
+    return tensors | {"quiet": quiet.astype(np.int16)}
+
+
+def transforms(seed: int = 0, size: float = 0.05) -> Transforms:
+    """Return small transformers whose corrections are not zero: about `size` steps."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        made = Transforms(CONFIG)
+        for corrector in (made.analysis, made.synthesis):
+            torch.nn.init.normal_(corrector.last.weight, std=size)
+    return made.eval().requires_grad_(False)
+
+
+def file_content(seed: int = 0) -> bytes:
+    """Return a safetensors file of kind `vaeformer`, as payloads name it."""
+    config, floats = stored(transforms(seed))
+    tensors = {**context_tensors(seed), **laplace_tables(), **floats}
+    return save(tensors, metadata={"kind": "vaeformer", "corrector": json.dumps(config)})
+
+
+@cache
+def small_model(seed: int = 0) -> LatentModel:
+    """Return those weights, ready to code."""
+    config, _ = stored(transforms(seed))
+    return parse_vaeformer(f"small-{seed}", file_content(seed), config)
+
+
+def read_latents(section: bytes, shape: tuple[int, ...], model: LatentModel) -> list[NDArray[np.float64]]:
+    """Return the decoded channels (h, w) of a section in units, in coding order: what must be alike everywhere."""
+    flags, shape = section[0], coded_shape(shape)
+    reader = SymbolReader(model.contexts.tables, memoryview(section)[17:-4], peaked=True)
+    kept = [len(Mixing.read(reader, n).rows) for n in shape[:-2] if n > 1]
+    split = levels(shape[-2], shape[-1], bool(flags & 1))
+    top = split[-1].low if split else (shape[-2], shape[-1])
+    channels = decode(reader, math.prod(kept), split, top, model.contexts)
+    reader.finish()
+    return channels

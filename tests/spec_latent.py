@@ -1,0 +1,403 @@
+"""A second decoder of the latents of a section, written from SPEC 14.1 to 14.6 and 16 alone: plain Python, no hurry.
+
+The transformer (14.9) is float arithmetic and not read here; 14.8 without it is.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import product
+from math import cos, floor, pi, prod, sqrt
+
+import numpy as np
+
+from tests.range_decoder import RangeDecoder, table, uniform
+from tests.spec_block import OFFSETS
+from tests.spec_pyramid import Grid, Reader, centre, clip, f32, lg, network, read_symbols, words
+from tests.spec_reader import crc32c
+
+Tensors = dict[str, Sequence]
+F32 = np.float32
+Offset = tuple[int, int]
+PHASES = ((0, 0), (1, 1), (0, 1), (1, 0))
+NINE = ((0, 0), (0, -1), (0, 1), (-1, 0), (1, 0), (-1, -1), (-1, 1), (1, -1), (1, 1))
+A, B, C, D = -1.586134342059924, -0.052980118572961, 0.882911075530934, 0.443506852043971
+N = 1.149604398860241
+NINTH = F32(1 / 9)
+
+
+@dataclass(frozen=True)
+class Level:
+    h: int
+    w: int
+    periodic: bool
+
+    @property
+    def low(self) -> Offset:
+        return (self.h + 1) // 2, (self.w + 1) // 2
+
+    def band(self, d: int) -> Offset:
+        """SPEC 14.3."""
+        return ((self.h + 1) // 2 if d == 0 else self.h // 2), ((self.w + 1) // 2 if d == 1 else self.w // 2)
+
+
+def levels_of(h: int, w: int, periodic: bool) -> list[Level]:
+    found = []
+    while max(h, w) > 3:
+        periodic = periodic and w % 2 == 0
+        found.append(Level(h, w, periodic))
+        h, w = found[-1].low
+    return found
+
+
+class Map:
+    """SPEC 14.4: a function on all pairs of integers, worked out where it is looked at."""
+
+    def __init__(self, level: Level, at: Callable[[int, int], F32]) -> None:
+        self.level, self._at, self._known = level, at, dict[Offset, F32]()
+
+    def __call__(self, row: int, column: int) -> F32:
+        if self.level.periodic:
+            column %= self.level.low[1]
+        if (row, column) not in self._known:
+            self._known[row, column] = self._at(row, column)
+        return self._known[row, column]
+
+    @classmethod
+    def of(cls, level: Level, cells: dict[Offset, F32]) -> Map:
+        return cls(level, lambda y, x: cells.get((y, x), F32(0)))
+
+    def magnitude(self) -> Map:
+        return Map(self.level, lambda y, x: abs(self(y, x)))
+
+    def box(self) -> Map:
+        def rows(y: int, x: int) -> F32:
+            return ((self(y - 1, x) + self(y + 1, x)) + self(y, x)) + self(y, x)
+
+        r = Map(self.level, rows)
+        return Map(self.level, lambda y, x: (((r(y, x - 1) + r(y, x + 1)) + r(y, x)) + r(y, x)) * F32(1 / 16))
+
+    def smooth(self) -> Map:
+        return self.magnitude().box()
+
+    def far(self) -> Map:
+        s = Map(self.level, lambda y, x: (self(y - 3, x) + self(y + 3, x)) + self(y, x))
+        return Map(self.level, lambda y, x: ((s(y, x - 3) + s(y, x + 3)) + s(y, x)) * NINTH)
+
+    def up(self, finer: Level) -> Map:
+        return Map(finer, lambda y, x: self(y // 2, x // 2))
+
+
+@dataclass(frozen=True)
+class Band:
+    """Decoded values and their smooth map."""
+
+    values: Map
+    smooth: Map
+
+    @classmethod
+    def of(cls, values: Map) -> Band:
+        return cls(values, values.smooth())
+
+
+@dataclass(frozen=True)
+class Before:
+    """What channels decoded before say of one band."""
+
+    newest: Band
+    history: Band
+
+
+@dataclass
+class Known:
+    """What is known of a level before and while its bands are decoded."""
+
+    level: Level
+    x: Map
+    y: Map
+    b: Map
+    parents: list[Map]
+    u: list[Map]
+    bands: list[Band] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, level: Level, low: Grid, parents: list[Band] | None) -> Known:
+        h, w = level.low
+        v = Map.of(level, {at: F32(value) for at, value in low.items()})
+
+        def bend(y: int, x: int, dy: int, dx: int) -> F32:
+            inside = 0 <= y < h and 0 <= x < w
+            ends = 0 < y < h - 1 if dy else level.periodic or 0 < x < w - 1
+            if not inside or not ends or (h if dy else w) <= 2:
+                return F32(0)
+            return ((v(y, x) + v(y, x)) - v(y - dy, x - dx)) - v(y + dy, x + dx)
+
+        bend_x = Map(level, lambda y, x: bend(y, x, 0, 1))
+        bend_y = Map(level, lambda y, x: bend(y, x, 1, 0))
+        b = Map(level, lambda y, x: abs(bend_x(y, x)) + abs(bend_y(y, x))).box()
+        nothing = Map.of(level, {})
+        if parents is None:
+            return cls(level, bend_x, bend_y, b, [nothing] * 3, [nothing] * 3)
+        return cls(level, bend_x, bend_y, b, [p.values for p in parents], [p.smooth.up(level) for p in parents])
+
+
+@dataclass
+class Stream:
+    """The range coder with its escapes, and the weights."""
+
+    coder: RangeDecoder
+    escapes: Reader
+    tensors: Tensors
+
+    def symbols(self, points: list[tuple[int, int]], offsets: list[int] | None = None) -> list[int]:
+        return read_symbols(self.coder, self.escapes, points, self.tensors, offsets) if points else []
+
+
+def decode(section: bytes, shape: tuple[int, ...], tensors: Tensors) -> Decoded:
+    """Return channels and transforms of a section for an array of this shape."""
+    if max(shape[:-2], default=1) > 256 or prod(shape[:-2]) > 4096:
+        shape = prod(shape[:-2]), shape[-2] * shape[-1]
+    flags, step, offset = struct.unpack_from("<Bdd", section)
+    assert flags < 4
+    reader = Reader(section[17:-4])
+    stream = Stream(None, Reader(reader.take(reader.varint())), tensors)  # type: ignore[arg-type]
+    stream.coder = RangeDecoder(words(reader.rest()))
+    transforms = [read_transform(stream, n) for n in shape[:-2]]
+    split = levels_of(shape[-2], shape[-1], bool(flags & 1))
+    order = sorted(product(*(range(len(rows)) for rows in transforms)), key=lambda at: (sum(at), at))
+    channels: dict[tuple[int, ...], Grid] = {}
+    head, before = (20, 0), None
+    for at in order:
+        head, channels[at], before = read_channel(stream, head, split, (shape[-2], shape[-1]), before)
+    assert stream.escapes.at == len(stream.escapes.data)
+    assert stream.coder.exhausted
+    cells = b"".join(
+        channels[at][point].to_bytes(8, "little", signed=True)
+        for at in order
+        for point in product(range(shape[-2]), range(shape[-1]))
+    )
+    assert crc32c(cells) == int.from_bytes(section[-4:], "little")
+    return Decoded(bool(flags & 2), step, offset, transforms, channels)
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """Channels in units by their position on the leading axes; per axis the rows R."""
+
+    corrected: bool
+    step: float
+    offset: float
+    transforms: list[list[list[float]]]
+    channels: dict[tuple[int, ...], Grid]
+
+    def value(self, field: tuple[int, ...], point: Offset) -> float:
+        """SPEC 14.8, without correction."""
+        total = sum(
+            grid[point] / 64 * prod(rows[i][j] for rows, i, j in zip(self.transforms, at, field, strict=True))
+            for at, grid in self.channels.items()
+        )
+        return total * self.step + self.offset
+
+
+def read_transform(stream: Stream, n: int) -> list[list[float]]:
+    """SPEC 14.2 and 14.8."""
+    if n == 1:
+        return [[1.0]]
+    t = stream.coder.decode(uniform(3))
+    if t == 0:
+        return [[float(i == j) for j in range(n)] for i in range(n)]
+    w = [2 ** (10 - min(i // 2, 10)) for i in range(n)]
+    m = n - stream.coder.decode(table([w[0] + sum(w), *w[1:]]))
+    if t == 1:
+        return [[sqrt((2 if i else 1) / n) * cos(pi * i * (j + 0.5) / n) for j in range(n)] for i in range(m)]
+    c = 4 * (127**2 // n).bit_length() + 19
+    integers = stream.symbols([(c, 2)] * (m * n), OFFSETS)
+    assert max(map(abs, integers)) <= 254
+    return [[r / 127 for r in integers[i * n : i * n + n]] for i in range(m)]
+
+
+def read_channel(
+    stream: Stream, head: tuple[int, int], split: list[Level], shape: Offset, before: list[list[Before]] | None
+) -> tuple[tuple[int, int], Grid, list[list[Before]]]:
+    """Return a channel in units with its head, and what it says to the next one."""
+    scale, finest = (value + stream.coder.decode(OFFSETS) - 31 for value in head)
+    assert 0 <= scale <= 100
+    assert 0 <= finest <= len(split)
+    low = read_top(stream, scale, split[-1].low if split else shape)
+    found: list[list[Band]] = [[] for _ in split]
+    for number in reversed(range(len(split))):
+        level = split[number]
+        if number >= finest:
+            known = Known.of(level, low, found[number + 1] if number + 1 < len(split) else None)
+            for b in range(3):
+                known.bands.append(read_band(stream, known, number, b, before[number][b] if before else None))
+            found[number] = known.bands
+        else:
+            found[number] = [Band.of(Map.of(level, {}))] * 3
+        low = joined(level, low, found[number])
+    told = [
+        [Before(band, history(band, before[number][b].history if before else None)) for b, band in enumerate(bands)]
+        for number, bands in enumerate(found)
+    ]
+    return (scale, finest), low, told
+
+
+def read_top(stream: Stream, scale: int, shape: Offset) -> Grid:
+    places = list(product(range(shape[0]), range(shape[1])))
+    top: Grid = {}
+    for (y, x), e in zip(places, stream.symbols([(4 * scale - 8, 2)] * len(places)), strict=True):
+        around = [top[at] for at in ((y - 1, x), (y, x - 1)) if at in top]
+        top[y, x] = e + (sum(around) // len(around) if around else 0)
+        assert abs(top[y, x]) <= 2**30
+    return {at: 64 * value for at, value in top.items()}
+
+
+def history(band: Band, before: Band | None) -> Band:
+    magnitude = band.values.magnitude()
+    if before is None:
+        return Band(magnitude, band.smooth)
+    level = magnitude.level
+    return Band(
+        Map(level, lambda y, x: (magnitude(y, x) + before.values(y, x)) * F32(0.5)),
+        Map(level, lambda y, x: (band.smooth(y, x) + before.smooth(y, x)) * F32(0.5)),
+    )
+
+
+def read_band(stream: Stream, known: Known, number: int, b: int, before: Before | None) -> Band:
+    """SPEC 14.5."""
+    level, d1, d2 = known.level, (b + 1) % 3, (b + 2) % 3
+    h, w = level.band(b)
+
+    def total(y: int, x: int) -> F32:
+        t = known.b(y, x) * F32(0.25) + known.u[b](y, x)
+        t = t + F32(0.25) * (known.u[d1](y, x) + known.u[d2](y, x))
+        for band in known.bands:
+            t = t + band.smooth(y, x)
+        if before:
+            t = t + before.newest.smooth(y, x)
+            t = t + F32(0.5) * before.history.smooth(y, x)
+        return t
+
+    t = Map(level, total)
+    far, cells = t.far(), dict[Offset, F32]()
+    for phase, parity in enumerate(PHASES):
+        o = Map.of(level, dict(cells))
+        s = o.smooth() if phase else Map.of(level, {})
+        sight = Sight(known, b, before, phase, o, s, far)
+        places = list(product(range(parity[0], h, 2), range(parity[1], w, 2)))
+        answers = []
+        for at in places:
+            r = min(lg(float((t(*at) + s(*at) * F32(2)) + F32(8))) - 1040, 191)
+            answers.append(answer(stream.tensors, b, min(number, 5), r, sight, at))
+        symbols = stream.symbols([(c, k) for _, c, k in answers])
+        for at, (mean, _, _), q in zip(places, answers, symbols, strict=True):
+            cells[at] = F32(mean) + F32(F32(q) * F32(64))
+    return Band.of(Map.of(level, cells))
+
+
+def answer(tensors: Tensors, b: int, depth: int, r: int, sight: Sight, at: Offset) -> tuple[float, int, int]:
+    """Return mean, scale index and tail class."""
+    if r < 8:
+        quiet = tensors["quiet"][b][depth]
+        return 0.0, quiet[0][r], quiet[1][r]
+    features = sight.features(r, at)
+    features += [0] * (len(tensors[f"contexts.{b}.0.weight"][0]) - len(features))
+    m, t, k = network(f"contexts.{b}", features, depth, tensors, 0, 0)
+    mean = round(f32(clip(m, -1024, 1024) * f32(centre(r + 1040) / 64)))
+    return float(mean), r + clip(t, -256, 256), clip(k, 0, 3)
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What the points of one phase see."""
+
+    known: Known
+    b: int
+    before: Before | None
+    phase: int
+    o: Map
+    s: Map
+    far: Map
+
+    def features(self, r: int, at: Offset) -> list[int]:
+        known, d1, d2 = self.known, (self.b + 1) % 3, (self.b + 2) % 3
+        scale = F32(32 / centre(r + 1040))
+        half = at[0] // 2, at[1] // 2
+        bands = [band.values for band in known.bands] + [None, None]
+        ring = nine(self.o, at)[1:]
+        around = [nine(bands[0], at), nine(bands[1], at), nine(known.parents[self.b], half)]
+        others = [known.parents[d1](*half), known.parents[d2](*half)]
+        numbers = [*ring, *(v for values in around for v in values), *others]
+        numbers += nine(known.x, at)[:5] + nine(known.y, at)[:5]
+        numbers += pool(ring)
+        for values in around:
+            numbers += [abs(values[0]), *pool(values[1:])]
+        numbers += [abs(others[0]), known.u[d1](*at), abs(others[1]), known.u[d2](*at)]
+        logs = [self.s, *([band.smooth for band in known.bands] + [None, None])[:2], known.u[self.b], known.b, self.far]
+        features = [scaled(v, scale) for v in numbers] + [r - 48] + [log(m, at, r) for m in logs]
+        features += [32 if i == self.phase else 0 for i in range(4)]
+        if self.before:
+            newest, old = self.before.newest, self.before.history
+            values = nine(newest.values, at)
+            values += [abs(values[0]), *pool(values[1:]), old.values(*at), old.smooth(*at)]
+            features += [scaled(v, scale) for v in values]
+            features += [log(newest.smooth, at, r), log(old.smooth, at, r), 32]
+        return [clip(f, -127, 127) for f in features]
+
+
+def nine(m: Map | None, at: Offset) -> list[F32]:
+    return [m(at[0] + y, at[1] + x) if m else F32(0) for y, x in NINE]
+
+
+def pool(n: list[F32]) -> list[F32]:
+    a = [abs(v) for v in n]
+    return [(a[0] + a[1]) * F32(0.5), (a[2] + a[3]) * F32(0.5), ((a[4] + a[5]) + (a[6] + a[7])) * F32(0.25)]
+
+
+def scaled(v: F32, scale: F32) -> int:
+    return round(float(v * scale))
+
+
+def log(m: Map | None, at: Offset, r: int) -> int:
+    return lg(float(m(*at) + F32(4))) - 1040 - r if m else 0
+
+
+# --- SPEC 14.6 --------------------------------------------------------------------------------------------------------
+
+
+def joined(level: Level, low: Grid, bands: list[Band]) -> Grid:
+    parts = []  # low and high in longitude: lists of columns
+    for lower, upper, size in ((low, bands[1], level.low[1]), (bands[0], bands[2], level.w // 2)):
+        columns = range(size)
+        parts.append([join(column(lower, x, level.low[0]), column(upper, x, level.h // 2), False) for x in columns])
+    rows = [join([c[y] for c in parts[0]], [c[y] for c in parts[1]], level.periodic) for y in range(level.h)]
+    return {(y, x): rows[y][x] for y in range(level.h) for x in range(level.w)}
+
+
+def column(values: Grid | Band, x: int, height: int) -> list[int]:
+    return [int(values.values(y, x)) if isinstance(values, Band) else values[y, x] for y in range(height)]
+
+
+def join(low: list[int], high: list[int], periodic: bool) -> list[int]:
+    p, q = len(low), len(high)
+    if q == 0:
+        return low
+
+    def g(i: int) -> int:
+        return high[i if 0 <= i < q else (q - 1 if periodic else 0) if i < 0 else q - 1]
+
+    def l_(i: int) -> int:
+        return low[i if i < p else 0 if periodic else p - 1]
+
+    low, high = [rounded(v * (1 / N)) for v in low], [rounded(v * N) for v in high]
+    low = [low[i] - rounded(D * (g(i - 1) + g(i))) for i in range(p)]
+    high = [high[i] - rounded(C * (l_(i) + l_(i + 1))) for i in range(q)]
+    low = [low[i] - rounded(B * (g(i - 1) + g(i))) for i in range(p)]
+    high = [high[i] - rounded(A * (l_(i) + l_(i + 1))) for i in range(q)]
+    return [low[i // 2] if i % 2 == 0 else high[i // 2] for i in range(p + q)]
+
+
+def rounded(x: float) -> int:
+    return floor(x + 0.5)

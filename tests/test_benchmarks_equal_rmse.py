@@ -1,0 +1,410 @@
+"""The benchmarks at equal RMSE on tiny input: a uniform quantiser with zlib stands for peers and for isopress."""
+
+import json
+import math
+import struct
+import sys
+import zlib
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.append(str(ROOT))  # the benchmarks are not part of the installed package
+
+from benchmarks import ablation, cra5, equal_report, equal_rmse, peers, rate_distortion, report, spectra, speed  # noqa: E402
+from benchmarks.cache import RivalCache  # noqa: E402
+from benchmarks.datasets import Block, standardised  # noqa: E402
+from benchmarks.equal_cases import EqualCase, Match, grouped, verdicts  # noqa: E402
+from benchmarks.equal_rmse import RmseMissedError, bars_of, match  # noqa: E402
+from benchmarks.metrics import distortion  # noqa: E402
+from benchmarks.peers import Layout, Peer, Point, Search, Setting, SizeNotReachedError, split  # noqa: E402
+
+
+def noise(*shape: int) -> np.ndarray:
+    """A float32 block whose bytes fall steadily as the step grows."""
+    return np.random.default_rng(7).normal(10, 2, shape).astype(np.float32)
+
+
+def quantise(x: np.ndarray, step: float) -> bytes:
+    """Whole steps, packed by zlib: a small codec with real bytes."""
+    symbols = np.rint(x / step).astype(np.int32)
+    return struct.pack("<d", step) + zlib.compress(symbols.tobytes(), 1)
+
+
+def dequantise(encoded: bytes, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
+    """The inverse of `quantise` up to half a step."""
+    symbols = np.frombuffer(zlib.decompress(encoded[8:]), np.int32)
+    return (symbols * struct.unpack_from("<d", encoded)[0]).astype(dtype).reshape(shape)
+
+
+def setting(encode: Callable[[np.ndarray, float], bytes] = quantise, *layouts: Layout, name: str = "step") -> Setting:
+    return Setting(name, encode, dequantise, layouts or ("block", "fields"))
+
+
+def peer(*settings: Setting) -> Peer:
+    return Peer("zlib", ("numpy",), "here", settings or (setting(),))
+
+
+def coder(bias: float = 1.0, waste: int = 0) -> equal_rmse.Coder:
+    """A codec with an RMSE target, missed by a factor: uniform errors within a step have an RMSE of step / sqrt(12)."""
+
+    def code(x: np.ndarray, rmse: float) -> tuple[int, np.ndarray]:
+        encoded = quantise(x, math.sqrt(12) * rmse * bias)
+        return len(encoded) + waste, dequantise(encoded, x.dtype, x.shape)
+
+    return code
+
+
+def a_case(advantage: float = 1.3, ratio: float = 200.0, group: str = "single fields", name: str = "u850") -> EqualCase:
+    """A case whose best peer needs `advantage` times the bytes of isopress."""
+    points = {
+        "worse": Point(1001, 0.4, "a", "fields", 1.0, "measured"),
+        "better": Point(1000, 0.3, "b", "block", 1.0, "interpolated"),
+    }
+    ours = Match(1000 / advantage, "measured", ((round(1000 / advantage), 0.3),))
+    shape, size = (10, 100), 200_000
+    return EqualCase(group, "native", name, "00", shape, "float32", size, 10.0, ratio, points, {}, ours)
+
+
+@pytest.mark.parametrize("fraction", [0.3, 0.15, 0.05])
+def test_a_setting_is_driven_to_the_size_that_is_asked_for(fraction: float) -> None:
+    x = noise(64, 64)
+    point = Search(setting(), "fields", x, 60).point(fraction * x.nbytes)
+    assert point.n_bytes == pytest.approx(fraction * x.nbytes, rel=0.005)
+    encoded = quantise(x, point.coarseness)
+    assert point.how == "measured"
+    assert len(encoded) == point.n_bytes
+    assert distortion(x, dequantise(encoded, x.dtype, x.shape)).rmse == point.rmse
+
+
+def test_a_search_by_ratio_starts_at_the_ratio() -> None:
+    asked = []
+
+    def encode(x: np.ndarray, ratio: float) -> bytes:
+        asked.append(ratio)
+        return quantise(x, ratio / 10)
+
+    x = noise(64, 64)
+    Search(replace(setting(encode), by_ratio=True), "fields", x, 60).point(x.nbytes / 20)
+    assert asked[0] == 20
+
+
+def test_one_size_helps_to_find_the_next() -> None:
+    steps = []
+
+    def encode(x: np.ndarray, step: float) -> bytes:
+        steps.append(step)
+        return quantise(x, step)
+
+    x = noise(64, 64)
+    search = Search(setting(encode), "fields", x, 60)
+    first = search.point(0.2 * x.nbytes)
+    made = len(steps)
+    assert search.point(0.2 * x.nbytes) == first
+    assert len(steps) == made
+
+
+def powers_of(base: float) -> Callable[[np.ndarray, float], bytes]:
+    """`quantise` with steps that are whole powers of a base: most sizes are skipped."""
+    return lambda x, step: quantise(x, base ** math.floor(math.log(step, base)))
+
+
+def test_a_size_between_two_close_encodings_is_interpolated() -> None:
+    x = noise(64, 64)
+    sizes = [len(quantise(x, 1.04**k)) for k in (0, 1)]
+    between = math.sqrt(sizes[0] * sizes[1])
+    assert 1.005 < sizes[0] / between < 1.05  # neither counts as the size itself
+    point = Search(setting(powers_of(1.04)), "fields", x, 60).point(between)
+    assert (point.how, point.n_bytes) == ("interpolated", between)
+    rmses = [distortion(x, dequantise(quantise(x, 1.04**k), x.dtype, x.shape)).rmse for k in (0, 1)]
+    assert rmses[0] < point.rmse < rmses[1]
+
+
+def test_the_next_smaller_encoding_counts_where_the_codec_skips_the_size() -> None:
+    x = noise(64, 64)
+    sizes = [len(quantise(x, 4.0**k)) for k in (-1, 0)]
+    point = Search(setting(powers_of(4.0)), "fields", x, 60).point(math.sqrt(sizes[0] * sizes[1]))
+    assert (point.how, point.n_bytes) == ("smaller", sizes[1])
+
+
+def test_a_size_below_every_encoding_is_not_reached() -> None:
+    with pytest.raises(SizeNotReachedError, match="bytes at least"):
+        Search(setting(), "fields", noise(16, 16), 60).point(5)
+
+
+def test_a_search_ends_when_its_time_is_over() -> None:
+    with pytest.raises(SizeNotReachedError, match=r"more than -1 s for 0 encodings"):
+        Search(setting(), "fields", noise(16, 16), -1).point(100)
+
+
+@pytest.mark.parametrize(
+    ("layout", "shapes"),
+    [
+        ("block", [(6, 8, 9)]),
+        ("volumes", [(3, 8, 9)] * 2),
+        ("fields", [(8, 9)] * 6),
+        ("stacked", [(48, 9)]),
+    ],
+)
+def test_a_block_is_split_and_put_together_again(layout: Layout, shapes: list[tuple[int, ...]]) -> None:
+    x = noise(2, 3, 8, 9)
+    assert [part.shape for part in split(x, layout)] == shapes
+    n_bytes, x_hat = peers.code(setting(), layout, x, 0.01)
+    assert x_hat.shape == x.shape
+    assert np.abs(x - x_hat).max() < 0.006
+    assert n_bytes == sum(len(quantise(part, 0.01)) for part in split(x, layout))
+
+
+def test_a_single_field_has_one_layout_and_slow_settings_take_nothing_else() -> None:
+    every: tuple[Layout, ...] = ("block", "volumes", "fields", "stacked")
+    for shape, expected in (((8, 9), ("fields",)), ((2, 8, 9), ("block", "fields", "stacked")), ((2, 3, 8, 9), every)):
+        assert peers.layouts_of(setting(quantise, *every), noise(*shape)) == expected
+    slow = replace(setting(), single_fields_only=True)
+    assert peers.layouts_of(slow, noise(1, 8, 9)) == ("fields",)
+    assert peers.layouts_of(slow, noise(2, 8, 9)) == ()
+
+
+def test_the_best_setting_counts_and_a_failing_one_is_reported(tmp_path: Path) -> None:
+    def refuse(x: np.ndarray, coarseness: float) -> bytes:
+        raise ValueError("only 32x32 and larger")
+
+    wasteful = setting(lambda x, step: quantise(x, step), "fields", name="field by field")
+    block, cache = Block("tiny", "noise", noise(3, 40, 40)), RivalCache(tmp_path / "p.json")
+    tried = peer(setting(quantise, "block"), wasteful, setting(refuse, "block", name="picky"))
+    ((best, failures),) = bars_of(block, [8.0], [tried], cache, 60)
+    assert best["zlib"].layout == "block"  # one zlib stream is smaller than three
+    assert failures == {"zlib, picky, block": "ValueError: only 32x32 and larger"}
+
+
+def test_peers_run_once_and_again_for_other_sizes(tmp_path: Path) -> None:
+    calls = []
+
+    def encode(x: np.ndarray, step: float) -> bytes:
+        calls.append(step)
+        return quantise(x, step)
+
+    block = Block("tiny", "noise", noise(40, 40))
+    tried = peer(setting(encode))
+    first = bars_of(block, [8.0], [tried], RivalCache(tmp_path / "p.json"), 60)
+    made = len(calls)
+    assert bars_of(block, [8.0], [tried], RivalCache(tmp_path / "p.json"), 60) == first
+    assert len(calls) == made
+    bars_of(block, [9.0], [tried], RivalCache(tmp_path / "p.json"), 60)
+    assert len(calls) > made
+
+
+def test_what_a_point_names_can_be_decoded_again() -> None:
+    x = noise(2, 40, 40)
+    ((points, _),) = peers.points_at(peer(), x, [x.nbytes / 8], 60)
+    for point in points:
+        n_bytes, x_hat = peers.decoded_at(peer(), x, point)
+        assert (n_bytes, distortion(x, x_hat).rmse) == (point.n_bytes, point.rmse)
+
+
+@pytest.mark.parametrize("setting", peers.PEERS[0].settings[:3], ids=lambda setting: setting.name)
+def test_jpeg2000_codes_floats_with_their_scaling(setting: Setting) -> None:
+    pytest.importorskip("PIL.Image")
+    waves = np.add.outer(np.sin(np.linspace(0, 3, 160)), np.cos(np.linspace(0, 5, 200))).astype(np.float32) * 1e4
+    encoded = setting.encode(waves, 20.0)
+    assert struct.unpack_from("<ff", encoded) == (waves.min(), waves.max())
+    assert encoded[8:10] == b"\xff\x4f"  # start of a bare codestream: no container is counted
+    assert encoded[encoded.index(b"\xff\x52") + 13] == 0  # the irreversible 9/7 transform
+    x_hat = setting.decode(encoded, waves.dtype, waves.shape)
+    assert 0 < distortion(waves, x_hat).rmse < 30.0
+    with pytest.raises(ValueError, match="not finite"):
+        setting.encode(np.full((64, 64), np.nan, np.float32), 20.0)
+
+
+@pytest.mark.parametrize("tried", peers.PEERS, ids=lambda tried: tried.name)
+def test_every_setting_of_an_installed_peer_codes_a_field(tried: Peer) -> None:
+    if tried.version() is None:
+        pytest.skip(f"{tried.name} is not installed")
+    waves = np.add.outer(np.sin(np.linspace(0, 3, 160)), np.cos(np.linspace(0, 5, 200))).astype(np.float32)
+    for each in tried.settings:
+        coarseness = 20.0 if each.by_ratio else 0.01
+        n_bytes, x_hat = peers.code(each, "fields", waves, coarseness)
+        assert n_bytes < waves.nbytes / 15
+        assert distortion(waves, x_hat).rmse < 0.02
+
+
+def test_bytes_at_an_rmse_that_is_hit_are_measured() -> None:
+    x = noise(64, 64)
+    found = match(coder(), x, 0.05)
+    assert found.how == "measured"
+    assert found.payloads[-1][0] == found.n_bytes
+    assert found.payloads[-1][1] == pytest.approx(0.05, rel=0.002)
+
+
+@pytest.mark.parametrize("bias", [0.975, 1.025])
+def test_a_miss_is_corrected_between_two_payloads(bias: float) -> None:
+    def capped(x: np.ndarray, rmse: float) -> tuple[int, np.ndarray]:
+        # Only steps of 5 %, so that the RMSE itself cannot be hit.
+        return coder()(x, 0.05 * bias * 1.05 ** round(math.log(rmse / 0.05, 1.05) + (0.1 if bias < 1 else -0.1)))
+
+    x = noise(64, 64)
+    found = match(capped, x, 0.05)
+    sizes, rmses = zip(*found.payloads, strict=True)
+    assert found.how == "interpolated"
+    assert min(rmses) < 0.05 < max(rmses)
+    assert min(sizes) < found.n_bytes < max(sizes)
+    assert found.n_bytes == pytest.approx(coder()(x, 0.05)[0], rel=0.01)
+
+
+def test_a_payload_with_a_smaller_rmse_counts_with_all_its_bytes() -> None:
+    x = noise(64, 64)
+
+    def lossless(x: np.ndarray, rmse: float) -> tuple[int, np.ndarray]:
+        return x.nbytes, x
+
+    assert match(lossless, x, 0.05) == Match(x.nbytes, "finer", ((x.nbytes, 0.0),) * equal_rmse.REQUESTS)
+
+
+def test_an_rmse_that_is_never_met_is_an_error() -> None:
+    x = noise(64, 64)
+    with pytest.raises(RmseMissedError, match=r"asked for an RMSE of 0\.05, the nearest is"):
+        match(lambda x, rmse: coder()(x, 0.2), x, 0.05)
+
+
+def test_the_command_compares_at_the_rmse_of_the_best_peer(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "fields").mkdir()
+    data = {"deep": (("time", "lat", "lon"), noise(2, 40, 40)), "calm": (("lat", "lon"), np.ones((40, 40), np.float32))}
+    xr.Dataset(data).to_netcdf(tmp_path / "fields" / "tiny.nc", engine="netcdf4")
+    absent = Peer("absent", ("no-such-distribution",), "nowhere", ())
+    monkeypatch.setattr(equal_rmse, "PEERS", (peer(), absent))
+    monkeypatch.setattr(equal_rmse, "isopress_latent", coder(waste=100))
+    places = ["--data", str(tmp_path / "fields"), "--cache", str(tmp_path / "cache"), "--out", str(tmp_path / "out")]
+    arguments = ["--mode", "latent", "--groups", *places, "--ratios", "5", "6"]
+    assert rate_distortion.main([*arguments, "--peers-only"]) == 0
+    assert not (tmp_path / "out").exists()
+    assert rate_distortion.main(arguments) == 1  # the same codec with more bytes is no smaller
+    result = json.loads((tmp_path / "out" / "equal_rmse.json").read_text())
+    cases = [EqualCase.from_json(entry) for entry in result["cases"]]
+    assert [(case.variable, case.shape, case.ratio) for case in cases] == [
+        ("tiny/deep", (2, 40, 40), 5),
+        ("tiny/deep", (2, 40, 40), 6),
+    ]
+    assert all(0.8 < case.advantage < 1 for case in cases)
+    assert result["left_out"] == ["fields/tiny/calm: constant"]
+    assert {"commit", "machine", "versions", "threads", "seconds"} <= set(result)
+    printed = capsys.readouterr().out
+    assert "| fields | size advantage at 5x, geometric mean |" in printed
+    assert "(larger)** |" in printed
+    assert (tmp_path / "out" / "equal_rmse.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_case_at_equal_rmse_survives_json() -> None:
+    case = a_case()
+    assert (case.best_peer, case.rmse) == ("better", 0.3)
+    assert case.advantage == pytest.approx(1.3)
+    assert EqualCase.from_json(json.loads(json.dumps(case.to_json()))) == case
+
+
+@pytest.mark.parametrize(
+    ("cases", "missed"),
+    [
+        ([a_case(1.3), a_case(1.15)], []),
+        ([a_case(1.3, 100), a_case(1.1, 800)], ["size advantage at 800x, geometric mean"]),
+        ([a_case(1.6, group="sample"), a_case(1.6, group="levels")], []),
+        ([a_case(2.0, group="sample"), a_case(1.3, group="levels")], ["size advantage at 200x, geometric mean"]),
+        ([a_case(1.4, group="sample")], ["size advantage at 200x, geometric mean"] * 2),
+    ],
+)
+def test_every_target_at_equal_rmse_has_a_verdict(cases: list[EqualCase], missed: list[str]) -> None:
+    assert [verdict.target for verdict in verdicts(cases) if not verdict.kept] == missed
+
+
+def test_all_blocks_are_averaged_without_single_fields() -> None:
+    groups = grouped([a_case(), a_case(2, group="sample"), a_case(3, group="levels")])
+    assert {name: len(members) for name, members in groups.items()} == {
+        "single fields": 1,
+        "sample": 1,
+        "levels": 1,
+        "all blocks": 2,
+    }
+
+
+def test_tables_at_equal_rmse_name_peer_and_worst_case() -> None:
+    cases = [a_case(1.5), a_case(0.9, name="v850")]
+    result = {"cases": [case.to_json() for case in cases], "rivals": {"worse": {}, "better": {}, "absent": {}}}
+    rows = equal_report.equal_advantage(result).splitlines()
+    assert rows[2] == "| single fields | 200 | 232 | 1.162x | **0.900x (larger)** (v850) | better 2 |"
+    assert "| native/v850 | 200 | 4.000 | **3.000** | not installed |" in equal_report.equal_peers(result)
+    assert "better, b, block: 1000" in equal_report.equal_cases(result)
+    assert "**missed**" in equal_report.equal_targets(result)
+
+
+def test_several_variables_are_in_units_of_their_deviations() -> None:
+    block = standardised("tiny", {"a": noise(20, 30), "b": 1e5 + 1e3 * noise(20, 30)})
+    assert (block.name, block.values.shape, block.values.dtype) == ("a, b", (2, 20, 30), np.float32)
+    np.testing.assert_allclose(block.values.mean((1, 2), dtype=float), 0, atol=1e-2)
+    np.testing.assert_allclose(block.values.std((1, 2), dtype=float), 1, rtol=1e-5)
+
+
+def test_the_power_of_every_wave_above_ten_cells_counts() -> None:
+    longitudes = np.arange(240)
+    waves = {length: np.sin(2 * np.pi * longitudes / length) for length in (60, 20, 8)}
+    x = 5 + sum(waves.values()) + np.zeros((91, 1)) + 1e-3 * noise(91, 240)
+    x_hat = x - 0.1 * waves[20] - 0.5 * waves[8]
+    run = spectra.run_of("tiny/waves", "isopress", x, x.nbytes // 200, x_hat)
+    assert run["worst_error"] == pytest.approx(1 - 0.9**2, abs=1e-3)
+    assert (run["worst_wavelength"], run["kept"]) == (20, False)
+    assert run["resolved_to"] == pytest.approx(240 / 11)  # the wave before the damped one
+    assert spectra.run_of("tiny/waves", "isopress", x, 1, x - 0.5 * waves[8])["kept"]
+    assert "**missed**" in equal_report.spectra({"runs": [run]})
+
+
+def test_polar_rows_have_no_part_in_the_power() -> None:
+    x = noise(91, 240)
+    poles = x.copy()
+    poles[np.abs(np.linspace(90, -90, 91)) > 60] = 0
+    np.testing.assert_array_equal(spectra.zonal_power(x), spectra.zonal_power(poles))
+
+
+def test_the_ratio_at_a_reported_rmse_is_found() -> None:
+    x = noise(64, 64)
+    reported = cra5.Reported("noise", 0.05, "m", "native")
+    row = cra5.row_of(reported, Block("native", "noise", x), coder())
+    assert row["ratio"] == pytest.approx(x.nbytes / coder()(x, 0.05)[0], rel=0.01)
+    assert row["bits_per_value"] * row["ratio"] == pytest.approx(32)
+    assert row["reported_ratio"] == pytest.approx(516, abs=0.5)
+    assert "| noise | 0.25 degree, one time | 0.05 m |" in equal_report.cra5({"rows": [row]})
+
+
+def test_a_codec_without_a_target_gets_one_by_its_step() -> None:
+    def at_step(x: np.ndarray, step: float) -> tuple[int, np.ndarray]:
+        encoded = quantise(x, step)
+        return len(encoded), dequantise(encoded, x.dtype, x.shape)
+
+    x = noise(64, 64)
+    for rmse in (0.5, 0.01):
+        _, x_hat = ablation.searched(at_step)(x, rmse)
+        assert distortion(x, x_hat).rmse == pytest.approx(rmse, rel=ablation.NEAR)
+
+
+def test_variants_of_the_latent_codec_are_compared_with_the_best_peer(tmp_path: Path) -> None:
+    x = np.add.outer(np.sin(np.linspace(0, 3, 48)), np.cos(np.linspace(0, 9, 64)))
+    block = Block("tiny", "waves", np.stack([x, x + 0.1]).astype(np.float32) + 0.01 * noise(2, 48, 64))
+    variants = {name: ablation.searched(ablation.latents(True, mixed)) for name, mixed in (("a", False), ("b", True))}
+    runs = ablation.run_block("several variables", block, variants, RivalCache(tmp_path / "p.json"), [peer()], (6, 8))
+    assert [(run["ratio"], run["variant"]) for run in runs] == [(6, "a"), (6, "b"), (8, "a"), (8, "b")]
+    assert all(run["advantage"] > 1 for run in runs)  # zlib does not look at its neighbours
+    assert runs[3]["n_bytes"] < runs[2]["n_bytes"]  # the second field is the first but for a constant and noise
+    table = equal_report.ablation({"runs": runs})
+    assert "| several variables | tiny/waves | a |" in table
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="peak memory is read from /proc")
+def test_the_speed_of_latents_is_measured_with_and_without_search() -> None:
+    waves = np.add.outer(np.sin(np.linspace(0, 3, 64)), np.cos(np.linspace(0, 9, 96))).astype(np.float32)
+    run = speed.measure_latent("tiny/waves", waves + 0.01 * noise(64, 96), 20.0, repeat=1)
+    assert all(run[part]["mb_per_s"] > 0 for part in ("encode", "encode_at_step", "decode"))
+    assert run["ratio"] == pytest.approx(20, rel=0.1)
+    table = report.latent_speed({"latent": [run]})
+    assert ("met" if run["kept"] else "**missed**") in table
