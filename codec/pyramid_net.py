@@ -6,6 +6,7 @@ integer network is not an approximation of this one: it is this one.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -58,20 +59,15 @@ class RoundedReLU(torch.autograd.Function):
         return result
 
 
-class RoundedMLP(nn.Module):
-    """MLP of one phase with a bias per level, kind and gap class of references.
+class RoundedLayers(nn.Module):
+    """MLP (mean, octaves of scale, tail) whose first layer has biases chosen by indices.
 
     With `rounded` it computes the integer network's numbers, scaled.
     """
 
-    def __init__(self, alone: int, config: PyramidConfig) -> None:
+    def __init__(self, n_in: int, widths: tuple[int, ...]) -> None:
         super().__init__()
-        self.alone = alone
-        n_in = alone + PROXIES * PROXY_FEATURES
-        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise((n_in, *config.widths, len(OUTPUT_ONE))))
-        self.level, self.kind, self.gap = (
-            nn.Parameter(torch.zeros(n, config.widths[0])) for n in (LEVELS, KINDS, GAPS)
-        )
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise((n_in, *widths, len(OUTPUT_ONE))))
         last = self.linears()[-1]
         nn.init.zeros_(last.weight)
         last.bias.data = torch.tensor(INITIAL_OUTPUT)
@@ -79,18 +75,15 @@ class RoundedMLP(nn.Module):
     def linears(self) -> list[nn.Linear]:
         return [layer for layer in self.layers if isinstance(layer, nn.Linear)]
 
-    def forward(self, x: Tensor, level: Tensor, kind: Tensor, gap: Tensor, rounded: bool) -> Tensor:
-        """Map features (M, n_in) int8, levels, kinds and gap classes (M,) int8 to (M, 3): mean, octaves of scale, tail.
-
-        Features of proxies that a kind lacks are 0.
-        """
+    def outputs(self, x: Tensor, chosen: Sequence[tuple[Tensor, Tensor]], rounded: bool) -> Tensor:
+        """Map features (M, n_in) int8 to (M, 3); `chosen` are (indices (M,), biases (n, width)) for the first layer."""
         h = x.float() / FEATURE_ONE
-        hots = ((level, LEVELS), (kind, KINDS), (gap, GAPS))
-        one_hot = torch.cat([F.one_hot(i.long(), n) for i, n in hots], 1).to(h)  # the gradient of indexing is slow
+        # The gradient of indexing is slow.
+        one_hot = torch.cat([F.one_hot(i.long(), len(biases)) for i, biases in chosen], 1).to(h)
         for i, layer in enumerate(self.linears()):
             weight: Tensor = layer.weight
             bias: Tensor = layer.bias
-            extra: Tensor = torch.cat([self.level, self.kind, self.gap])
+            extra: Tensor = torch.cat([biases for _, biases in chosen])
             if rounded:
                 scale = row_scale(layer)
                 unit = scale * (ACTIVATION_ONE if i else FEATURE_ONE)
@@ -102,27 +95,47 @@ class RoundedMLP(nn.Module):
             h = RoundedReLU.apply(y) if rounded else F.relu(y)  # type: ignore[no-untyped-call]
         return round_ste(y, torch.tensor(OUTPUT_ONE, dtype=y.dtype)) if rounded else y
 
+    @torch.no_grad()
+    def integer_layers(self, levels: Tensor) -> list[IntegerWeights]:
+        """Return the layers of the integer network, the biases (n, width) of `levels` within those of the first."""
+        linears, result = self.linears(), []
+        for i, layer in enumerate(linears):
+            scale = row_scale(layer)
+            unit = scale * (ACTIVATION_ONE if i else FEATURE_ONE)
+            bias = torch.round(layer.bias * unit).expand(len(levels), -1)
+            if i == 0:
+                bias = bias + torch.round(levels * unit)
+            one = torch.tensor(OUTPUT_ONE if i == len(linears) - 1 else ACTIVATION_ONE, dtype=torch.float32)
+            result.append(
+                IntegerWeights(
+                    torch.round(layer.weight * scale[:, None]).numpy().astype(np.int8),
+                    bias.numpy().astype(np.int32),
+                    torch.log2(unit / one).numpy().astype(np.int8),
+                )
+            )
+        return result
+
+
+class RoundedMLP(RoundedLayers):
+    """MLP of one phase with a bias per level, kind and gap class of references."""
+
+    def __init__(self, alone: int, config: PyramidConfig) -> None:
+        super().__init__(alone + PROXIES * PROXY_FEATURES, config.widths)
+        self.alone = alone
+        self.level, self.kind, self.gap = (
+            nn.Parameter(torch.zeros(n, config.widths[0])) for n in (LEVELS, KINDS, GAPS)
+        )
+
+    def forward(self, x: Tensor, level: Tensor, kind: Tensor, gap: Tensor, rounded: bool) -> Tensor:
+        """Map features (M, n_in) int8, levels, kinds and gap classes (M,) int8 to (M, 3): mean, octaves of scale, tail.
+
+        Features of proxies that a kind lacks are 0.
+        """
+        return self.outputs(x, ((level, self.level), (kind, self.kind), (gap, self.gap)), rounded)
+
     def integers(self) -> list[IntegerWeights]:
         """Return the layers of the integer network."""
-        result = []
-        linears = self.linears()
-        with torch.no_grad():
-            for i, layer in enumerate(linears):
-                scale = row_scale(layer)
-                unit = scale * (ACTIVATION_ONE if i else FEATURE_ONE)
-                bias = torch.round(layer.bias * unit).expand(LEVELS, -1)
-                if i == 0:
-                    bias = bias + torch.round(self.level * unit)
-                last = i == len(linears) - 1
-                one = torch.tensor(OUTPUT_ONE if last else ACTIVATION_ONE, dtype=torch.float32)
-                result.append(
-                    IntegerWeights(
-                        torch.round(layer.weight * scale[:, None]).numpy().astype(np.int8),
-                        bias.numpy().astype(np.int32),
-                        torch.log2(unit / one).numpy().astype(np.int8),
-                    )
-                )
-        return result
+        return self.integer_layers(self.level)
 
     def conditions(self) -> dict[str, NDArray[np.int32]]:
         """Return what kind and gap class add to the bias of the first layer, in its units."""
