@@ -16,9 +16,9 @@ import numpy as np
 
 from benchmarks import report
 from benchmarks.cache import RivalCache
-from benchmarks.comparison import publish
-from benchmarks.datasets import Block, cache_folder
-from benchmarks.environment import RESULTS, environment
+from benchmarks.comparison import add_cache_option, add_output_options, publish
+from benchmarks.datasets import Block
+from benchmarks.environment import environment
 from benchmarks.equal_cases import SINGLE_FIELDS
 from benchmarks.equal_rmse import GROUPS, RATIOS, SECONDS, Coder, bars_of, match
 from benchmarks.metrics import distortion
@@ -168,9 +168,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.ablation", description=__doc__)
     parser.add_argument("--groups", nargs="+", choices=groups, default=groups, help="groups of blocks, see BLOCK")
     parser.add_argument("--patch", type=Path, metavar="FILE", help="checkpoint of a plain patch VAEformer")
-    parser.add_argument("--cache", type=Path, default=cache_folder(), help="where peers' outcomes are kept")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder for the results")
-    parser.add_argument("--json", action="store_true", help="print only JSON")
+    add_cache_option(parser)
+    add_output_options(parser)
     return parser
 
 

@@ -31,10 +31,20 @@ def parser(
     options.add_argument("--data", nargs="*", type=Path, default=[], metavar="DIR", help="folders of NetCDF files")
     options.add_argument("--bounds", nargs="+", type=float, default=bounds, help="relative bounds, see above")
     options.add_argument("--rivals", nargs="*", choices=names, default=names, help="rivals to compare with")
-    options.add_argument("--cache", type=Path, default=cache_folder(), help="where rivals' outcomes are kept")
+    add_cache_option(options)
+    add_output_options(options)
+    return options
+
+
+def add_cache_option(options: argparse.ArgumentParser) -> None:
+    """Add where outcomes that do not depend on isopress are kept."""
+    options.add_argument("--cache", type=Path, default=cache_folder(), help="where peers' outcomes are kept")
+
+
+def add_output_options(options: argparse.ArgumentParser) -> None:
+    """Add where results go."""
     options.add_argument("--out", type=Path, default=RESULTS, help="folder for the results")
     options.add_argument("--json", action="store_true", help="print only JSON")
-    return options
 
 
 def load_blocks(

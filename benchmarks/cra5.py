@@ -10,13 +10,12 @@ import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from benchmarks import report
-from benchmarks.comparison import publish
+from benchmarks.comparison import add_output_options, publish
 from benchmarks.datasets import PUBLIC, Block
-from benchmarks.environment import RESULTS, environment
+from benchmarks.environment import environment
 from benchmarks.equal_rmse import Coder, isopress_latent, match
 from benchmarks.metrics import bits_per_value
 from benchmarks.releases import DatasetError
@@ -49,8 +48,7 @@ DATA = {"native": "0.25 degree, one time", "sample": "1 degree, 24 times"}
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the comparison; return 0, or 2 for bad input."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.cra5", description=__doc__)
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder for the results")
-    parser.add_argument("--json", action="store_true", help="print only JSON")
+    add_output_options(parser)
     options = parser.parse_args(arguments)
     try:
         blocks = {(name, block.name): block for name in DATA for block in PUBLIC[name].load()}

@@ -19,9 +19,9 @@ import numpy as np
 import isopress
 from benchmarks import report
 from benchmarks.cache import RivalCache
-from benchmarks.comparison import publish
-from benchmarks.datasets import BLOCKS, PUBLIC, Block, cache_folder, load_folder, standardised
-from benchmarks.environment import RESULTS, environment
+from benchmarks.comparison import add_cache_option, add_output_options, publish
+from benchmarks.datasets import BLOCKS, PUBLIC, Block, load_folder, standardised
+from benchmarks.environment import environment
 from benchmarks.equal_cases import SINGLE_FIELDS, EqualCase, Match, verdicts
 from benchmarks.equal_report import equal_progress
 from benchmarks.metrics import distortion, standard_deviation
@@ -237,9 +237,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--seconds", type=float, default=SECONDS, help="processor time for one setting of a peer at one ratio"
     )
-    parser.add_argument("--cache", type=Path, default=cache_folder(), help="where peers' outcomes are kept")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder for the results")
-    parser.add_argument("--json", action="store_true", help="print only JSON")
+    add_cache_option(parser)
+    add_output_options(parser)
     return parser
 
 

@@ -8,7 +8,6 @@ their best setting. Writes spectra.json and .png, prints the table, and exits wi
 import argparse
 import sys
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,9 +15,9 @@ import numpy as np
 import isopress
 from benchmarks import report
 from benchmarks.cache import RivalCache
-from benchmarks.comparison import publish
-from benchmarks.datasets import PUBLIC, Block, cache_folder
-from benchmarks.environment import RESULTS, environment
+from benchmarks.comparison import add_cache_option, add_output_options, publish
+from benchmarks.datasets import PUBLIC, Block
+from benchmarks.environment import environment
 from benchmarks.equal_rmse import RATIOS, SECONDS, bars_of
 from benchmarks.peers import PEERS, Peer, decoded_at
 from benchmarks.plot import plot_spectra
@@ -117,9 +116,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.spectra", description=__doc__)
     parser.add_argument("--ratio", type=float, default=RATIO)
     parser.add_argument("--peers", nargs="*", choices=[peer.name for peer in PEERS], default=COMPARED)
-    parser.add_argument("--cache", type=Path, default=cache_folder(), help="where peers' outcomes are kept")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder for the results")
-    parser.add_argument("--json", action="store_true", help="print only JSON")
+    add_cache_option(parser)
+    add_output_options(parser)
     return parser
 
 

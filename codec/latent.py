@@ -18,9 +18,10 @@ from isopress.codec.fill import fill_smoothly
 from isopress.codec.pyramid import looks_periodic
 from isopress.codec.special import Specials, find_specials
 from isopress.codec.target import MAX_EFFORT, TOLERANCE, Target
+from isopress.codec.vaeformer.latents import TRADE
 from isopress.codec.vaeformer.mixing import choose
 from isopress.codec.vaeformer.model import LatentModel, load_vaeformer
-from isopress.codec.vaeformer.section import TRADE, Latent, coded_shape, encode_fields
+from isopress.codec.vaeformer.section import Latent, coded_shape, encode_fields
 from isopress.codec.vaeformer.wavelet import analyse, levels
 
 F64 = NDArray[np.float64]

@@ -54,6 +54,11 @@ class Field:
         """Standard deviation of all values."""
         return float(self.values.std(dtype=np.float64))
 
+    @property
+    def is_kin(self) -> bool:
+        """Whether the source is ERA5, or a model much like the one behind it."""
+        return self.name.startswith(("era5", "ifs", "aifs", "gfs"))
+
 
 @dataclass(frozen=True)
 class Examples:
@@ -226,7 +231,7 @@ def crops(fields: Sequence[Field], rng: np.random.Generator, points: int) -> Ite
 
 def _weight(f: Field) -> float:
     times, levels, height, width = f.values.shape
-    kin = 2 if _is_kin(f.name) else 1
+    kin = 2 if f.is_kin else 1
     count = min(8, times * levels)
     return float(np.sqrt(height * width) * count * (1 + count / 2) * kin)
 
@@ -254,10 +259,6 @@ def _block(stack: Sequence[NDArray[np.floating]], rng: np.random.Generator, poin
     turn = np.s_[:: rng.choice((-1, 1)), :: rng.choice((-1, 1))]
     pieces = [x[at].astype(np.float64)[turn] for x in stack]
     return pieces, Axes(0, 1) if rng.random() < 0.75 or nt == 1 else Axes(1, 0)
-
-
-def _is_kin(name: str) -> bool:
-    return name.startswith(("era5", "ifs", "aifs", "gfs"))
 
 
 def pool(source: Iterator[Crop], networks: Networks, points: int, threads: int) -> tuple[dict[str, Examples], float]:

@@ -15,7 +15,6 @@ from isopress.codec.train_pool import Field
 from isopress.codec.vaeformer.attention import Axis, DepthwiseConv, TransformerBlock, WindowAttention, window_mask
 from isopress.codec.vaeformer.configs import CONFIGS, CRA5_268, PatchConfig
 from isopress.codec.vaeformer.patch import (
-    FactorizedPrior,
     PatchVAEformer,
     Rates,
     gaussian_bits,
@@ -24,6 +23,7 @@ from isopress.codec.vaeformer.patch import (
     stage_one_objective,
     stage_two_objective,
 )
+from isopress.codec.vaeformer.patch_layers import FactorizedPrior
 from isopress.codec.vaeformer.train_patch import (
     PatchProgress,
     PatchTraining,

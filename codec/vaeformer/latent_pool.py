@@ -10,7 +10,7 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
-from isopress.codec.entropy import FIRST_SCALE, SCALES, SymbolWriter, split_scale
+from isopress.codec.entropy import FIRST_SCALE, SCALES, SymbolWriter, high_part, split_scale
 from isopress.codec.scratch import Scratch
 from isopress.codec.train_pool import Field
 from isopress.codec.vaeformer.latent_context import ALONE, DEPTHS, QUIET, RELATED, PhaseContext, Prediction
@@ -75,7 +75,7 @@ def crops(
 
     `analyse` is what comes before the wavelet.
     """
-    weight = np.array([_weight(f) for f in fields])
+    weight = np.array([drawn_as_often(f) for f in fields])
     weight /= weight.sum()
     while True:
         field = fields[int(rng.choice(len(fields), p=weight))]
@@ -90,10 +90,10 @@ def crops(
         yield Crop(y, levels(y.shape[1], y.shape[2], periodic=False))
 
 
-def _weight(field: Field) -> float:
+def drawn_as_often(field: Field) -> float:
+    """Return how often a variable is drawn, relative to others."""
     times, depth, height, width = field.values.shape
-    kin = 2 if field.name.startswith(("era5", "ifs", "aifs", "gfs")) else 1
-    return float(np.sqrt(height * width) * kin * (1 + min(8, times * depth)) / 2)
+    return float(np.sqrt(height * width) * (1 + field.is_kin) * (1 + min(8, times * depth)) / 2)
 
 
 def _piece(field: Field, rng: np.random.Generator, points: int) -> F64:
@@ -178,7 +178,7 @@ def _ideal_bits(model: ContextModel, predicted: Prediction, k: I32) -> float:
     table, shift = split_scale(predicted.scale)
     tail = predicted.tail.astype(np.int32)
     limit = model.tables.support[table + SCALES * tail]
-    high = np.abs((k + ((1 << shift.astype(np.int32)) >> 1)) >> shift)
+    high = np.abs(high_part(k, shift))
     return float((model.tables.cost[tail, table, np.minimum(high, limit)] + shift).sum())
 
 

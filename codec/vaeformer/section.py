@@ -13,14 +13,13 @@ from numpy.typing import NDArray
 from isopress.codec.entropy import SymbolReader, SymbolWriter
 from isopress.codec.errors import CorruptPayloadError, TruncatedPayloadError
 from isopress.codec.vaeformer.latent_context import UNITS
-from isopress.codec.vaeformer.latents import Latents, decode, encode
+from isopress.codec.vaeformer.latents import TRADE, Latents, decode, encode
 from isopress.codec.vaeformer.mixing import IDENTITY, MAX_AXIS, Mixing, channel_order, choose, identity
 from isopress.codec.vaeformer.model import LatentModel
 from isopress.codec.vaeformer.wavelet import levels
 
 F64 = NDArray[np.float64]
 
-TRADE = 0.12  # squared steps that a bit saved may cost (measured: 0.1 to 0.15 are alike)
 MAX_FIELDS = 4096
 LEAST_SIDE = 16  # fields with a shorter side are left to the wavelet alone
 _HEAD = struct.Struct("<Bdd")  # flags, step, offset

@@ -23,7 +23,7 @@ from isopress.codec.train_tables import logistic_tables
 from isopress.codec.vaeformer.context_net import ContextMLP
 from isopress.codec.vaeformer.latent_context import DEPTHS, MEAN_OF, QUIET, UNITS
 from isopress.codec.vaeformer.latent_pool import Analyse, Crop, Examples, crops, pool, quiet_tables
-from isopress.codec.vaeformer.latents import ContextModel
+from isopress.codec.vaeformer.latents import TRADE, ContextModel
 from isopress.codec.vaeformer.maps import BANDS
 from isopress.codec.vaeformer.model import integer_networks
 
@@ -42,7 +42,7 @@ class ContextConfig:
     pool_points: int = 6_000_000
     crop: int = 160_000
     epochs_per_pool: float = 3.0
-    trade: float = 0.12
+    trade: float = TRADE
     validation_points: int = 3_000_000
     validate_every: float = 180.0
     rounded_from: float = 0.4

@@ -28,7 +28,8 @@ from isopress.codec.train_pool import LOGISTIC, Field
 from isopress.codec.train_pyramid import log_mass
 from isopress.codec.vaeformer.corrector import Corrector, CorrectorConfig
 from isopress.codec.vaeformer.latent_context import PHASES, UNITS, PhaseContext, Prediction
-from isopress.codec.vaeformer.latents import ContextModel, Latents, encode
+from isopress.codec.vaeformer.latent_pool import drawn_as_often
+from isopress.codec.vaeformer.latents import TRADE, ContextModel, Latents, encode
 from isopress.codec.vaeformer.mixing import choose
 from isopress.codec.vaeformer.train_contexts import ROUND_UP
 from isopress.codec.vaeformer.transforms import Transforms
@@ -56,7 +57,7 @@ class TransformConfig:
     batch: int = 4
     pool: int = 32  # crops
     epochs: int = 2
-    trade: float = 0.12
+    trade: float = TRADE
     validation: int = 48
     validate_every: float = 240.0
     seed: int = 0
@@ -91,7 +92,7 @@ def originals(
     usable = [f for f in fields if f.values.shape[2] >= crop[0] and f.values.shape[3] >= crop[1]]
     small = [f for f in fields if min(f.values.shape[2:]) >= 96 and f.values[0, 0].size >= crop[0] * crop[1] // 2]
     usable += [f for f in small if f not in usable]
-    weight = np.array([_weight(f) for f in usable])
+    weight = np.array([drawn_as_often(f) for f in usable])
     weight /= weight.sum()
     while True:
         f = usable[int(rng.choice(len(usable), p=weight))]
@@ -119,11 +120,6 @@ def _window(pieces: NDArray[np.floating], rng: np.random.Generator, crop: tuple[
         pieces = np.pad(pieces, ((0, 0), (0, missing[0]), (0, missing[1])), mode="reflect")
     y, x = (int(rng.integers(0, have - want + 1)) for want, have in zip(crop, pieces.shape[1:], strict=True))
     return pieces[:, y : y + crop[0], x : x + crop[1]]
-
-
-def _weight(f: Field) -> float:
-    kin = 2 if f.name.startswith(("era5", "ifs", "aifs", "gfs")) else 1
-    return float(np.sqrt(f.values[0, 0].size) * kin * (1 + min(8, f.values.shape[0] * f.values.shape[1])) / 2)
 
 
 def code(x: F32, original: F32, spread: float, model: ContextModel, trade: float) -> Example:
