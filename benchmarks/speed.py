@@ -32,6 +32,7 @@ CONTEXTS = {"isopress": "field", "isopress, block": "block"}
 # Names of mode "latent" here; what stands for the tolerance is an RMSE, and the step of the latents.
 LATENT, ONE_STEP = "isopress, latent", "isopress, latent at one step"
 MIN_LATENT_ENCODE, MIN_LATENT_DECODE, LATENT_THREADS = 5.0, 10.0, 2  # MB/s, MB/s: the targets of mode "latent"
+LATENT_VARIABLES = ["native/msl", "native/u850", "native/v850", "native/vo850"]
 LATENT_HEAD = struct.Struct("<Bd")  # flags and step, at the beginning of a latent section (SPEC)
 RESULT = TypeVar("RESULT")
 
@@ -244,7 +245,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--variables", nargs="+", default=["native/u850", "sample/t2m"], metavar="SET/NAME")
     parser.add_argument("--codecs", nargs="+", choices=names, default=names)
     parser.add_argument("--bounds", nargs="+", type=float, default=[1e-3], help="fractions of the range")
-    parser.add_argument("--latent", nargs="*", default=["native/u850"], metavar="SET/NAME", help='for mode "latent"')
+    parser.add_argument("--latent", nargs="*", default=LATENT_VARIABLES, metavar="SET/NAME", help='for mode "latent"')
     parser.add_argument("--ratios", nargs="+", type=float, default=[200.0], help='of mode "latent"')
     parser.add_argument("--repeat", type=int, default=3, help="runs of which the best counts")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder for speed.json")

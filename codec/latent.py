@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,12 +18,11 @@ from isopress.codec.exceptions import bits_of
 from isopress.codec.fill import fill_smoothly
 from isopress.codec.pyramid import looks_periodic
 from isopress.codec.special import Specials, find_specials
+from isopress.codec.step_search import Forecast, next_step
 from isopress.codec.target import MAX_EFFORT, TOLERANCE, Target
 from isopress.codec.vaeformer.latents import TRADE
-from isopress.codec.vaeformer.mixing import choose
 from isopress.codec.vaeformer.model import LatentModel, load_vaeformer
-from isopress.codec.vaeformer.section import Latent, coded_shape, encode_fields
-from isopress.codec.vaeformer.wavelet import analyse, levels
+from isopress.codec.vaeformer.section import CodedFields, Latent, code_fields, coded_shape
 
 F64 = NDArray[np.float64]
 
@@ -31,15 +31,11 @@ TRADES = (TRADE, 0.09, 0.15, 0.07, 0.18)  # squared steps per bit, likeliest fir
 SIZE_OF_ERROR = 1.3  # bytes fall with this power of the error, about
 LOSSLESS_NEVER = 20  # times smaller: not worth a try
 TRIES = 9
-AIM = 0.985  # part of the target that a search aims at: inside its tolerance from both sides
+AIM = 0.99  # part of the target that a search aims at
+LEAST, MOST = 1 / (1 + TOLERANCE), 1.012  # parts of the target that are near enough
 COARSEST = 32.0  # steps beyond so many standard deviations hold nothing but the mean
 FINEST = 2.0**-13  # of the largest deviation: finer latents are too large for binary32, and never small
 TINIEST, HUGEST = 1e-290, 1e290  # what lies beyond is left to lossless coding
-WINDOW = (768, 192)  # values of each field that the first guess looks at: all latitudes
-LIKELY_STEP = 0.3  # standard deviations
-DEAD = 0.72  # steps: coefficients below become zero, about
-BITS_PER_SYMBOL = 4.5  # of a coefficient that does not, about, with what the zeros cost
-KEPT_ERROR = 0.09  # squared steps of error of such a coefficient, about
 
 
 def encode_latent(x: np.ndarray, target: Target, *, model: str = "default", effort: int = 0) -> EncodedChunk:
@@ -96,6 +92,29 @@ def _best(codings: list[EncodedChunk | None], target: Target) -> EncodedChunk | 
 
 
 @dataclass(frozen=True)
+class _Try:
+    """Fields coded at one step; their errors are measured when somebody asks."""
+
+    coded: CodedFields
+    fields: np.ndarray
+    sections: Sections
+
+    @cached_property
+    def nbytes(self) -> int:
+        """Bytes of the payload."""
+        return HEADER + len(self.coded.section) + sum(len(s) for s in self.sections.values())
+
+    @cached_property
+    def chunk(self) -> EncodedChunk:
+        """The coding with the errors of its decoded values."""
+        whole: Sections = {**self.sections, Section.LATENT: self.coded.section}
+        x_hat = assemble_latent(whole, self.coded.fields().reshape(self.fields.shape), self.fields.dtype)
+        max_error, rmse = measure(self.fields, x_hat, None)
+        ordered = tuple((int(s), whole[s]) for s in sorted(whole))
+        return EncodedChunk(Method.LATENT, ordered, (self.coded.model.sha256,), max_error=max_error, rmse=rmse)
+
+
+@dataclass(frozen=True)
 class _Search:
     x: np.ndarray
     target: Target
@@ -124,95 +143,51 @@ class _Search:
         offset = float(y.mean())
         deviation = float(((y - offset) / reach).std()) * reach
         shape = (*self.x.shape[:-2], *fields.shape[1:])
-        latent = Latent(deviation, offset, looks_periodic(y, valid))
-        return self._searched(
-            y.reshape(coded_shape(shape)), fields, latent, sections, (FINEST * reach, COARSEST * deviation)
-        )
+        unit = Latent(deviation, offset, looks_periodic(y, valid))
+        finest = FINEST * reach / deviation
+        return self._searched(y.reshape(coded_shape(shape)), fields, unit, sections, finest).chunk
 
-    def _searched(
-        self, y: F64, fields: np.ndarray, latent: Latent, sections: Sections, limits: tuple[float, float]
-    ) -> EncodedChunk | None:
-        goal = self._goal()
-        step = float(np.clip(self._guess(y, latent, goal / latent.step) * latent.step, *limits))
-        seen: list[tuple[float, float]] = []  # log step, log of what is aimed at
-        best: EncodedChunk | None = None
+    def _searched(self, y: F64, fields: np.ndarray, unit: Latent, sections: Sections, finest: float) -> _Try:
+        """Try steps, in units of the standard deviation, until one reaches the target."""
+        goal = AIM * self._wanted()
+        forecast = Forecast.of((y - unit.offset) / unit.step, of_error=self.target.ratio is None)
+        step = forecast.step(goal / unit.step if forecast.of_error else 8 * goal / self.x.size)
+        seen: list[tuple[float, float]] = []
+        best: _Try | None = None
         for _ in range(TRIES):
-            coding = self._coded(y, fields, replace(latent, step=step), sections)
-            value = self._value(coding)
-            if best is None or self._nearer(value, self._value(best), goal):
-                best = coding
-            if 1 / (1 + TOLERANCE) <= value * AIM / goal <= 1:
+            step = min(max(step, finest), COARSEST)
+            latent = replace(unit, step=step * unit.step)
+            found = _Try(code_fields(y, latent, self.model, trade=self.trade), fields, sections)
+            value = self._value(found)
+            if best is None or self._nearer(value, self._value(best)):
+                best = found
+            if LEAST <= value / self._wanted() <= MOST:
                 break
-            seen.append((math.log(step), math.log(max(value, 1e-300))))
-            wanted = _next(seen, math.log(goal), rising=self.target.ratio is None)
-            following = math.exp(float(np.clip(wanted, math.log(limits[0]), math.log(limits[1]))))
-            if math.isclose(following, step, rel_tol=1e-6):
+            seen.append((step, value))
+            following = next_step(seen, goal, forecast)
+            if math.isclose(min(max(following, finest), COARSEST), step, rel_tol=1e-6):
                 break
             step = following
+        assert best is not None
         return best
 
-    def _goal(self) -> float:
-        """Return the number of bytes, or the error, that is aimed at."""
+    def _wanted(self) -> float:
+        """Return the number of bytes, or the error, that is wanted."""
         if self.target.ratio is not None:
-            return AIM * self.x.nbytes / self.target.ratio
+            return self.x.nbytes / self.target.ratio
         assert self.target.rmse is not None
-        return AIM * self.target.rmse
+        return self.target.rmse
 
-    def _value(self, coding: EncodedChunk) -> float:
-        return float(coding.nbytes + HEADER) if self.target.ratio is not None else coding.rmse
+    def _value(self, found: _Try) -> float:
+        return float(found.nbytes) if self.target.ratio is not None else found.chunk.rmse
 
-    def _nearer(self, value: float, best: float, goal: float) -> bool:
+    def _nearer(self, value: float, best: float) -> bool:
         """Whether a coding is to be preferred: on the good side of the target, and there the largest."""
-        limit = goal / AIM
+        limit = MOST * self._wanted()
         return (value > limit, -value if value <= limit else value) < (best > limit, -best if best <= limit else best)
-
-    def _coded(self, y: F64, fields: np.ndarray, latent: Latent, sections: Sections) -> EncodedChunk:
-        section, decoded = encode_fields(y, latent, self.model, trade=self.trade)
-        whole: Sections = {**sections, Section.LATENT: section}
-        x_hat = assemble_latent(whole, decoded.reshape(fields.shape), fields.dtype)
-        max_error, rmse = measure(fields, x_hat, None)
-        ordered = tuple((int(s), whole[s]) for s in sorted(whole))
-        return EncodedChunk(Method.LATENT, ordered, (self.model.sha256,), max_error=max_error, rmse=rmse)
-
-    def _guess(self, y: F64, latent: Latent, goal: float) -> float:
-        """Return a step that is near the goal, from the wavelet coefficients of a window of the channels alone.
-
-        Step and goal are in standard deviations, which is what `latent.step` is so far.
-        """
-        h, w = y.shape[-2:]
-        top, left = (max(0, (have - want) // 2) for have, want in zip((h, w), WINDOW, strict=True))
-        low = (y[..., top : top + WINDOW[0], left : left + WINDOW[1]] - latent.offset) / latent.step
-        for axis, mixing in enumerate(choose(low, LIKELY_STEP)):
-            low = mixing.forward(low, axis)
-        found = []
-        for level in levels(low.shape[-2], low.shape[-1], periodic=False):
-            low, bands = analyse(low, level)
-            found += [np.abs(b).ravel() for b in bands]
-        magnitudes = np.sort(np.concatenate([*found, np.abs(low).ravel()]))[::-1]
-        if self.target.ratio is not None:
-            count = int(8 * goal * latent.step / BITS_PER_SYMBOL * magnitudes.size / self.x.size)
-            return float(magnitudes[min(max(count, 1), magnitudes.size - 1)]) / DEAD
-        number = np.arange(magnitudes.size)
-        smaller = np.cumsum(np.square(magnitudes[::-1]))[::-1]  # energy of this coefficient and all smaller ones
-        error = smaller + number * np.square(magnitudes / DEAD) * KEPT_ERROR
-        at = int(np.searchsorted(-error, -(goal**2) * magnitudes.size))
-        return float(magnitudes[min(at, magnitudes.size - 1)]) / DEAD
 
 
 def _all_told_apart(specials: Specials, fields: np.ndarray) -> bool:
     """Whether every special value keeps its bits; beyond 255 kinds the rarer ones would not."""
     special = ~specials.valid
     return bool((specials.patterns[specials.classes[special] - 1] == bits_of(fields)[special]).all())
-
-
-def _next(seen: list[tuple[float, float]], goal: float, *, rising: bool) -> float:
-    """Return the logarithm of the step to try: between two that enclose the goal, else along the usual slope."""
-    below = [s for s in seen if s[1] <= goal]
-    above = [s for s in seen if s[1] > goal]
-    if below and above:
-        (s0, v0), (s1, v1) = max(below, key=lambda s: s[1]), min(above, key=lambda s: s[1])
-        part = min(max((goal - v0) / (v1 - v0), 0.05), 0.95)
-        return s0 + part * (s1 - s0)
-    step, value = min(seen, key=lambda s: abs(s[1] - goal))
-    slope = 0.75 if rising else -1.0
-    return step + (goal - value) / slope

@@ -13,7 +13,8 @@ from safetensors.numpy import save
 
 from isopress.codec.entropy import SCALES, TAILS, SymbolReader
 from isopress.codec.vaeformer.corrector import CorrectorConfig
-from isopress.codec.vaeformer.latent_context import ALONE, DEPTHS, QUIET, RELATED
+from isopress.codec.vaeformer.corrector_v1 import CorrectorConfigV1
+from isopress.codec.vaeformer.latent_context import ALONE, DEPTHS, RELATED
 from isopress.codec.vaeformer.latents import decode
 from isopress.codec.vaeformer.maps import BANDS
 from isopress.codec.vaeformer.mixing import Mixing
@@ -22,8 +23,10 @@ from isopress.codec.vaeformer.section import coded_shape
 from isopress.codec.vaeformer.transforms import Transforms, stored
 from isopress.codec.vaeformer.wavelet import levels
 
-CONFIG = CorrectorConfig(channels=6, dim=16, heads=2, blocks=2, window=4, mlp_ratio=1.0)
+CONFIG = CorrectorConfig(cell=2, token=8, channels=6, dim=16, heads=2, blocks=2, window=4, mlp_ratio=1.0)
+CONFIG_V1 = CorrectorConfigV1(channels=6, dim=16, heads=2, blocks=2, window=4, mlp_ratio=1.0)
 HIDDEN = 12
+QUIET = 8  # activity indexes that the table answers
 REACH = 40  # largest symbol of a table
 
 Tensors = dict[str, NDArray[np.generic]]
@@ -40,7 +43,7 @@ def laplace_tables() -> Tensors:
     return {"tables.frequencies": frequencies.astype(np.float32), "tables.support": support.astype(np.int32)}
 
 
-def context_tensors(seed: int = 0) -> Tensors:
+def context_tensors(seed: int = 0, quiet: int = QUIET) -> Tensors:
     """Return networks of random weights whose answers vary over their whole ranges, and a random quiet table."""
     rng = np.random.default_rng(seed)
     tensors: Tensors = {}
@@ -50,32 +53,33 @@ def context_tensors(seed: int = 0) -> Tensors:
             tensors[f"{name}.weight"] = rng.integers(-60, 60, (outputs, inputs)).astype(np.int8)
             tensors[f"{name}.bias"] = rng.integers(-3000, 3000, (DEPTHS, outputs)).astype(np.int32)
             tensors[f"{name}.shift"] = np.full(outputs, 8 if layer == 0 else 7, np.int8)
-    quiet = np.stack([rng.integers(-12, 20, (BANDS, DEPTHS, QUIET)), rng.integers(0, TAILS, (BANDS, DEPTHS, QUIET))], 2)
-    return tensors | {"quiet": quiet.astype(np.int16)}
+    shape = BANDS, DEPTHS, quiet
+    table = np.stack([rng.integers(-12, 20, shape), rng.integers(0, TAILS, shape)], 2)
+    return tensors | {"quiet": table.astype(np.int16)}
 
 
-def transforms(seed: int = 0, size: float = 0.05) -> Transforms:
+def transforms(seed: int = 0, size: float = 0.05, config: CorrectorConfig | CorrectorConfigV1 = CONFIG) -> Transforms:
     """Return small transformers whose corrections are not zero: about `size` steps."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        made = Transforms(CONFIG)
+        made = Transforms(config)
         for corrector in (made.analysis, made.synthesis):
             torch.nn.init.normal_(corrector.last.weight, std=size)
     return made.eval().requires_grad_(False)
 
 
-def file_content(seed: int = 0) -> bytes:
+def file_content(seed: int = 0, quiet: int = QUIET) -> bytes:
     """Return a safetensors file of kind `vaeformer`, as payloads name it."""
     config, floats = stored(transforms(seed))
-    tensors = {**context_tensors(seed), **laplace_tables(), **floats}
+    tensors = {**context_tensors(seed, quiet), **laplace_tables(), **floats}
     return save(tensors, metadata={"kind": "vaeformer", "corrector": json.dumps(config)})
 
 
 @cache
-def small_model(seed: int = 0) -> LatentModel:
+def small_model(seed: int = 0, quiet: int = QUIET) -> LatentModel:
     """Return those weights, ready to code."""
     config, _ = stored(transforms(seed))
-    return parse_vaeformer(f"small-{seed}", file_content(seed), config)
+    return parse_vaeformer(f"small-{seed}", file_content(seed, quiet), config)
 
 
 def read_latents(section: bytes, shape: tuple[int, ...], model: LatentModel) -> list[NDArray[np.float64]]:

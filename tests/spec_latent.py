@@ -1,6 +1,6 @@
 """A second decoder of the latents of a section, written from SPEC 14.1 to 14.6 and 16 alone: plain Python, no hurry.
 
-The transformer (14.9) is float arithmetic and not read here; 14.8 without it is.
+The transformer (14.9) is float arithmetic and not read here (`spec_corrector` does); 14.8 without it is.
 """
 
 from __future__ import annotations
@@ -299,8 +299,8 @@ def read_band(stream: Stream, known: Known, number: int, b: int, before: Before 
 
 def answer(tensors: Tensors, b: int, depth: int, r: int, sight: Sight, at: Offset) -> tuple[float, int, int]:
     """Return mean, scale index and tail class."""
-    if r < 8:
-        quiet = tensors["quiet"][b][depth]
+    quiet = tensors["quiet"][b][depth]
+    if r < len(quiet[0]):
         return 0.0, quiet[0][r], quiet[1][r]
     features = sight.features(r, at)
     features += [0] * (len(tensors[f"contexts.{b}.0.weight"][0]) - len(features))

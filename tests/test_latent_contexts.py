@@ -17,7 +17,6 @@ from isopress.codec.vaeformer.latent_context import (
     ALONE,
     FLAGS,
     INDEXES,
-    QUIET,
     RELATED,
     UNITS,
     PhaseContext,
@@ -34,6 +33,7 @@ from tests.strategies import Array
 
 QUICK = settings(derandomize=True, deadline=None, max_examples=30, database=None)
 CONTEXTS = small_model().contexts
+QUIET = CONTEXTS.quiet.shape[-1]
 LARGEST = 2.0**24  # steps: what the coding is made for
 
 
@@ -174,9 +174,9 @@ def test_levels_that_hold_nothing_cost_nothing() -> None:
 @given(st.integers(1, 20), st.integers(1, 20), st.floats(-2, 7), st.booleans())
 def test_features_are_small_integers_whatever_the_values(h: int, w: int, size: float, periodic: bool) -> None:
     def watch(place: Place, phase: PhaseContext, predicted: Prediction, target: Array, k: Array) -> None:
-        features = phase.features(phase.active, Scratch())
+        features = phase.features(np.arange(phase.at.size), Scratch())
         related = RELATED if phase.band.related else 0
-        assert features.shape == (ALONE + related + 1, phase.active.size)
+        assert features.shape == (ALONE + related + 1, phase.at.size)
         assert np.array_equal(features, np.rint(features))
         assert np.abs(features).max(initial=0) <= FEATURE_MAX
         assert (features[-1] == 1).all()
@@ -184,7 +184,6 @@ def test_features_are_small_integers_whatever_the_values(h: int, w: int, size: f
         assert (flags == np.where(np.arange(FLAGS) == place.phase, FEATURE_ONE, 0)[:, None]).all()
         assert (phase.rough >= 0).all()
         assert (phase.rough < INDEXES).all()
-        assert np.array_equal(phase.active, np.flatnonzero(phase.rough >= QUIET))
 
     encoded(waves(2, h, w) * 10**size, periodic, watch=watch)
 
@@ -201,7 +200,35 @@ def test_quiet_points_are_answered_by_the_table_and_others_by_the_network() -> N
         again = predict(phase, CONTEXTS.networks[place.band][0], table, place.depth, Scratch())
         np.testing.assert_array_equal(again.mean, predicted.mean)
         assert np.array_equal(predicted.mean, np.rint(predicted.mean))
-        calls.append((quiet.size, phase.active.size))
+        calls.append((quiet.size, phase.rough.size - quiet.size))
+
+    y = np.zeros((1, 64, 64))
+    y[0, :16, :16] = 4 * waves(1, 16, 16)[0]
+    encoded(y, watch=watch)
+    assert all(map(any, zip(*calls, strict=True)))
+
+
+@pytest.mark.parametrize("q", [1, QUIET, 60])
+def test_a_table_answers_the_points_it_has_entries_for(q: int) -> None:
+    rng = np.random.default_rng(0)
+    table = np.stack([rng.integers(-8, 8, q), rng.integers(0, 4, q)]).astype(np.int16)
+    calls = []
+
+    def watch(place: Place, phase: PhaseContext, predicted: Prediction, target: Array, k: Array) -> None:
+        asked = []
+
+        def network(features: Array, depth: int, scratch: Scratch) -> Array:
+            asked.append(features.shape[1])
+            return np.ones((3, features.shape[1]), "f4")
+
+        answer = predict(phase, network, table, place.depth, Scratch())  # type: ignore[arg-type]
+        quiet = phase.rough < q
+        assert sum(asked) == np.count_nonzero(~quiet)
+        np.testing.assert_array_equal(answer.scale[quiet], table[0][phase.rough[quiet]])
+        np.testing.assert_array_equal(answer.scale[~quiet], phase.rough[~quiet] + 1)
+        np.testing.assert_array_equal(answer.tail, np.where(quiet, table[1][np.minimum(phase.rough, q - 1)], 1))
+        assert not answer.mean[quiet].any()
+        calls.append((np.count_nonzero(quiet), sum(asked)))
 
     y = np.zeros((1, 64, 64))
     y[0, :16, :16] = 4 * waves(1, 16, 16)[0]

@@ -1,10 +1,13 @@
 """Latents decode from the SPEC alone: a plain Python reader gets the integers that isopress gets."""
 
+from functools import cache
+
 import numpy as np
 import pytest
 from safetensors.numpy import load
 
 from isopress.codec.vaeformer.mixing import COSINE, IDENTITY, STORED, Mixing, identity
+from isopress.codec.vaeformer.model import LatentModel
 from isopress.codec.vaeformer.section import Latent, encode_fields
 from tests import spec_latent
 from tests.fields import drifting_fields, spectral_field
@@ -12,11 +15,13 @@ from tests.latent_models import file_content, read_latents, small_model
 from tests.strategies import Array
 
 MODEL = small_model()
-TENSORS = {
-    name: tensor.tolist()
-    for name, tensor in load(file_content()).items()
-    if not name.startswith(("analysis.", "synthesis."))
-}
+
+
+@cache
+def tensors_of(model: LatentModel) -> spec_latent.Tensors:
+    """Return what is in the file of small weights, without the transformers."""
+    content = load(file_content(quiet=model.contexts.quiet.shape[-1]))
+    return {k: tensor.tolist() for k, tensor in content.items() if not k.startswith(("analysis.", "synthesis."))}
 
 
 def waves(*shape: int) -> Array:
@@ -25,12 +30,12 @@ def waves(*shape: int) -> Array:
 
 
 def assert_read_alike(
-    x: Array, latent: Latent, mixings: tuple[Mixing, ...] | None = None
+    x: Array, latent: Latent, mixings: tuple[Mixing, ...] | None = None, model: LatentModel = MODEL
 ) -> tuple[bytes, spec_latent.Decoded]:
     """Code fields and compare what both readers make of them."""
-    section, values = encode_fields(x, latent, MODEL, mixings=mixings)
-    ours = spec_latent.decode(section, x.shape, TENSORS)
-    theirs = read_latents(section, x.shape, MODEL)
+    section, values = encode_fields(x, latent, model, mixings=mixings)
+    ours = spec_latent.decode(section, x.shape, tensors_of(model))
+    theirs = read_latents(section, x.shape, model)
     for grid, channel in zip(ours.channels.values(), theirs, strict=True):
         assert grid == {at: int(value) for at, value in np.ndenumerate(channel)}
     if not ours.corrected and x.ndim > 1 and x.shape[:-2] != (300,):
@@ -74,6 +79,15 @@ def test_values_of_every_size_are_read_alike() -> None:
         x = np.zeros((2, 16, 18))
         x[:, :5, :7] = 10 * waves(2, 5, 7)
         assert_read_alike(x, Latent(step, 0.0, False))
+
+
+@pytest.mark.parametrize("quiet", [1, 26])
+def test_quiet_tables_of_any_length_are_read_alike(quiet: int) -> None:
+    x = np.zeros((2, 12, 14))
+    x[:, :5, :7] = waves(2, 5, 7)
+    latent = Latent(0.5, 0.0, False)
+    section, _ = assert_read_alike(x, latent, model=small_model(quiet=quiet))
+    assert section != encode_fields(x, latent, MODEL)[0]
 
 
 def test_corrected_fields_are_read_alike_up_to_their_floats() -> None:

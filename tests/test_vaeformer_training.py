@@ -1,5 +1,6 @@
 """Training of the latent codec: what is trained is what is stored, and every stage moves what it should."""
 
+from copy import deepcopy
 from dataclasses import replace
 from itertools import islice
 
@@ -12,20 +13,20 @@ from isopress.codec.scratch import Scratch
 from isopress.codec.train_pool import Field
 from isopress.codec.vaeformer import train_contexts, train_transforms
 from isopress.codec.vaeformer.corrector import CorrectorConfig
-from isopress.codec.vaeformer.latent_context import ALONE, DEPTHS, QUIET, RELATED
+from isopress.codec.vaeformer.latent_context import ALONE, DEPTHS, RELATED
 from isopress.codec.vaeformer.latent_pool import QUIET_SYMBOLS, crops, pool, quiet_tables
 from isopress.codec.vaeformer.maps import BANDS
 from isopress.codec.vaeformer.mixing import identity
 from isopress.codec.vaeformer.model import integer_networks, parse_vaeformer
 from isopress.codec.vaeformer.section import Latent, decode_fields, encode_fields
 from isopress.codec.vaeformer.train import CONFIGS, VAEformerConfig, train, write
-from isopress.codec.vaeformer.train_contexts import ContextConfig, Trainable
+from isopress.codec.vaeformer.train_contexts import QUIET, ContextConfig, Trainable
 from isopress.codec.vaeformer.train_transforms import TransformConfig, code, objective, originals
 from isopress.codec.vaeformer.transforms import Transforms
 from tests.fields import drifting_fields, spectral_field
 
 WIDTHS = (12, 8)
-TINY = CorrectorConfig(channels=4, dim=16, heads=2, blocks=2, window=4)
+TINY = CorrectorConfig(cell=2, token=8, channels=4, dim=16, heads=2, blocks=2, window=4)
 FIELDS = [Field(f"wave/{i}", spectral_field(96, 112, slope=2 + i / 2, seed=i)[None, None]) for i in range(3)]
 SEQUENCE = Field("sequence/t", drifting_fields(6, 1, 96, 100))
 CONTEXTS = ContextConfig(
@@ -107,11 +108,11 @@ def test_contexts_learn_from_their_examples():
     quick = replace(CONTEXTS, learning_rate=3e-3, epochs_per_pool=0.2)
     before = pool(iter(held), what.model(), 10**9, 1, 0.12)
     for network, examples in zip(what.networks, before.examples, strict=True):
-        optimizer = torch.optim.AdamW(network.parameters())
+        optimizer, kept = torch.optim.AdamW(network.parameters()), deepcopy(network)
         for rounds in range(6):
-            train_contexts._descend(network, optimizer, examples, 0.0, rounds, quick)
+            train_contexts._descend(network, kept, optimizer, examples, 0.0, rounds, quick)
     after = pool(iter(held), what.model(), 10**9, 1, 0.12)
-    assert after.rate < before.rate - 0.2, "an eighth of the size at least"
+    assert after.cost < before.cost - 0.2, "an eighth of the size at least"
 
 
 def test_training_of_contexts_goes_on_from_a_checkpoint(tmp_path):

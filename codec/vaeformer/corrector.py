@@ -1,7 +1,8 @@
 """The transformer of analysis and synthesis: field to correction, both in units of the quantiser's step.
 
-It sees only what stands out of its neighbourhood, so one set of weights serves every variable and unit. Half-resolution
-convolutions hold the detail, tokens of 8 x 8 values with window and global attention hold the context.
+It sees only what stands out of its neighbourhood, so one set of weights serves every variable and unit. Convolutions
+over cells of 4 x 4 values hold the detail; tokens of 16 x 16 values with window and global attention hold the context.
+Cells and tokens are this large for speed: the second design, a quarter of the first one's time (benchmarks/RESULTS.md).
 """
 
 from __future__ import annotations
@@ -14,22 +15,35 @@ from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
 from isopress.codec.vaeformer.attention import TransformerBlock
 
-FINE = 2  # values per side of a cell of the convolutions
-TOKEN = 8  # values per side of a token
 POOL = 4  # tokens per side of what global attention sees
+WIDE = 4  # cells on each side of the mean that a cell's own is compared with
+MARGIN = 2  # cells around the field that each pair of convolutions needs
+GAIN = 3.0  # of the features: a third of a step is what matters
 
 
 @dataclass(frozen=True)
 class CorrectorConfig:
-    """Shape of a corrector: channels of the convolutions; width, heads, number and window of the blocks."""
+    """Shape of a corrector: values per side of cells and tokens; channels of the convolutions; width, heads, number
+    and window of the blocks.
 
-    channels: int = 24
+    Raises
+    ------
+    ValueError
+        Tokens are not whole cells, at least MARGIN to a side.
+    """
+
+    cell: int = 4
+    token: int = 16
+    channels: int = 48
     dim: int = 128
     heads: int = 4
     blocks: int = 3
     window: int = 8
     mlp_ratio: float = 3.0
-    global_attention: bool = True
+
+    def __post_init__(self) -> None:
+        if self.token % self.cell or self.token < MARGIN * self.cell:
+            raise ValueError(f"a token of {self.token} values does not hold {MARGIN} or more cells of {self.cell}")
 
 
 class Corrector(nn.Module):
@@ -40,11 +54,13 @@ class Corrector(nn.Module):
 
     def __init__(self, config: CorrectorConfig) -> None:
         super().__init__()
-        c, d, cells = config.channels, config.dim, TOKEN // FINE
-        self.first = nn.Conv2d(2 * FINE * FINE + 1, c, 3)
+        self.config = config
+        c, d, values = config.channels, config.dim, config.cell**2
+        self.cells = config.token // config.cell  # per side of a token
+        self.first = nn.Conv2d(values + 1, c, 3)
         self.second = nn.Conv2d(c, c, 3)
-        self.embed = nn.Conv2d(c, d, cells, stride=cells)
-        self.coarse = nn.Conv2d(1, d, 3)
+        self.embed = nn.Linear(self.cells**2 * c, d)
+        self.quality = nn.Linear(1, d)
         self.blocks = nn.ModuleList(
             TransformerBlock(
                 d, config.heads, (config.window, config.window), shift=bool(i % 2), mlp_ratio=config.mlp_ratio,
@@ -52,12 +68,13 @@ class Corrector(nn.Module):
             )
             for i in range(config.blocks)
         )  # fmt: skip
-        self.overview = TransformerBlock(d, config.heads, None, mlp_ratio=1.0) if config.global_attention else None
-        self.widen = nn.Linear(d, cells * cells * c)
+        self.overview = TransformerBlock(d, config.heads, None, mlp_ratio=1.0)
+        self.widen = nn.Linear(d, self.cells**2 * c)
         self.third = nn.Conv2d(2 * c, c, 3)
-        self.last = nn.Conv2d(c, FINE * FINE, 3)
+        self.last = nn.Conv2d(c, values, 3)
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)  # type: ignore[arg-type]
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @property
     def is_zero(self) -> bool:
@@ -67,58 +84,72 @@ class Corrector(nn.Module):
     def forward(self, x: Tensor, spread: Tensor, periodic: bool) -> Tensor:
         """Return the correction of fields in steps; longitude closes on itself if `periodic`."""
         h, w = x.shape[2:]
-        x, periodic = _whole_tokens(x, periodic)
-        a = F.gelu(self.first(_pad(_features(x, spread, periodic), 1, periodic)))
-        a = F.gelu(self.second(_pad(a, 1, periodic)))
-        means = torch.asinh(_above_coarse(x, periodic))
-        tokens = (self.embed(a) + self.coarse(_pad(means, 1, periodic))).permute(0, 2, 3, 1)
+        x, periodic = _whole_tokens(x, self.config.token, periodic)
+        seen = pad(_features(x, self.config.cell, periodic), 2 * MARGIN, periodic)
+        a = F.gelu(self.second(F.gelu(self.first(seen))))
+        tokens = self._context(a[:, :, MARGIN:-MARGIN, MARGIN:-MARGIN], spread, periodic)
+        told = self._cells_of(self.widen(pad(tokens, 1, periodic).permute(0, 2, 3, 1)))
+        beyond = self.cells - MARGIN
+        told = told[:, :, beyond : told.shape[2] - beyond, beyond : told.shape[3] - beyond]
+        out = self.last(F.gelu(self.third(torch.cat([a, told], 1))))
+        correction: Tensor = F.pixel_shuffle(out - self._coarse(out, periodic), self.config.cell)
+        return correction[:, :, :h, :w]
+
+    def _context(self, a: Tensor, spread: Tensor, periodic: bool) -> Tensor:
+        """Return tokens (B, D, h / token, w / token) of what the convolutions saw."""
+        tokens: Tensor = self.embed(self._tokens_of(a)) + self.quality(0.3 * spread[:, None])[:, None, None]
         for i, block in enumerate(self.blocks):
             tokens = block(tokens, periodic)
-            if self.overview is not None and i == (len(self.blocks) - 1) // 2:
+            if i == (len(self.blocks) - 1) // 2:
                 tokens = tokens + _overview(self.overview, tokens, periodic)
-        u = F.pixel_shuffle(self.widen(tokens).permute(0, 3, 1, 2), TOKEN // FINE)
-        b = F.gelu(self.third(_pad(torch.cat([a, u], 1), 1, periodic)))
-        out = F.pixel_shuffle(self.last(_pad(b, 1, periodic)), FINE)
-        # What is coarser than all that was looked at is known from the latents: nothing may be added to it.
-        coarse = F.avg_pool2d(out, TOKEN) - _above_coarse(out, periodic)
-        out = out - F.interpolate(coarse, scale_factor=TOKEN, mode="nearest")
-        return out[:, :, :h, :w]
+        return tokens.permute(0, 3, 1, 2)
+
+    def _tokens_of(self, a: Tensor) -> Tensor:
+        """Join the cells of each token: (B, C, H, W) to (B, H / r, W / r, r * r * C)."""
+        B, C, H, W = a.shape
+        r = self.cells
+        return a.permute(0, 2, 3, 1).reshape(B, H // r, r, W // r, r, C).transpose(2, 3).reshape(B, H // r, W // r, -1)
+
+    def _cells_of(self, tokens: Tensor) -> Tensor:
+        """Undo `_tokens_of`."""
+        B, h, w, _ = tokens.shape
+        r = self.cells
+        return tokens.reshape(B, h, w, r, r, -1).transpose(2, 3).reshape(B, h * r, w * r, -1).permute(0, 3, 1, 2)
+
+    def _coarse(self, out: Tensor, periodic: bool) -> Tensor:
+        """Return the mean of the corrections of the 5 x 5 tokens around each cell's own.
+
+        What is coarser than all that was looked at is known from the latents: nothing may be added to it.
+        """
+        means = F.avg_pool2d(out.mean(1, keepdim=True), self.cells)
+        return F.interpolate(F.avg_pool2d(pad(means, 2, periodic), 5, 1), scale_factor=self.cells, mode="nearest")
 
 
-def _whole_tokens(x: Tensor, periodic: bool) -> tuple[Tensor, bool]:
+def _whole_tokens(x: Tensor, token: int, periodic: bool) -> tuple[Tensor, bool]:
     """Pad fields at the end, by their last row and column, to whole tokens; a width that needs it is not periodic."""
-    down, right = -x.shape[2] % TOKEN, -x.shape[3] % TOKEN
+    down, right = -x.shape[2] % token, -x.shape[3] % token
     if down or right:
         x = F.pad(x, (0, right, 0, down), mode="replicate")
     return x, periodic and not right
 
 
-def _pad(x: Tensor, n: int, periodic: bool) -> Tensor:
-    """Pad by n on all sides: the nearest values, or those around the globe in longitude."""
-    if not periodic:
-        return F.pad(x, (n, n, n, n), mode="replicate")
-    return F.pad(F.pad(x, (n, n, 0, 0), mode="circular"), (0, 0, n, n), mode="replicate")
+def pad(x: Tensor, n: int, periodic: bool) -> Tensor:
+    """Pad (B, C, h, w) by n on all sides: the nearest values, or those around the globe in longitude."""
+    h, w = x.shape[2:]
+    rows = torch.arange(-n, h + n, device=x.device).clamp(0, h - 1)
+    columns = torch.arange(-n, w + n, device=x.device)
+    columns = columns % w if periodic else columns.clamp(0, w - 1)
+    return x.index_select(2, rows).index_select(3, columns)
 
 
-def _features(x: Tensor, spread: Tensor, periodic: bool) -> Tensor:
-    """Return half-resolution features (B, 9, h / 2, w / 2): what stands out of 9 x 9 and 3 x 3 values; the spread."""
-    around = _pad(x, 4, periodic)
-    broad = x - _moving_mean(around, 9)
-    close = x - _moving_mean(around[:, :, 3:-3, 3:-3], 3)
-    fine = F.pixel_unshuffle(torch.cat([torch.asinh(broad), torch.asinh(2 * close)], 1), FINE)
-    level = (0.3 * spread).view(-1, 1, 1, 1).expand(-1, 1, *fine.shape[2:])
-    return torch.cat([fine, level], 1)
-
-
-def _moving_mean(x: Tensor, n: int) -> Tensor:
-    """Return the means of n x n values, one axis after the other: a ninth of the sums."""
-    return F.avg_pool2d(F.avg_pool2d(x, (n, 1), 1), (1, n), 1)
-
-
-def _above_coarse(x: Tensor, periodic: bool) -> Tensor:
-    """Return how far the mean of each token's values (B, 1, h / 8, w / 8) is above that of 5 x 5 tokens around it."""
-    means = F.avg_pool2d(x, TOKEN)
-    return means - F.avg_pool2d(_pad(means, 2, periodic), 5, 1)
+def _features(x: Tensor, cell: int, periodic: bool) -> Tensor:
+    """Return (B, cell * cell + 1, h / cell, w / cell): values less the mean of 3 x 3 cells; the cell's mean less that
+    of 9 x 9 cells. Logarithmic beyond a third of a step."""
+    values = F.pixel_unshuffle(x, cell)
+    mean = values.mean(1, keepdim=True)
+    near, far = (mean - F.avg_pool2d(pad(mean, n, periodic), 2 * n + 1, 1) for n in (1, WIDE))
+    detail = GAIN * torch.cat([values - mean + near, far], 1)
+    return torch.copysign(torch.log1p(detail.abs()), detail).contiguous(memory_format=torch.channels_last)
 
 
 def _overview(block: nn.Module, tokens: Tensor, periodic: bool) -> Tensor:

@@ -18,15 +18,14 @@ from isopress.codec.predictor import LOG_ONE, MEAN_REACH, SCALE_REACH
 from isopress.codec.scratch import Scratch
 from isopress.codec.vaeformer.maps import PAD, BandMaps, LevelMaps, box, wide, wrap
 
-I32 = NDArray[np.int32]
+Index = NDArray[np.intp]
 
 UNITS = 64  # integer units of one step
 FLOOR = 8.0  # units added to every activity: what zeros around a point still allow
 FLOOR_INDEX = LOG_ONE + 3 * BINS  # log_index(FLOOR)
 INDEXES = 8 * 24  # activity indexes: twenty-four octaves above the floor
-QUIET = 8  # points with a smaller activity index are not worth a network
 DEPTHS = 6  # biases exist for the finest levels 0..5; coarser ones share the last
-BLOCK = 4096
+BLOCK = 8192
 PHASES = ((0, 0), (1, 1), (0, 1), (1, 0))  # parities (lat, lon) of a band's points, in coding order
 
 _RING = ((0, -1), (0, 1), (-1, 0), (1, 0), (-1, -1), (-1, 1), (1, -1), (1, 1))
@@ -107,18 +106,17 @@ class BandContext:
 
 
 class PhaseContext:
-    """The points of one phase: their activity, and the features of those that are not quiet."""
+    """The points of one phase: their activity, and the features of any of them."""
 
     def __init__(self, band: BandContext, index: int, own_smooth: F32, activity: F32) -> None:
         self.band, self.index, self.own_smooth = band, index, own_smooth
         y, x = PHASES[index]
-        rows = np.arange(y, band.height, 2, dtype=np.int32)
-        columns = np.arange(x, band.width, 2, dtype=np.int32)
+        rows = np.arange(y, band.height, 2)
+        columns = np.arange(x, band.width, 2)
         stride = activity.shape[1]
         self.at = ((rows[:, None] + PAD) * stride + columns + PAD).ravel()
         rough = log_index(activity.ravel()[self.at] + np.float32(FLOOR)) - FLOOR_INDEX
         self.rough = np.minimum(rough, INDEXES - 1).astype(np.int32)
-        self.active = np.flatnonzero(self.rough >= QUIET)
         parent_stride = band.maps.parents[0].values.shape[1]
         # At the coarsest level the parents are zeros of this level's own shape.
         self.parent_at = (((rows // 2)[:, None] + PAD) * parent_stride + columns // 2 + PAD).ravel()
@@ -144,7 +142,7 @@ class PhaseContext:
         np.rint(out, out=out)
         return np.clip(out, -FEATURE_MAX, FEATURE_MAX, out=out)
 
-    def _signed(self, rows: _Rows, parent_at: I32) -> None:
+    def _signed(self, rows: _Rows, parent_at: Index) -> None:
         """Fill the values of neighbours, of the bands before this one, of parents, and the bends of the low band."""
         band, maps = self.band, self.band.maps
         rows.take(band.own, _RING)
@@ -169,7 +167,7 @@ class PhaseContext:
             rows.put(magnitude[start])
             rows.take(self.band.maps.parent_smooth[(self.band.band + k) % 3], _NINE[:1])
 
-    def _logs(self, out: F32, start: int, at: I32, rough: I32) -> None:
+    def _logs(self, out: F32, start: int, at: Index, rough: NDArray[np.int32]) -> None:
         """Fill the logarithmic features: activity in steps, and its parts in units of it."""
         band, maps = self.band, self.band.maps
         earlier = [m.smooth for m in maps.bands] + [None, None]
@@ -196,17 +194,20 @@ def _related_rows(rows: _Rows, related: Related) -> None:
 class _Rows:
     """Fills the rows of a feature matrix one after another."""
 
-    def __init__(self, out: F32, at: I32, stride: int, start: int = 0) -> None:
-        self.out, self.at, self.stride, self.next = out, at, stride, start
+    def __init__(self, out: F32, at: Index, stride: int, start: int = 0) -> None:
+        self.out, self.stride, self.next = out, stride, start
+        self.lead = stride + 1  # no offset reaches farther back; maps are padded by more
+        self.at = at - self.lead
 
     def take(self, map_: F32 | None, offsets: tuple[tuple[int, int], ...]) -> None:
         """Add a row for each offset from the points; zeros if there is no map."""
-        for dy, dx in offsets:
-            if map_ is None:
-                self.out[self.next] = 0
-            else:
-                np.take(map_.ravel(), self.at + (dy * self.stride + dx), out=self.out[self.next], mode="clip")
-            self.next += 1
+        if map_ is None:
+            self.out[self.next : self.next + len(offsets)] = 0
+        else:
+            flat = map_.ravel()
+            for row, (dy, dx) in enumerate(offsets, self.next):
+                flat[self.lead + dy * self.stride + dx :].take(self.at, out=self.out[row], mode="clip")
+        self.next += len(offsets)
 
     def put(self, values: F32) -> None:
         """Add one row."""
@@ -228,14 +229,15 @@ def predict(
 ) -> Prediction:
     """Return what is known of the points of a phase: networks where there is activity, a table where there is none.
 
-    quiet : (2, QUIET) scale index and tail class by activity index.
+    quiet : (2, Q) scale index and tail class by activity index; from Q on, a point is worth a network.
     """
     n = len(phase.at)
     mean = np.zeros(n, np.float32)
-    low = np.minimum(phase.rough, QUIET - 1)
+    low = np.minimum(phase.rough, quiet.shape[1] - 1)
     scale, tail = quiet[0][low], quiet[1][low].astype(np.int8)
-    for start in range(0, len(phase.active), BLOCK):
-        points = phase.active[start : start + BLOCK]
+    active = np.flatnonzero(phase.rough >= quiet.shape[1])
+    for start in range(0, len(active), BLOCK):
+        points = active[start : start + BLOCK]
         out = network(phase.features(points, scratch), depth, scratch)
         rough = phase.rough[points]
         mean[points] = np.rint(np.clip(out[0], -MEAN_REACH, MEAN_REACH) * MEAN_OF[rough])

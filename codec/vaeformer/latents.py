@@ -39,7 +39,7 @@ class ContextModel:
     """Everything that fixes probabilities.
 
     networks : per band, for channels with and without others before them, (BANDS, 2)
-    quiet : (BANDS, DEPTHS, 2, QUIET) int16, scale index and tail class where there is no activity
+    quiet : (BANDS, DEPTHS, 2, Q) int16, scale index and tail class where the activity index is below Q
     """
 
     networks: tuple[tuple[IntegerNetwork, IntegerNetwork], ...]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 import google_crc32c
@@ -38,10 +38,47 @@ class Latent:
     corrected: bool = True
 
 
+@dataclass(frozen=True, eq=False)
+class CodedFields:
+    """A section, and what its latents decode to: channels (h, w) in units, in coding order."""
+
+    section: bytes
+    shape: tuple[int, ...]
+    decoded: list[F64]
+    kept: tuple[int, ...]
+    mixings: tuple[Mixing, ...]
+    latent: Latent
+    model: LatentModel
+
+    def fields(self) -> F64:
+        """Return the decoded values (..., h, w): inverse transforms and synthesis."""
+        h, w = self.decoded[0].shape
+        channels = np.empty((prod(self.kept), h, w))
+        for i, units in zip(channel_order(self.kept), self.decoded, strict=True):
+            channels[i] = units / UNITS
+            if self.latent.corrected and units.any():
+                channels[i] = self.model.transforms.synthesise(channels[i], self.latent.periodic)
+        fields = channels.reshape(*self.kept, h, w)
+        for axis, mixing in enumerate(self.mixings):
+            fields = mixing.inverse(fields, axis)
+        with np.errstate(over="ignore"):  # beyond the largest float: the caller clips
+            fields *= self.latent.step
+            fields += self.latent.offset
+        return fields.reshape(self.shape)
+
+
 def encode_fields(
     fields: F64, latent: Latent, model: LatentModel, *, mixings: tuple[Mixing, ...] | None = None, trade: float = TRADE
 ) -> tuple[bytes, F64]:
-    """Code fields (..., h, w) at one step; return the section and the decoded values.
+    """Code fields (..., h, w) at one step; return the section and the decoded values. Parameters of `code_fields`."""
+    coded = code_fields(fields, latent, model, mixings=mixings, trade=trade)
+    return coded.section, coded.fields()
+
+
+def code_fields(
+    fields: F64, latent: Latent, model: LatentModel, *, mixings: tuple[Mixing, ...] | None = None, trade: float = TRADE
+) -> CodedFields:
+    """Code fields (..., h, w) at one step; their values are left to be decoded when somebody asks.
 
     mixings : one transform per leading axis; chosen for these fields if left out.
     """
@@ -66,8 +103,7 @@ def encode_fields(
     decoded = encode(writer, [latents.ravel()[i] for i in order], split, model.contexts, trade)
     head = _HEAD.pack(_PERIODIC * latent.periodic | _CORRECTED * corrected, latent.step, latent.offset)
     section = head + writer.finish() + _checksum(decoded)
-    decoded_fields = _assembled(decoded, latents.shape, order, mixings, latent, corrected, model)
-    return section, decoded_fields.reshape(shape)
+    return CodedFields(section, shape, decoded, latents.shape, mixings, replace(latent, corrected=corrected), model)
 
 
 def decode_fields(section: bytes, shape: tuple[int, ...], model: LatentModel) -> F64:
@@ -86,7 +122,7 @@ def decode_fields(section: bytes, shape: tuple[int, ...], model: LatentModel) ->
     flags, step, offset = _HEAD.unpack_from(section)
     if flags & ~(_PERIODIC | _CORRECTED) or not (np.isfinite(step) and np.isfinite(offset) and step > 0):
         raise CorruptPayloadError(f"the latent section has flags {flags}, step {step} and offset {offset}")
-    latent = Latent(step, offset, bool(flags & _PERIODIC))
+    latent = Latent(step, offset, bool(flags & _PERIODIC), bool(flags & _CORRECTED))
     reader = SymbolReader(model.contexts.tables, memoryview(section)[_HEAD.size : -_CRC], peaked=True)
     mixings = tuple(Mixing.read(reader, n) if n > 1 else identity(1) for n in shape[:-2])
     kept = tuple(len(m.rows) for m in mixings)
@@ -96,8 +132,7 @@ def decode_fields(section: bytes, shape: tuple[int, ...], model: LatentModel) ->
     reader.finish()
     if section[-_CRC:] != _checksum(decoded):
         raise CorruptPayloadError("the decoded latents do not have the checksum that was stored with them")
-    fields = _assembled(decoded, kept, channel_order(kept), mixings, latent, bool(flags & _CORRECTED), model)
-    return fields.reshape(whole)
+    return CodedFields(section, whole, decoded, kept, mixings, latent, model).fields()
 
 
 def coded_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -127,26 +162,3 @@ def _checksum(decoded: list[F64]) -> bytes:
     for units in decoded:
         crc = google_crc32c.extend(crc, units.astype("<i8").tobytes())
     return int(crc).to_bytes(_CRC, "little")
-
-
-def _assembled(
-    decoded: list[F64],
-    kept: tuple[int, ...],
-    order: list[int],
-    mixings: tuple[Mixing, ...],
-    latent: Latent,
-    corrected: bool,
-    model: LatentModel,
-) -> F64:
-    h, w = decoded[0].shape
-    channels = np.empty((prod(kept), h, w))
-    for i, units in zip(order, decoded, strict=True):
-        channel = units / UNITS
-        channels[i] = model.transforms.synthesise(channel, latent.periodic) if corrected and units.any() else channel
-    fields = channels.reshape(*kept, h, w)
-    for axis, mixing in enumerate(mixings):
-        fields = mixing.inverse(fields, axis)
-    with np.errstate(over="ignore"):  # beyond the largest float: the caller clips
-        fields *= latent.step
-        fields += latent.offset
-    return fields

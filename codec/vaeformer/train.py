@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import safe_open
 from safetensors.numpy import load_file, save
 
 from isopress.codec.train_pool import Field
@@ -22,7 +23,7 @@ from isopress.codec.vaeformer.train_contexts import ContextConfig, Trainable
 from isopress.codec.vaeformer.train_transforms import TransformConfig
 from isopress.codec.vaeformer.transforms import Transforms, restore, stored
 
-SCORE = "log2 of bits per value, then of the rate-distortion cost"
+SCORE = "log2 of the rate-distortion cost"
 STAGES = ("contexts", "transforms", "refined")
 
 
@@ -42,7 +43,7 @@ CONFIGS = {
     "small": VAEformerConfig(),
     "base": VAEformerConfig(
         minutes=1200.0,
-        corrector=CorrectorConfig(channels=48, dim=256, heads=8, blocks=8),
+        corrector=CorrectorConfig(channels=96, dim=256, heads=8, blocks=8),
         widths=(160, 96),
     ),
 }
@@ -75,7 +76,7 @@ def train(
     resume : bool
         Go on from the checkpoints.
     init : Path, optional
-        Weights (safetensors) of the same shape to start from.
+        Weights (safetensors) to start from: contexts of the same widths, transformers of any shape.
     """
     torch.set_num_threads(config.threads)
     minutes = dict(zip(STAGES, (part * config.minutes for part in config.parts), strict=True))
@@ -85,7 +86,9 @@ def train(
     what, transforms = Trainable.build(config.widths), Transforms(config.corrector)
     if init is not None:
         tensors = load_file(init)
-        what, transforms = Trainable.restore(tensors, config.widths), restore(asdict(config.corrector), tensors)
+        with safe_open(init, "np") as file:
+            design = json.loads(file.metadata()["corrector"])
+        what, transforms = Trainable.restore(tensors, config.widths), restore(design, tensors)
     contexts = ContextConfig(minutes["contexts"], config.widths, threads=config.threads, seed=config.seed)
     what, _ = train_contexts.train(
         fields, validation, checkpoint["contexts"], contexts, start=what, resume=going_on["contexts"],

@@ -21,12 +21,13 @@ from isopress.codec.train_pool import LOGISTIC, TAIL_SPREAD, Field
 from isopress.codec.train_pyramid import log_mass, tail_weight
 from isopress.codec.train_tables import logistic_tables
 from isopress.codec.vaeformer.context_net import ContextMLP
-from isopress.codec.vaeformer.latent_context import DEPTHS, MEAN_OF, QUIET, UNITS
+from isopress.codec.vaeformer.latent_context import DEPTHS, MEAN_OF, UNITS
 from isopress.codec.vaeformer.latent_pool import Analyse, Crop, Examples, crops, pool, quiet_tables
 from isopress.codec.vaeformer.latents import TRADE, ContextModel
 from isopress.codec.vaeformer.maps import BANDS
 from isopress.codec.vaeformer.model import integer_networks
 
+QUIET = 26  # points with a smaller activity index are not worth a network: half of all, 1 % of the bits
 ROUND_UP = 0.42  # what is added before symbols are rounded down: rate-distortion optimised rounding, on average
 _MIN_SCALE, _SOFT_SCALE = 0.06, 0.25
 
@@ -38,6 +39,7 @@ class ContextConfig:
     minutes: float = 40.0
     widths: tuple[int, ...] = (96, 64)
     learning_rate: float = 1e-3
+    memory: float = 0.998  # of the running mean of the weights, which is what is kept
     batch: int = 8192
     pool_points: int = 6_000_000
     crop: int = 160_000
@@ -56,7 +58,7 @@ class Progress:
 
     seconds: float = 0.0
     rounds: int = 0
-    train_rate: float = float("nan")
+    train_cost: float = float("nan")
     validation: list[tuple[float, float]] = field(default_factory=list)
 
 
@@ -126,7 +128,7 @@ def train(
     resume: bool = False,
     report: Callable[[Progress], None] = lambda progress: None,
 ) -> tuple[Trainable, Progress]:
-    """Train the context networks; return what is best on validation.
+    """Train the context networks; return the running mean of their weights that is best on validation.
 
     Parameters
     ----------
@@ -144,23 +146,24 @@ def train(
     torch.manual_seed(config.seed)
     what, progress = start or Trainable.build(config.widths), Progress()
     optimizers = [torch.optim.AdamW(n.parameters(), weight_decay=0.0, betas=(0.9, 0.98)) for n in what.networks]
+    mean = deepcopy(what)
     if resume:
-        progress = _load(checkpoint, what, optimizers)
+        progress = _load(checkpoint, what, mean, optimizers)
     source = crops(fields, np.random.default_rng([config.seed, progress.rounds]), config.crop, analyse)
     held = _held(validation, config, analyse)
-    best = what if progress.validation else _validate(what, None, held, progress, optimizers, checkpoint, config)
+    best = mean if progress.validation else _validate(what, mean, None, held, progress, optimizers, checkpoint, config)
     earlier, counts = progress.seconds, np.zeros(())
     started, validated = time.monotonic() - earlier, earlier
     with ThreadPoolExecutor(BANDS) as executor:
         while progress.seconds < 60 * config.minutes:
-            data = pool(source, what.model(), config.pool_points, config.threads, config.trade)
-            progress.train_rate = data.rate
+            data = pool(source, mean.model(), config.pool_points, config.threads, config.trade)
+            progress.train_cost = data.cost
             counts = counts * 0.9 + data.quiet
-            what.quiet = quiet_tables(counts, what.model())
+            what.quiet = mean.quiet = quiet_tables(counts, mean.model())
             done = progress.seconds / (60 * config.minutes)
             jobs = [
-                executor.submit(_descend, n, o, data.examples[band], done, progress.rounds, config)
-                for band, (n, o) in enumerate(zip(what.networks, optimizers, strict=True))
+                executor.submit(_descend, n, m, o, data.examples[band], done, progress.rounds, config)
+                for band, (n, m, o) in enumerate(zip(what.networks, mean.networks, optimizers, strict=True))
             ]
             for job in jobs:
                 job.result()
@@ -168,7 +171,7 @@ def train(
             progress.seconds = time.monotonic() - started
             if progress.seconds - validated >= config.validate_every or progress.seconds >= 60 * config.minutes:
                 validated = progress.seconds
-                best = _validate(what, best, held, progress, optimizers, checkpoint, config)
+                best = _validate(what, mean, best, held, progress, optimizers, checkpoint, config)
             report(progress)
     return best, progress
 
@@ -183,6 +186,7 @@ def _held(validation: Sequence[Field], config: ContextConfig, analyse: Analyse |
 
 def _validate(
     what: Trainable,
+    mean: Trainable,
     best: Trainable | None,
     held: list[Crop],
     progress: Progress,
@@ -190,23 +194,24 @@ def _validate(
     checkpoint: Path,
     config: ContextConfig,
 ) -> Trainable:
-    """Measure, save, and return the better of `what` and `best`."""
-    rate = pool(iter(held), what.model(), 10**12, config.threads, config.trade).rate
-    better = best is None or rate <= min(score for _, score in progress.validation)
-    progress.validation.append((progress.seconds, rate))
-    kept = deepcopy(what) if better else best
+    """Measure, save, and return the better of `mean` and `best`."""
+    cost = pool(iter(held), mean.model(), 10**12, config.threads, config.trade).cost
+    better = best is None or cost <= min(score for _, score in progress.validation)
+    progress.validation.append((progress.seconds, cost))
+    kept = deepcopy(mean) if better else best
     assert kept is not None
     state = {
-        "newest": what.state(), "best": kept.state(), "optimizers": [o.state_dict() for o in optimizers],
-        "progress": vars(progress),
+        "newest": what.state(), "mean": mean.state(), "best": kept.state(),
+        "optimizers": [o.state_dict() for o in optimizers], "progress": vars(progress),
     }  # fmt: skip
     torch.save(state, checkpoint)
     return kept
 
 
-def _load(checkpoint: Path, what: Trainable, optimizers: list[torch.optim.AdamW]) -> Progress:
+def _load(checkpoint: Path, what: Trainable, mean: Trainable, optimizers: list[torch.optim.AdamW]) -> Progress:
     state = torch.load(checkpoint, weights_only=False)
     what.load(state["newest"])
+    mean.load(state["mean"])
     for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
         optimizer.load_state_dict(saved)
     return Progress(**state["progress"])
@@ -214,6 +219,7 @@ def _load(checkpoint: Path, what: Trainable, optimizers: list[torch.optim.AdamW]
 
 def _descend(
     net: ContextMLP,
+    mean: ContextMLP,
     optimizer: torch.optim.Optimizer,
     data: Examples,
     done: float,
@@ -240,6 +246,10 @@ def _descend(
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
         optimizer.step()
+        follow = 1 - config.memory if rounds else max(1 - config.memory, 1 / (i + 1))
+        with torch.no_grad():
+            for kept, newest in zip(mean.parameters(), net.parameters(), strict=True):
+                kept.lerp_(newest, follow)
 
 
 def losses(y: Tensor, unit: Tensor, rough: Tensor, target: Tensor, noise: Tensor) -> Tensor:

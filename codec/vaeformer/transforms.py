@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from isopress.codec.vaeformer.corrector import Corrector, CorrectorConfig
+from isopress.codec.vaeformer.corrector_v1 import CorrectorConfigV1, CorrectorV1
 from isopress.codec.vaeformer.wavelet import MAX_LEVELS
 
 F64 = NDArray[np.float64]
@@ -23,11 +24,10 @@ class Transforms(nn.Module):
     The posterior's standard deviation is learned per level and depends on the quality; only training uses it.
     """
 
-    def __init__(self, config: CorrectorConfig) -> None:
+    def __init__(self, config: CorrectorConfig | CorrectorConfigV1) -> None:
         super().__init__()
         self.config = config
-        self.analysis = Corrector(config)
-        self.synthesis = Corrector(config)
+        self.analysis, self.synthesis = _corrector(config), _corrector(config)
         self.log_variance = nn.Parameter(torch.stack([torch.full((MAX_LEVELS,), -2.5), torch.zeros(MAX_LEVELS)], 1))
 
     def posterior(self, level: int, spread: Tensor) -> Tensor:
@@ -46,7 +46,7 @@ class Transforms(nn.Module):
         """
         return fields + self._correction(self.synthesis, fields, periodic)
 
-    def _correction(self, corrector: Corrector, field: F64, periodic: bool) -> F64:
+    def _correction(self, corrector: Corrector | CorrectorV1, field: F64, periodic: bool) -> F64:
         if corrector.is_zero:
             return np.zeros_like(field)
         spread = float(np.log(field.std() + 1e-3))
@@ -56,9 +56,13 @@ class Transforms(nn.Module):
         return found
 
 
+def _corrector(config: CorrectorConfig | CorrectorConfigV1) -> Corrector | CorrectorV1:
+    return CorrectorV1(config) if isinstance(config, CorrectorConfigV1) else Corrector(config)
+
+
 def restore(config: Mapping[str, Any], tensors: Mapping[str, NDArray[np.generic]]) -> Transforms:
     """Return stored transformers, ready to run."""
-    transforms = Transforms(CorrectorConfig(**config))
+    transforms = Transforms(CorrectorConfig(**config) if "token" in config else CorrectorConfigV1(**config))
     state = {name: torch.from_numpy(value.astype(np.float32)) for name, value in tensors.items()}
     transforms.load_state_dict(state, strict=False)
     there = {name.split(".")[0] for name in state}  # a corrector that is not there corrects nothing

@@ -93,7 +93,11 @@ def _join(low: Any, high: Any, periodic: bool, whole: bool) -> Any:
 
 
 def _rounded(x: Any, whole: bool) -> Any:
-    return np.floor(x + 0.5) if whole else x
+    """Round `x`, which is nobody else's, in place."""
+    if whole:
+        x += 0.5
+        np.floor(x, out=x)
+    return x
 
 
 def _around_high(low: Any, high: Any, periodic: bool) -> Any:
