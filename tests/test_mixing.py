@@ -158,3 +158,14 @@ def test_long_axes_take_no_time_and_are_read_alike(shape: tuple[int, ...]) -> No
     section, values = encode_fields(fields, Latent(2.0, 0.0, False), MODEL)
     np.testing.assert_array_equal(decode_fields(section, shape, MODEL), values)
     assert np.sqrt(np.square(values - fields).mean()) < 2
+
+
+def test_sparse_fields_that_share_nothing_are_left_alone() -> None:
+    rng = np.random.default_rng(5)
+    fields = np.zeros((12, 64, 64))
+    for field in fields:
+        y, x = rng.integers(0, 48, 2)
+        field[y : y + 12, x : x + 12] = 40 * rng.random((12, 12))
+    (one,) = choose(fields, 1.0)
+    assert one.kind == IDENTITY
+    assert size(fields, None) < 0.9 * size(fields, (mixing(COSINE, 12),))
