@@ -186,8 +186,8 @@ def _stored_bits(mixing: Mixing) -> float:
 def _estimate(bands: list[F64], step: float) -> float:
     """Return about how many bits channels take whose coefficients (..., points) these are.
 
-    Contexts know how large coefficients are around a place, so each few neighbours have a variance of their own: one for
-    a whole channel would make rain, most of which is none, seem to gain by any transform.
+    Contexts know how large coefficients are around a place, so every few neighbours have a variance of their own: with
+    one for a whole channel, rain would seem to gain by any transform.
     """
     bits = 0.0
     for band in bands:
