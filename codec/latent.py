@@ -31,8 +31,11 @@ TRADES = (TRADE, 0.09, 0.15, 0.07, 0.18)  # squared steps per bit, likeliest fir
 SIZE_OF_ERROR = 1.3  # bytes fall with this power of the error, about
 LOSSLESS_NEVER = 20  # times smaller: not worth a try
 TRIES = 9
-AIM = 0.99  # part of the target that a search aims at
-LEAST, MOST = 1 / (1 + TOLERANCE), 1.012  # parts of the target that are near enough
+AIM = 0.995  # part of the target that a search aims at
+LEAST, MOST = 1 / (1 + TOLERANCE), 1.02  # parts of the target that are near enough
+PILOT = 4  # of how many parts one is coded to find the first step
+LARGE = 100_000  # values of a part that is worth it
+EDGES = 1.02  # errors and bits per value of such a part over those of the whole, at 0.25 degree
 COARSEST = 32.0  # steps beyond so many standard deviations hold nothing but the mean
 FINEST = 2.0**-13  # of the largest deviation: finer latents are too large for binary32, and never small
 TINIEST, HUGEST = 1e-290, 1e290  # what lies beyond is left to lossless coding
@@ -151,7 +154,7 @@ class _Search:
         """Try steps, in units of the standard deviation, until one reaches the target."""
         goal = AIM * self._wanted()
         forecast = Forecast.of((y - unit.offset) / unit.step, of_error=self.target.ratio is None)
-        step = forecast.step(goal / unit.step if forecast.of_error else 8 * goal / self.x.size)
+        step = self._first(y, unit, forecast, goal / unit.step if forecast.of_error else 8 * goal / self.x.size)
         seen: list[tuple[float, float]] = []
         best: _Try | None = None
         for _ in range(TRIES):
@@ -170,6 +173,21 @@ class _Search:
             step = following
         assert best is not None
         return best
+
+    def _first(self, y: F64, unit: Latent, forecast: Forecast, goal: float) -> float:
+        """Return the step to begin with: foretold, and for large fields corrected by coding the middle part of them."""
+        step = forecast.step(goal)
+        w = y.shape[-1] // PILOT
+        if y.shape[-2] * w < LARGE or not step:
+            return step
+        part = y[..., (y.shape[-1] - w) // 2 :][..., :w]
+        coded = code_fields(part, replace(unit, step=step * unit.step, periodic=False), self.model, trade=self.trade)
+        if forecast.of_error:
+            found = math.sqrt(float(np.square(coded.fields() - part).mean())) / unit.step
+        else:
+            found = 8 * len(coded.section) / part.size
+        foretold = Forecast.of((part - unit.offset) / unit.step, of_error=forecast.of_error).value(step)
+        return forecast.step(goal * EDGES * foretold / found) if found else step
 
     def _wanted(self) -> float:
         """Return the number of bytes, or the error, that is wanted."""

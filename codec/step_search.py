@@ -13,7 +13,7 @@ from isopress.codec.vaeformer.wavelet import analyse, levels
 
 F64 = NDArray[np.float64]
 
-WINDOW, WINDOWS = (768, 64), 4  # shape and number of the pieces of each field that a forecast looks at
+WINDOW, WINDOWS = (768, 64), 8  # shape and number of the pieces of each field that a forecast looks at
 LIKELY_STEP = 0.3  # standard deviations
 DEAD = 0.76  # steps: coefficients below become zero, about (fitted to training fields, as the next two)
 BITS_PER_SYMBOL = 4.5  # of a coefficient that does not, about, with what the zeros cost

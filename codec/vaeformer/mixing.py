@@ -27,7 +27,7 @@ MAX_STORED = 64  # longest axis whose transform is stored
 ONE = 127  # integer that stands for one in a stored transform: coarser ones cost more in channels than they save
 SAMPLE = (256, 512)  # values of each field that are looked at to choose
 NOISE = 0.15  # squared steps of variance that cost nothing
-NEAR = 4  # coefficients in a row that have one variance (measured: estimates are within a fifth of the bytes)
+NEAR = 4  # coefficients in a row that have one variance (measured: estimates are 0.7 to 1.5 times the bytes)
 _KIND = constriction.stream.model.Uniform(3)
 
 

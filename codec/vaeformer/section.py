@@ -55,7 +55,7 @@ class CodedFields:
         h, w = self.decoded[0].shape
         channels = np.empty((prod(self.kept), h, w))
         for i, units in zip(channel_order(self.kept), self.decoded, strict=True):
-            channels[i] = units / UNITS
+            np.multiply(units, 1 / UNITS, out=channels[i])  # exact: a power of two
             if self.latent.corrected and units.any():
                 channels[i] = self.model.transforms.synthesise(channels[i], self.latent.periodic)
         fields = channels.reshape(*self.kept, h, w)

@@ -49,10 +49,11 @@ class Transforms(nn.Module):
     def _correction(self, corrector: Corrector | CorrectorV1, field: F64, periodic: bool) -> F64:
         if corrector.is_zero:
             return np.zeros_like(field)
-        spread = float(np.log(field.std() + 1e-3))
         with torch.inference_mode():
-            x = torch.from_numpy((field - field.mean()).astype(np.float32))[None, None]
-            found: F64 = corrector(x, torch.tensor([spread]), periodic)[0, 0].double().numpy()
+            whole = torch.from_numpy(field)
+            spread = torch.log(whole.std(correction=0) + 1e-3).float().reshape(1)
+            x = (whole - whole.mean()).float()[None, None]
+            found: F64 = corrector(x, spread, periodic)[0, 0].double().numpy()
         return found
 
 
