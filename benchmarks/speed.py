@@ -3,8 +3,8 @@
 MB/s is original bytes (1 MB = 10^6 bytes) over the best wall time of several runs, with every thread variable
 at 1. Memory is the peak of the process above what it held before the field was loaded, over the field's size:
 the field itself, the codec's work and the result all count. Mode "latent" is measured on two threads: encoding with
-the RMSE that makes the field 200 times smaller (its step is searched), encoding at that step, decoding. Writes
-speed.json; exits with 1 if isopress misses a target.
+the RMSE that makes the field 200 times smaller (its step is searched), encoding at that step, decoding; and with one
+field on each of two cores. Writes speed.json; exits with 1 if isopress misses a target.
 """
 
 import argparse
@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -126,8 +127,16 @@ def measure_latent(name: str, values: np.ndarray, ratio: float, repeat: int) -> 
         run["encode_at_step"] = in_fresh_process(
             {**job, "codec": ONE_STEP, "bound": step_of(payload), "part": "encode"}
         )
+        alone = {**searched, "threads": 1}
+        run["two_at_once"] = {part: at_once({**alone, "part": part}) for part in ("encode", "decode")}
     encode, decode = run["encode"]["mb_per_s"], run["decode"]["mb_per_s"]
     return {**run, "kept": encode >= MIN_LATENT_ENCODE and decode >= MIN_LATENT_DECODE}
+
+
+def at_once(job: dict[str, Any]) -> float:
+    """Return the MB/s of two processes that do the same job side by side, together."""
+    with ThreadPoolExecutor(2) as executor:
+        return sum(found["mb_per_s"] for found in executor.map(in_fresh_process, [job, job]))
 
 
 def step_of(payload: bytes) -> float:
