@@ -18,7 +18,9 @@ MAY_IMPORT = {
     "cli": {"isopress", "isopress.codec", "isopress.format", "isopress.cli"},
 }
 TORCH = {"codec/backend_torch.py", "codec/pyramid_net.py", "cli/train.py"}  # and train.py, train_*.py
-_NETWORKS = ("attention", "context_net", "corrector", "patch", "patch_layers", "transforms", "wavelet")
+_NETWORKS = (
+    "attention", "context_net", "corrector", "corrector_v1", "patch", "patch_layers", "transforms", "wavelet",
+)  # fmt: skip
 TORCH |= {f"codec/vaeformer/{name}.py" for name in _NETWORKS}
 HOSTS = {"zarr", "xarray", "dask", "click", "rich"}
 LEAVES = {  # what must stay light: the codec, the front door, and what opening a store loads
