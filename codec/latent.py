@@ -154,7 +154,8 @@ class _Search:
         """Try steps, in units of the standard deviation, until one reaches the target."""
         goal = AIM * self._wanted()
         forecast = Forecast.of((y - unit.offset) / unit.step, of_error=self.target.ratio is None)
-        step = self._first(y, unit, forecast, goal / unit.step if forecast.of_error else 8 * goal / self.x.size)
+        foretold = forecast.step(goal / unit.step if forecast.of_error else 8 * goal / self.x.size)
+        step = self._first(y, unit, min(max(foretold, finest), COARSEST), forecast)
         seen: list[tuple[float, float]] = []
         best: _Try | None = None
         for _ in range(TRIES):
@@ -174,20 +175,19 @@ class _Search:
         assert best is not None
         return best
 
-    def _first(self, y: F64, unit: Latent, forecast: Forecast, goal: float) -> float:
-        """Return the step to begin with: foretold, and for large fields corrected by coding the middle part of them."""
-        step = forecast.step(goal)
+    def _first(self, y: F64, unit: Latent, step: float, forecast: Forecast) -> float:
+        """Return the step to begin with: `step`, for large fields corrected by what it does to their middle part."""
         w = y.shape[-1] // PILOT
-        if y.shape[-2] * w < LARGE or not step:
+        if y.shape[-2] * w < LARGE:
             return step
         part = y[..., (y.shape[-1] - w) // 2 :][..., :w]
         coded = code_fields(part, replace(unit, step=step * unit.step, periodic=False), self.model, trade=self.trade)
         if forecast.of_error:
-            found = math.sqrt(float(np.square(coded.fields() - part).mean())) / unit.step
+            found = math.sqrt(float(np.square((coded.fields() - part) / unit.step).mean()))
         else:
             found = 8 * len(coded.section) / part.size
         foretold = Forecast.of((part - unit.offset) / unit.step, of_error=forecast.of_error).value(step)
-        return forecast.step(goal * EDGES * foretold / found) if found else step
+        return forecast.step(forecast.value(step) * EDGES * foretold / found) if found else step
 
     def _wanted(self) -> float:
         """Return the number of bytes, or the error, that is wanted."""

@@ -9,7 +9,7 @@ import isopress
 from isopress.codec.chunk import decode_chunk
 from isopress.codec.encoded import EncodedChunk, Method
 from isopress.codec.errors import ArgumentError, ModelNotFoundError
-from isopress.codec.latent import encode_latent
+from isopress.codec.latent import HEADER, encode_latent
 from isopress.codec.target import TOLERANCE, Target
 from isopress.format.source import SAMPLE, open_source
 from tests.contract import bits
@@ -224,3 +224,14 @@ def forged(**changes: Any) -> EncodedChunk:
 def test_weights_that_are_not_there_are_named() -> None:
     with pytest.raises(ModelNotFoundError, match="00000000"):
         decode_chunk(forged(models=(bytes(32),)), np.dtype("f4"), (24, 32))
+
+
+@pytest.mark.parametrize("target", [{"rmse": 1e-9}, {"ratio": 1.01}, {"rmse": 0.05}, {"ratio": 60}])
+@pytest.mark.parametrize("size", [1.0, 1e200])
+def test_large_fields_of_which_a_part_is_tried_first_may_have_any_target(target: dict[str, float], size: float) -> None:
+    x = spectral_field(400, 1100) * size
+    if "rmse" in target:
+        target = {"rmse": target["rmse"] * size}
+    found = encode_latent(x, Target(**target))
+    assert Target(**target).allows(found.rmse)
+    assert Target(**target).reached_by(x.nbytes / (found.nbytes + HEADER))

@@ -84,7 +84,7 @@ class Corrector(nn.Module):
     def forward(self, x: Tensor, spread: Tensor, periodic: bool) -> Tensor:
         """Return the correction of fields in steps; longitude closes on itself if `periodic`."""
         h, w = x.shape[2:]
-        x, periodic = _whole_tokens(x, self.config.token, periodic)
+        x, periodic = whole_tokens(x, self.config.token, periodic)
         seen = pad(_features(x, self.config.cell, periodic), 2 * MARGIN, periodic)
         a = F.gelu(self.second(F.gelu(self.first(seen))))
         tokens = self._context(a[:, :, MARGIN:-MARGIN, MARGIN:-MARGIN], spread, periodic)
@@ -101,7 +101,7 @@ class Corrector(nn.Module):
         for i, block in enumerate(self.blocks):
             tokens = block(tokens, periodic)
             if i == (len(self.blocks) - 1) // 2:
-                tokens = tokens + _overview(self.overview, tokens, periodic)
+                tokens = tokens + told_by(self.overview, tokens, periodic)
         return tokens.permute(0, 3, 1, 2)
 
     def _tokens_of(self, a: Tensor) -> Tensor:
@@ -125,7 +125,7 @@ class Corrector(nn.Module):
         return F.interpolate(F.avg_pool2d(pad(means, 2, periodic), 5, 1), scale_factor=self.cells, mode="nearest")
 
 
-def _whole_tokens(x: Tensor, token: int, periodic: bool) -> tuple[Tensor, bool]:
+def whole_tokens(x: Tensor, token: int, periodic: bool) -> tuple[Tensor, bool]:
     """Pad fields at the end, by their last row and column, to whole tokens; a width that needs it is not periodic."""
     down, right = -x.shape[2] % token, -x.shape[3] % token
     if down or right:
@@ -152,7 +152,7 @@ def _features(x: Tensor, cell: int, periodic: bool) -> Tensor:
     return torch.copysign(torch.log1p(detail.abs()), detail).contiguous(memory_format=torch.channels_last)
 
 
-def _overview(block: nn.Module, tokens: Tensor, periodic: bool) -> Tensor:
+def told_by(block: nn.Module, tokens: Tensor, periodic: bool) -> Tensor:
     """Return what global attention over means of 4 x 4 tokens adds to each token."""
     h, w = tokens.shape[1:3]
     means = F.avg_pool2d(tokens.permute(0, 3, 1, 2), POOL, ceil_mode=True).permute(0, 2, 3, 1)

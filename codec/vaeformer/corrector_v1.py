@@ -13,11 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
 from isopress.codec.vaeformer.attention import TransformerBlock
-from isopress.codec.vaeformer.corrector import pad
+from isopress.codec.vaeformer.corrector import pad, told_by, whole_tokens
 
 FINE = 2  # values per side of a cell of the convolutions
 TOKEN = 8  # values per side of a token
-POOL = 4  # tokens per side of what global attention sees
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ class CorrectorV1(nn.Module):
     def forward(self, x: Tensor, spread: Tensor, periodic: bool) -> Tensor:
         """Return the correction of fields in steps; longitude closes on itself if `periodic`."""
         h, w = x.shape[2:]
-        x, periodic = _whole_tokens(x, periodic)
+        x, periodic = whole_tokens(x, TOKEN, periodic)
         a = F.gelu(self.first(pad(_features(x, spread, periodic), 1, periodic)))
         a = F.gelu(self.second(pad(a, 1, periodic)))
         means = torch.asinh(_above_coarse(x, periodic))
@@ -73,7 +72,7 @@ class CorrectorV1(nn.Module):
         for i, block in enumerate(self.blocks):
             tokens = block(tokens, periodic)
             if self.overview is not None and i == (len(self.blocks) - 1) // 2:
-                tokens = tokens + _overview(self.overview, tokens, periodic)
+                tokens = tokens + told_by(self.overview, tokens, periodic)
         u = F.pixel_shuffle(self.widen(tokens).permute(0, 3, 1, 2), TOKEN // FINE)
         b = F.gelu(self.third(pad(torch.cat([a, u], 1), 1, periodic)))
         out = F.pixel_shuffle(self.last(pad(b, 1, periodic)), FINE)
@@ -81,14 +80,6 @@ class CorrectorV1(nn.Module):
         coarse = F.avg_pool2d(out, TOKEN) - _above_coarse(out, periodic)
         out = out - F.interpolate(coarse, scale_factor=TOKEN, mode="nearest")
         return out[:, :, :h, :w]
-
-
-def _whole_tokens(x: Tensor, periodic: bool) -> tuple[Tensor, bool]:
-    """Pad fields at the end, by their last row and column, to whole tokens; a width that needs it is not periodic."""
-    down, right = -x.shape[2] % TOKEN, -x.shape[3] % TOKEN
-    if down or right:
-        x = F.pad(x, (0, right, 0, down), mode="replicate")
-    return x, periodic and not right
 
 
 def _features(x: Tensor, spread: Tensor, periodic: bool) -> Tensor:
@@ -110,12 +101,3 @@ def _above_coarse(x: Tensor, periodic: bool) -> Tensor:
     """Return how far the mean of each token's values (B, 1, h / 8, w / 8) is above that of 5 x 5 tokens around it."""
     means = F.avg_pool2d(x, TOKEN)
     return means - F.avg_pool2d(pad(means, 2, periodic), 5, 1)
-
-
-def _overview(block: nn.Module, tokens: Tensor, periodic: bool) -> Tensor:
-    """Return what global attention over means of 4 x 4 tokens adds to each token."""
-    h, w = tokens.shape[1:3]
-    means = F.avg_pool2d(tokens.permute(0, 3, 1, 2), POOL, ceil_mode=True).permute(0, 2, 3, 1)
-    told = (block(means, periodic) - means).permute(0, 3, 1, 2)
-    grown = F.interpolate(told, scale_factor=POOL, mode="nearest")[:, :, :h, :w]
-    return grown.permute(0, 2, 3, 1)
