@@ -2,11 +2,7 @@
 
 import json
 import math
-import struct
 import sys
-import zlib
-from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,38 +12,14 @@ import xarray as xr
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT))  # the benchmarks are not part of the installed package
 
-from benchmarks import ablation, cra5, equal_report, equal_rmse, peers, rate_distortion, report, spectra, speed  # noqa: E402
+from benchmarks import ablation, cra5, equal_report, equal_rmse, rate_distortion, report, spectra, speed  # noqa: E402
 from benchmarks.cache import RivalCache  # noqa: E402
 from benchmarks.datasets import Block, standardised  # noqa: E402
 from benchmarks.equal_cases import EqualCase, Match, grouped, verdicts  # noqa: E402
-from benchmarks.equal_rmse import RmseMissedError, bars_of, match  # noqa: E402
+from benchmarks.equal_rmse import RmseMissedError, match  # noqa: E402
 from benchmarks.metrics import distortion  # noqa: E402
-from benchmarks.peers import Layout, Peer, Point, Search, Setting, SizeNotReachedError, split  # noqa: E402
-
-
-def noise(*shape: int) -> np.ndarray:
-    """A float32 block whose bytes fall steadily as the step grows."""
-    return np.random.default_rng(7).normal(10, 2, shape).astype(np.float32)
-
-
-def quantise(x: np.ndarray, step: float) -> bytes:
-    """Whole steps, packed by zlib: a small codec with real bytes."""
-    symbols = np.rint(x / step).astype(np.int32)
-    return struct.pack("<d", step) + zlib.compress(symbols.tobytes(), 1)
-
-
-def dequantise(encoded: bytes, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
-    """The inverse of `quantise` up to half a step."""
-    symbols = np.frombuffer(zlib.decompress(encoded[8:]), np.int32)
-    return (symbols * struct.unpack_from("<d", encoded)[0]).astype(dtype).reshape(shape)
-
-
-def setting(encode: Callable[[np.ndarray, float], bytes] = quantise, *layouts: Layout, name: str = "step") -> Setting:
-    return Setting(name, encode, dequantise, layouts or ("block", "fields"))
-
-
-def peer(*settings: Setting) -> Peer:
-    return Peer("zlib", ("numpy",), "here", settings or (setting(),))
+from benchmarks.peers import Peer, Point  # noqa: E402
+from tests.zlib_peer import dequantise, noise, peer, quantise  # noqa: E402
 
 
 def coder(bias: float = 1.0, waste: int = 0) -> equal_rmse.Coder:
@@ -69,167 +41,6 @@ def a_case(advantage: float = 1.3, ratio: float = 200.0, group: str = "single fi
     ours = Match(1000 / advantage, "measured", ((round(1000 / advantage), 0.3),))
     shape, size = (10, 100), 200_000
     return EqualCase(group, "native", name, "00", shape, "float32", size, 10.0, ratio, points, {}, ours)
-
-
-@pytest.mark.parametrize("fraction", [0.3, 0.15, 0.05])
-def test_a_setting_is_driven_to_the_size_that_is_asked_for(fraction: float) -> None:
-    x = noise(64, 64)
-    point = Search(setting(), "fields", x, 60).point(fraction * x.nbytes)
-    assert point.n_bytes == pytest.approx(fraction * x.nbytes, rel=0.005)
-    encoded = quantise(x, point.coarseness)
-    assert point.how == "measured"
-    assert len(encoded) == point.n_bytes
-    assert distortion(x, dequantise(encoded, x.dtype, x.shape)).rmse == point.rmse
-
-
-def test_a_search_by_ratio_starts_at_the_ratio() -> None:
-    asked = []
-
-    def encode(x: np.ndarray, ratio: float) -> bytes:
-        asked.append(ratio)
-        return quantise(x, ratio / 10)
-
-    x = noise(64, 64)
-    Search(replace(setting(encode), by_ratio=True), "fields", x, 60).point(x.nbytes / 20)
-    assert asked[0] == 20
-
-
-def test_one_size_helps_to_find_the_next() -> None:
-    steps = []
-
-    def encode(x: np.ndarray, step: float) -> bytes:
-        steps.append(step)
-        return quantise(x, step)
-
-    x = noise(64, 64)
-    search = Search(setting(encode), "fields", x, 60)
-    first = search.point(0.2 * x.nbytes)
-    made = len(steps)
-    assert search.point(0.2 * x.nbytes) == first
-    assert len(steps) == made
-
-
-def powers_of(base: float) -> Callable[[np.ndarray, float], bytes]:
-    """`quantise` with steps that are whole powers of a base: most sizes are skipped."""
-    return lambda x, step: quantise(x, base ** math.floor(math.log(step, base)))
-
-
-def test_a_size_between_two_close_encodings_is_interpolated() -> None:
-    x = noise(64, 64)
-    sizes = [len(quantise(x, 1.04**k)) for k in (0, 1)]
-    between = math.sqrt(sizes[0] * sizes[1])
-    assert 1.005 < sizes[0] / between < 1.05  # neither counts as the size itself
-    point = Search(setting(powers_of(1.04)), "fields", x, 60).point(between)
-    assert (point.how, point.n_bytes) == ("interpolated", between)
-    rmses = [distortion(x, dequantise(quantise(x, 1.04**k), x.dtype, x.shape)).rmse for k in (0, 1)]
-    assert rmses[0] < point.rmse < rmses[1]
-
-
-def test_the_next_smaller_encoding_counts_where_the_codec_skips_the_size() -> None:
-    x = noise(64, 64)
-    sizes = [len(quantise(x, 4.0**k)) for k in (-1, 0)]
-    point = Search(setting(powers_of(4.0)), "fields", x, 60).point(math.sqrt(sizes[0] * sizes[1]))
-    assert (point.how, point.n_bytes) == ("smaller", sizes[1])
-
-
-def test_a_size_below_every_encoding_is_not_reached() -> None:
-    with pytest.raises(SizeNotReachedError, match="bytes at least"):
-        Search(setting(), "fields", noise(16, 16), 60).point(5)
-
-
-def test_a_search_ends_when_its_time_is_over() -> None:
-    with pytest.raises(SizeNotReachedError, match=r"more than -1 s for 0 encodings"):
-        Search(setting(), "fields", noise(16, 16), -1).point(100)
-
-
-@pytest.mark.parametrize(
-    ("layout", "shapes"),
-    [
-        ("block", [(6, 8, 9)]),
-        ("volumes", [(3, 8, 9)] * 2),
-        ("fields", [(8, 9)] * 6),
-        ("stacked", [(48, 9)]),
-    ],
-)
-def test_a_block_is_split_and_put_together_again(layout: Layout, shapes: list[tuple[int, ...]]) -> None:
-    x = noise(2, 3, 8, 9)
-    assert [part.shape for part in split(x, layout)] == shapes
-    n_bytes, x_hat = peers.code(setting(), layout, x, 0.01)
-    assert x_hat.shape == x.shape
-    assert np.abs(x - x_hat).max() < 0.006
-    assert n_bytes == sum(len(quantise(part, 0.01)) for part in split(x, layout))
-
-
-def test_a_single_field_has_one_layout_and_slow_settings_take_nothing_else() -> None:
-    every: tuple[Layout, ...] = ("block", "volumes", "fields", "stacked")
-    for shape, expected in (((8, 9), ("fields",)), ((2, 8, 9), ("block", "fields", "stacked")), ((2, 3, 8, 9), every)):
-        assert peers.layouts_of(setting(quantise, *every), noise(*shape)) == expected
-    slow = replace(setting(), single_fields_only=True)
-    assert peers.layouts_of(slow, noise(1, 8, 9)) == ("fields",)
-    assert peers.layouts_of(slow, noise(2, 8, 9)) == ()
-
-
-def test_the_best_setting_counts_and_a_failing_one_is_reported(tmp_path: Path) -> None:
-    def refuse(x: np.ndarray, coarseness: float) -> bytes:
-        raise ValueError("only 32x32 and larger")
-
-    wasteful = setting(lambda x, step: quantise(x, step), "fields", name="field by field")
-    block, cache = Block("tiny", "noise", noise(3, 40, 40)), RivalCache(tmp_path / "p.json")
-    tried = peer(setting(quantise, "block"), wasteful, setting(refuse, "block", name="picky"))
-    ((best, failures),) = bars_of(block, [8.0], [tried], cache, 60)
-    assert best["zlib"].layout == "block"  # one zlib stream is smaller than three
-    assert failures == {"zlib, picky, block": "ValueError: only 32x32 and larger"}
-
-
-def test_peers_run_once_and_again_for_other_sizes(tmp_path: Path) -> None:
-    calls = []
-
-    def encode(x: np.ndarray, step: float) -> bytes:
-        calls.append(step)
-        return quantise(x, step)
-
-    block = Block("tiny", "noise", noise(40, 40))
-    tried = peer(setting(encode))
-    first = bars_of(block, [8.0], [tried], RivalCache(tmp_path / "p.json"), 60)
-    made = len(calls)
-    assert bars_of(block, [8.0], [tried], RivalCache(tmp_path / "p.json"), 60) == first
-    assert len(calls) == made
-    bars_of(block, [9.0], [tried], RivalCache(tmp_path / "p.json"), 60)
-    assert len(calls) > made
-
-
-def test_what_a_point_names_can_be_decoded_again() -> None:
-    x = noise(2, 40, 40)
-    ((points, _),) = peers.points_at(peer(), x, [x.nbytes / 8], 60)
-    for point in points:
-        n_bytes, x_hat = peers.decoded_at(peer(), x, point)
-        assert (n_bytes, distortion(x, x_hat).rmse) == (point.n_bytes, point.rmse)
-
-
-@pytest.mark.parametrize("setting", peers.PEERS[0].settings[:3], ids=lambda setting: setting.name)
-def test_jpeg2000_codes_floats_with_their_scaling(setting: Setting) -> None:
-    pytest.importorskip("PIL.Image")
-    waves = np.add.outer(np.sin(np.linspace(0, 3, 160)), np.cos(np.linspace(0, 5, 200))).astype(np.float32) * 1e4
-    encoded = setting.encode(waves, 20.0)
-    assert struct.unpack_from("<ff", encoded) == (waves.min(), waves.max())
-    assert encoded[8:10] == b"\xff\x4f"  # start of a bare codestream: no container is counted
-    assert encoded[encoded.index(b"\xff\x52") + 13] == 0  # the irreversible 9/7 transform
-    x_hat = setting.decode(encoded, waves.dtype, waves.shape)
-    assert 0 < distortion(waves, x_hat).rmse < 30.0
-    with pytest.raises(ValueError, match="not finite"):
-        setting.encode(np.full((64, 64), np.nan, np.float32), 20.0)
-
-
-@pytest.mark.parametrize("tried", peers.PEERS, ids=lambda tried: tried.name)
-def test_every_setting_of_an_installed_peer_codes_a_field(tried: Peer) -> None:
-    if tried.version() is None:
-        pytest.skip(f"{tried.name} is not installed")
-    waves = np.add.outer(np.sin(np.linspace(0, 3, 160)), np.cos(np.linspace(0, 5, 200))).astype(np.float32)
-    for each in tried.settings:
-        coarseness = 20.0 if each.by_ratio else 0.01
-        n_bytes, x_hat = peers.code(each, "fields", waves, coarseness)
-        assert n_bytes < waves.nbytes / 15
-        assert distortion(waves, x_hat).rmse < 0.02
 
 
 def test_bytes_at_an_rmse_that_is_hit_are_measured() -> None:
