@@ -12,7 +12,8 @@ from torch import Tensor
 
 from isopress.codec.contexts import FEATURE_MAX, INDEXES, PAD, Context, Offset, algebra, scale_tables
 from isopress.codec.entropy import TAILS
-from isopress.codec.intnet import ACTIVATION_MAX, F32, IntegerNetwork
+from isopress.codec.intnet import IntegerNetwork
+from isopress.codec.intnet_torch import run
 from isopress.codec.predictor import (
     FLOOR_INDEX,
     LEVELS,
@@ -26,6 +27,7 @@ from isopress.codec.predictor import (
     blocks,
 )
 from isopress.codec.pyramid import PyramidModel
+from isopress.codec.scratch import Scratch
 
 BLOCK = 1 << 15
 
@@ -50,7 +52,7 @@ class TorchPredictor:
             values = {parity: torch.from_numpy(plane) for parity, plane in seen.values.items()}
             errors = {parity: torch.from_numpy(plane) for parity, plane in seen.errors.items()}
             proxies = [{parity: torch.from_numpy(x) for parity, x in planes.items()} for planes in seen.proxies]
-            first = self.networks[context.name].first(min(level, LEVELS - 1), seen.condition.kind, seen.condition.gap)
+            which = min(level, LEVELS - 1), Scratch.of_thread(), seen.condition.kind, seen.condition.gap
             for at in blocks(shape, BLOCK):
                 alone, base, rough = _features(
                     context, _view(context, values, at, shape[2]), _view(context, errors, at, shape[2])
@@ -62,7 +64,7 @@ class TorchPredictor:
                     *(_proxy_features(context, view, own, rough) for view in views),
                     torch.ones(1, alone.shape[1]),
                 ])  # fmt: skip
-                out = _run(first, self.networks[context.name], network, min(level, LEVELS - 1))
+                out = run(self.networks[context.name], network, *which)
                 mean = out[0].clamp(-MEAN_REACH, MEAN_REACH).double()
                 value = base + torch.round(mean * _tables(context)["mean"][rough])
                 size = whole.value[at].shape
@@ -150,19 +152,3 @@ def _proxy_features(context: Context, value: Callable[[Offset], Tensor], own: Te
 
 def _log_index(x: Tensor) -> Tensor:
     return x.float().view(torch.int32) >> 20
-
-
-def _run(first: F32, network: IntegerNetwork, x: Tensor, level: int) -> Tensor:
-    y = _exact_product(first, x)
-    for layer in network.layers[1:]:
-        x = torch.cat([y.round_().clamp_(0, ACTIVATION_MAX), torch.ones(1, y.shape[1])])
-        y = _exact_product(layer.affine[level], x)
-    return y.round_()
-
-
-def _exact_product(affine: F32, x: Tensor) -> Tensor:
-    """Return the product in float32, which is exact unless the program allowed torch to shorten it to bfloat16."""
-    weight = torch.from_numpy(affine)
-    if torch.get_float32_matmul_precision() == "highest":
-        return weight @ x
-    return (weight.double() @ x.double()).float()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,6 +80,12 @@ class Conditioning:
     per_proxy: int
     kind: F32
     gap: F32
+
+
+class Network(Protocol):
+    """What maps integer features (in + 1, M) to integers (out, M)."""
+
+    def __call__(self, x: F32, level: int, scratch: Scratch, kind: int = 0, gap: int = 0) -> F32: ...
 
 
 @dataclass(frozen=True, eq=False)  # compared by identity: `first` is cached

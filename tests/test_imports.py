@@ -17,7 +17,8 @@ MAY_IMPORT = {
     "format": {"isopress", "isopress.codec", "isopress.format"},
     "cli": {"isopress", "isopress.codec", "isopress.format", "isopress.cli"},
 }
-TORCH = {"codec/backend_torch.py", "codec/pyramid_net.py", "cli/train.py"}  # and train.py, train_*.py
+# And train.py, train_*.py:
+TORCH = {"codec/backend_torch.py", "codec/intnet_torch.py", "codec/pyramid_net.py", "cli/train.py"}
 _NETWORKS = (
     "attention", "context_net", "corrector", "corrector_v1", "patch", "patch_layers", "transforms", "wavelet",
 )  # fmt: skip

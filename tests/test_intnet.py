@@ -1,10 +1,15 @@
 """Integer networks give the same integers whatever computes them."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 import pytest
+import torch
 
 from isopress.codec.contexts import CONTEXTS, PAD, algebra, bin_centre, log_index, scale_tables
 from isopress.codec.intnet import Conditioning, IntegerLayer, IntegerNetwork
+from isopress.codec.intnet_torch import TorchNetwork
 from isopress.codec.predictor import LIMIT, PROXY_FEATURES
 from isopress.codec.pyramid_walk import pad
 from isopress.codec.references import GAPS, KINDS, PROXIES, slots_of
@@ -143,3 +148,60 @@ def test_scale_tables_are_finite_and_monotone():
         assert np.isfinite(tables.roughness).all()
         assert (np.diff(tables.roughness) > 0).all()
         assert (np.diff(tables.residual) < 0).all()
+
+
+# --- torch ------------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def legacy_precision() -> Iterator[None]:
+    torch.set_float32_matmul_precision("medium")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision("highest")
+
+
+@contextmanager
+def newer_precision() -> Iterator[None]:
+    backend = getattr(torch.backends.mkldnn, "matmul", None)
+    if not hasattr(backend, "fp32_precision"):
+        pytest.skip("this torch has no precision per backend")
+    before = backend.fp32_precision
+    backend.fp32_precision = "bf16"
+    try:
+        yield
+    finally:
+        backend.fp32_precision = before
+
+
+@contextmanager
+def of_onednn() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DNNL_DEFAULT_FPMATH_MODE", "BF16")
+        yield
+
+
+@contextmanager
+def two_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def autocasting() -> torch.autocast:
+    return torch.autocast("cpu", torch.bfloat16)
+
+
+@pytest.mark.parametrize("setting", [legacy_precision, newer_precision, of_onednn, two_threads, autocasting])
+def test_torch_gives_the_same_integers_whatever_precision_the_program_allows_it(setting) -> None:
+    rng = np.random.default_rng(2)
+    parts = [layer(rng, 70, 48), layer(rng, 48, 32), layer(rng, 32, 3)]
+    network = IntegerNetwork(tuple(IntegerLayer.from_integers(*p, input_max=127) for p in parts))
+    x = with_ones(rng.integers(-127, 128, (70, 9000)))
+    expected = network(x, 2, Scratch())
+    with setting():
+        np.testing.assert_array_equal(TorchNetwork(network)(x, 2, Scratch()), expected)

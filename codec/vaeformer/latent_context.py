@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from isopress.codec.contexts import BINS, FEATURE_MAX, FEATURE_ONE, MEAN_ONE, log_index
 from isopress.codec.entropy import TAILS
-from isopress.codec.intnet import F32, IntegerNetwork
+from isopress.codec.intnet import F32, Network
 from isopress.codec.predictor import LOG_ONE, MEAN_REACH, SCALE_REACH
 from isopress.codec.scratch import Scratch
 from isopress.codec.vaeformer.maps import PAD, BandMaps, LevelMaps, box, wide, wrap
@@ -225,7 +225,7 @@ class _Rows:
 
 
 def predict(
-    phase: PhaseContext, network: IntegerNetwork, quiet: NDArray[np.int16], depth: int, scratch: Scratch
+    phase: PhaseContext, network: Network, quiet: NDArray[np.int16], depth: int, scratch: Scratch
 ) -> Prediction:
     """Return what is known of the points of a phase: networks where there is activity, a table where there is none.
 

@@ -20,7 +20,7 @@ from isopress.codec.entropy import (
     split_scale,
 )
 from isopress.codec.errors import CorruptPayloadError
-from isopress.codec.intnet import IntegerNetwork
+from isopress.codec.intnet import Network
 from isopress.codec.scratch import Scratch
 from isopress.codec.vaeformer.latent_context import PHASES, UNITS, PhaseContext, Prediction, predict
 from isopress.codec.vaeformer.walk import Place, related, walk
@@ -42,7 +42,7 @@ class ContextModel:
     quiet : (BANDS, DEPTHS, 2, Q) int16, scale index and tail class where the activity index is below Q
     """
 
-    networks: tuple[tuple[IntegerNetwork, IntegerNetwork], ...]
+    networks: tuple[tuple[Network, Network], ...]
     quiet: NDArray[np.int16]
     tables: Tables
 

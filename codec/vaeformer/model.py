@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from typing import TYPE_CHECKING
 
@@ -47,6 +47,14 @@ class LatentModel:
         from isopress.codec.vaeformer.transforms import restore
 
         return restore(self.corrector, self.floats)
+
+    @cached_property
+    def contexts_on_torch(self) -> ContextModel:
+        """The contexts with their networks run by torch, to the same integers: quicker where torch works anyway."""
+        from isopress.codec.intnet_torch import TorchNetwork
+
+        networks = tuple((TorchNetwork(alone), TorchNetwork(joint)) for alone, joint in self.contexts.networks)
+        return replace(self.contexts, networks=networks)
 
 
 def load_vaeformer(name_or_sha: str = "default") -> LatentModel:

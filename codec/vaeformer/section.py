@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from isopress.codec.entropy import SymbolReader, SymbolWriter
 from isopress.codec.errors import CorruptPayloadError, TruncatedPayloadError
 from isopress.codec.vaeformer.latent_context import UNITS
-from isopress.codec.vaeformer.latents import TRADE, Latents, decode, encode
+from isopress.codec.vaeformer.latents import TRADE, ContextModel, Latents, decode, encode
 from isopress.codec.vaeformer.mixing import IDENTITY, MAX_AXIS, Mixing, channel_order, choose, identity
 from isopress.codec.vaeformer.model import LatentModel
 from isopress.codec.vaeformer.wavelet import levels
@@ -95,12 +95,13 @@ def code_fields(
         channel = model.transforms.analyse(y[at], latent.periodic) if corrected else y[at]
         latents[at] = Latents.of(channel, split)
     latents, mixings = _without_empty(latents, mixings)
-    writer = SymbolWriter(model.contexts.tables, peaked=True)
+    contexts = _contexts(model, corrected)
+    writer = SymbolWriter(contexts.tables, peaked=True)
     for mixing, n in zip(mixings, leading, strict=True):
         if n > 1:
             mixing.write(writer)
     order = channel_order(latents.shape)
-    decoded = encode(writer, [latents.ravel()[i] for i in order], split, model.contexts, trade)
+    decoded = encode(writer, [latents.ravel()[i] for i in order], split, contexts, trade)
     head = _HEAD.pack(_PERIODIC * latent.periodic | _CORRECTED * corrected, latent.step, latent.offset)
     section = head + writer.finish() + _checksum(decoded)
     return CodedFields(section, shape, decoded, latents.shape, mixings, replace(latent, corrected=corrected), model)
@@ -123,16 +124,22 @@ def decode_fields(section: bytes, shape: tuple[int, ...], model: LatentModel) ->
     if flags & ~(_PERIODIC | _CORRECTED) or not (np.isfinite(step) and np.isfinite(offset) and step > 0):
         raise CorruptPayloadError(f"the latent section has flags {flags}, step {step} and offset {offset}")
     latent = Latent(step, offset, bool(flags & _PERIODIC), bool(flags & _CORRECTED))
-    reader = SymbolReader(model.contexts.tables, memoryview(section)[_HEAD.size : -_CRC], peaked=True)
+    contexts = _contexts(model, latent.corrected)
+    reader = SymbolReader(contexts.tables, memoryview(section)[_HEAD.size : -_CRC], peaked=True)
     mixings = tuple(Mixing.read(reader, n) if n > 1 else identity(1) for n in shape[:-2])
     kept = tuple(len(m.rows) for m in mixings)
     split = levels(shape[-2], shape[-1], latent.periodic)
     top = split[-1].low if split else (shape[-2], shape[-1])
-    decoded = decode(reader, prod(kept), split, top, model.contexts)
+    decoded = decode(reader, prod(kept), split, top, contexts)
     reader.finish()
     if section[-_CRC:] != _checksum(decoded):
         raise CorruptPayloadError("the decoded latents do not have the checksum that was stored with them")
     return CodedFields(section, whole, decoded, kept, mixings, latent, model).fields()
+
+
+def _contexts(model: LatentModel, corrected: bool) -> ContextModel:
+    """Return the contexts, run by torch if it has to be loaded for the transformers."""
+    return model.contexts_on_torch if corrected else model.contexts
 
 
 def coded_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
