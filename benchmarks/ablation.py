@@ -1,8 +1,8 @@
 """What each part of the latent codec brings: `python -m benchmarks.ablation`.
 
 Bytes at the RMSE of the best peer at 200x and 400x, with parts of the codec switched off; the weights are the same in
-all variants. A plain patch VAEformer can be compared by its ideal code length (`--patch FILE`). Writes ablation.json
-and prints the table.
+all variants. What is not in the shipped weights can be compared too: a transformer in analysis (`--analysis NAME`), and
+a plain patch VAEformer by its ideal code length (`--patch FILE`). Writes ablation.json and prints the table.
 """
 
 import argparse
@@ -32,6 +32,7 @@ PEERS_USED = ("JPEG2000", "SPERR", "SZ3")
 HEADER = 110  # bytes of a payload beside its section
 TRIES = 7
 NEAR = 0.01  # an RMSE that close to the one asked for ends the search; two of them are interpolated
+ANALYSIS = "plus transformer in analysis"
 PATCH = "plain patch VAEformer (ideal code length)"
 
 # encode(x, step) -> (bytes, decoded x) at a step in the unit of x
@@ -50,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     peers = [peer for peer in PEERS if peer.name in PEERS_USED and peer.version() is not None]
     runs: list[dict[str, Any]] = []
     for group, block in blocks:
-        for run in run_block(group, block, coders(group, options.patch), cache, peers):
+        for run in run_block(group, block, coders(group, options.patch, options.analysis), cache, peers):
             runs.append(run)
             print(f"{run['variable']} at {run['ratio']:g}x, {run['variant']}: {run['advantage']:.3f}x", file=sys.stderr)
     result = {**environment(("isopress", "numpy", "torch")), "runs": runs}
@@ -83,30 +84,34 @@ def run_block(
                 yield {**run, "rmse": bar.rmse, "n_bytes": n_bytes, "advantage": bar.n_bytes / n_bytes}
 
 
-def coders(group: str, patch: Path | None) -> dict[str, Coder]:
+def coders(group: str, patch: Path | None, analysis: str | None) -> dict[str, Coder]:
     """Return the variants that make sense for a group, each as a codec with an RMSE target."""
     variants: dict[str, AtStep] = {
-        "wavelet and contexts": latents(corrected=False, mixed=False),
-        "plus transformers": latents(corrected=True, mixed=False),
+        "wavelet and contexts": latents(corrected=False),
+        "plus transformer in synthesis": latents(),
     }
+    if analysis is not None:
+        variants[ANALYSIS] = latents(model=analysis)
     if group != SINGLE_FIELDS:
-        variants["plus transform across fields"] = latents(corrected=True, mixed=True)
+        variants["synthesis and transform across fields"] = latents(mixed=True)
     elif patch is not None:
         variants[PATCH] = patch_model(patch)
     return {name: searched(encode) for name, encode in variants.items()}
 
 
-def latents(corrected: bool, mixed: bool) -> AtStep:
+def latents(*, corrected: bool = True, mixed: bool = False, model: str = "default") -> AtStep:
     """Return the latent codec with or without its transformers and its transforms across fields."""
     from isopress.codec.vaeformer.mixing import identity
     from isopress.codec.vaeformer.model import load_vaeformer
     from isopress.codec.vaeformer.section import Latent, encode_fields
 
+    weights = load_vaeformer(model)
+
     def encode(x: np.ndarray, step: float) -> tuple[int, np.ndarray]:
         fields = x.astype(np.float64)
         latent = Latent(step, float(fields.min() / 2 + fields.max() / 2), is_global(x), corrected)
         mixings = None if mixed else tuple(identity(n) for n in x.shape[:-2])
-        section, decoded = encode_fields(fields, latent, load_vaeformer(), mixings=mixings)
+        section, decoded = encode_fields(fields, latent, weights, mixings=mixings)
         return len(section) + HEADER, decoded.astype(x.dtype)
 
     return encode
@@ -167,6 +172,7 @@ def _parser() -> argparse.ArgumentParser:
     groups = (SINGLE_FIELDS, *BLOCK)
     parser = argparse.ArgumentParser(prog="python -m benchmarks.ablation", description=__doc__)
     parser.add_argument("--groups", nargs="+", choices=groups, default=groups, help="groups of blocks, see BLOCK")
+    parser.add_argument("--analysis", metavar="NAME", help="installed weights that have a transformer in analysis too")
     parser.add_argument("--patch", type=Path, metavar="FILE", help="checkpoint of a plain patch VAEformer")
     add_cache_option(parser)
     add_output_options(parser)

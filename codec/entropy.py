@@ -56,8 +56,10 @@ class Tables:
     def cost(self) -> NDArray[np.float32]:
         """Bits per symbol: (TAILS, SCALES, A + 1) of |symbol|, the encoder's estimate for its choices."""
         centre = self.frequencies.shape[1] // 2
-        bits = -np.log2(np.maximum(self.frequencies[:, centre:], 2.0**-24))
-        return bits.astype(np.float32).reshape(TAILS, SCALES, -1)
+        relative = self.frequencies[:, centre:] / self.frequencies.sum(1, keepdims=True)
+        bits = -np.log2(np.maximum(relative, 2.0**-24))
+        cost: NDArray[np.float32] = bits.astype(np.float32).reshape(TAILS, SCALES, -1)
+        return cost
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,9 @@ def offset_model(peaked: bool) -> constriction.stream.model.Model:
     weights = [4096 >> min(abs(offset), 12) for offset in range(-OFFSET_MAX, OFFSET_MAX + 1)]
     weights[OFFSET_MAX] = 12288
     return constriction.stream.model.Categorical(np.array(weights, np.float64), perfect=False, lazy=False)
+
+
+OFFSET_BITS = np.array([0, *range(3, OFFSET_MAX + 3)])  # by magnitude: what coding it costs more than coding 0, peaked
 
 
 class SymbolWriter:
@@ -210,21 +215,28 @@ def best_offset(
     """Return the offset of all scale indexes that makes (a sample of) the phase smallest."""
     count = symbols.size
     pick = slice(None, None, -(-symbols.size // _SAMPLE))
-    symbols, scale, tail = symbols[pick], scale[pick], tail[pick].astype(np.int32)
+    symbols, scale, tail = symbols[pick], scale[pick], tail[pick]
     # Of few points the networks know little, of many they are never far off.
     reach = OFFSET_MAX if symbols.size < _SAMPLE // 4 else _NEAR
     offsets = np.array(sorted(range(-reach, reach + 1), key=abs), np.int16)
+    total = offset_bits(tables, symbols, scale, tail, offsets)
+    if peaked:
+        total = total + OFFSET_BITS[np.abs(offsets)] * (symbols.size / count)
+    return int(offsets[total.argmin()])
+
+
+def offset_bits(
+    tables: Tables, symbols: I32, scale: NDArray[np.int16], tail: NDArray[np.int8], offsets: NDArray[np.int16]
+) -> NDArray[np.float64]:
+    """Return the bits of symbols (n,) for each offset (m,) of their scale indexes, as far as tables can tell."""
     table, shift = split_scale(scale + offsets[:, None])
     high = np.abs(high_part(symbols, shift))
-    limit = tables.support[table + SCALES * tail]
-    bits = tables.cost[tail, table, np.minimum(high, limit)] + shift
+    kind = tail.astype(np.int32)
+    limit = tables.support[table + SCALES * kind]
+    bits = tables.cost[kind, table, np.minimum(high, limit)] + shift
     excess = high - limit
     bits += np.where(excess >= 0, 10 + np.log2(np.maximum(excess, 0) + 1), 0)  # an escape costs a byte or more
-    total = bits.sum(1)
-    if peaked:
-        # What coding the offset itself adds.
-        total = total + np.where(offsets, 2 + np.abs(offsets), 0) * (symbols.size / count)
-    return int(offsets[total.argmin()])
+    return np.asarray(bits.sum(1, dtype=np.float64))
 
 
 def high_part(symbols: I32, shift: NDArray[np.int8]) -> I32:

@@ -12,10 +12,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from isopress.codec.intnet import ACTIVATION_MAX, F32, IntegerNetwork
+from isopress.codec.intnet import ACTIVATION_MAX, F32, IntegerNetwork, Network
 from isopress.codec.scratch import Scratch
 
 _ONEDNN = "DNNL_DEFAULT_FPMATH_MODE"  # what does torch's products on some CPUs
+
+
+def on_torch(network: Network) -> TorchNetwork:
+    """Return what runs an integer network by torch.
+
+    Raises
+    ------
+    TypeError
+        It is another kind of network.
+    """
+    if not isinstance(network, IntegerNetwork):
+        raise TypeError(f"{type(network).__name__} is no IntegerNetwork")
+    return TorchNetwork(network)
 
 
 @dataclass(frozen=True, eq=False)

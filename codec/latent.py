@@ -26,13 +26,14 @@ from isopress.codec.vaeformer.section import CodedFields, Latent, code_fields, c
 
 F64 = NDArray[np.float64]
 
-HEADER = 56  # bytes a payload has beside its sections, about
-TRADES = (TRADE, 0.09, 0.15, 0.07, 0.18)  # squared steps per bit, likeliest first
+HEADER = 70  # bytes a payload has beside its sections, about
+TRADES = (TRADE, 0.085, 0.12, 0.07, 0.15)  # squared steps per bit, likeliest first
 SIZE_OF_ERROR = 1.3  # bytes fall with this power of the error, about
 LOSSLESS_NEVER = 20  # times smaller: not worth a try
 TRIES = 9
-AIM = 0.995  # part of the target that a search aims at
-LEAST, MOST = 1 / (1 + TOLERANCE), 1.02  # parts of the target that are near enough
+AIM = 0.997  # part of the target that a search aims at
+LEAST, MOST = 1 / (1 + TOLERANCE), 1.025  # parts of the target that are near enough
+EVEN = 0.99 * math.sqrt(3)  # bound of an error that is the same everywhere below it, over its RMSE
 PILOT = 4  # of how many parts one is coded to find the first step
 LARGE = 100_000  # values of a part that is worth it
 EDGES = 1.02  # errors and bits per value of such a part over those of the whole, at 0.25 degree
@@ -80,8 +81,8 @@ def encode_latent(x: np.ndarray, target: Target, *, model: str = "default", effo
         return found
     others = [lossless_coding(x, {}, quick=False)]
     if x.size and target.rmse is not None:
-        # So fine a target that latents do not pay: an even error within this bound has the target's RMSE.
-        bounded = encode_chunk(x, Bound("abs", math.sqrt(3) * AIM * target.rmse))
+        # So fine a target that latents do not pay.
+        bounded = encode_chunk(x, Bound("abs", EVEN * target.rmse))
         others.append(replace(bounded, resolved_bound=0.0))
     if found is not None:
         others.append(found)
@@ -96,9 +97,13 @@ def _best(codings: list[EncodedChunk | None], target: Target) -> EncodedChunk | 
 
 @dataclass(frozen=True)
 class _Try:
-    """Fields coded at one step; their errors are measured when somebody asks."""
+    """Fields coded at one step; their errors are measured when somebody asks.
+
+    filled : the values that were coded, numbers where `fields` may have NaN
+    """
 
     coded: CodedFields
+    filled: F64
     fields: np.ndarray
     sections: Sections
 
@@ -110,8 +115,9 @@ class _Try:
     @cached_property
     def chunk(self) -> EncodedChunk:
         """The coding with the errors of its decoded values."""
-        whole: Sections = {**self.sections, Section.LATENT: self.coded.section}
-        x_hat = assemble_latent(whole, self.coded.fields().reshape(self.fields.shape), self.fields.dtype)
+        section, values = self.coded.equalised(self.filled)
+        whole: Sections = {**self.sections, Section.LATENT: section}
+        x_hat = assemble_latent(whole, values.reshape(self.fields.shape), self.fields.dtype)
         max_error, rmse = measure(self.fields, x_hat, None)
         ordered = tuple((int(s), whole[s]) for s in sorted(whole))
         return EncodedChunk(Method.LATENT, ordered, (self.coded.model.sha256,), max_error=max_error, rmse=rmse)
@@ -161,7 +167,7 @@ class _Search:
         for _ in range(TRIES):
             step = min(max(step, finest), COARSEST)
             latent = replace(unit, step=step * unit.step)
-            found = _Try(code_fields(y, latent, self.model, trade=self.trade), fields, sections)
+            found = _Try(code_fields(y, latent, self.model, trade=self.trade), y, fields, sections)
             value = self._value(found)
             if best is None or self._nearer(value, self._value(best)):
                 best = found

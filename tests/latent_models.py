@@ -85,10 +85,11 @@ def small_model(seed: int = 0, quiet: int = QUIET) -> LatentModel:
 def read_latents(section: bytes, shape: tuple[int, ...], model: LatentModel) -> list[NDArray[np.float64]]:
     """Return the decoded channels (h, w) of a section in units, in coding order: what must be alike everywhere."""
     flags, shape = section[0], coded_shape(shape)
-    reader = SymbolReader(model.contexts.tables, memoryview(section)[17:-4], peaked=True)
+    start = 26 if flags & 4 else 17
+    reader = SymbolReader(model.contexts.tables, memoryview(section)[start:-4], peaked=True)
     kept = [len(Mixing.read(reader, n).rows) for n in shape[:-2] if n > 1]
     split = levels(shape[-2], shape[-1], bool(flags & 1))
     top = split[-1].low if split else (shape[-2], shape[-1])
-    channels = decode(reader, math.prod(kept), split, top, model.contexts)
+    channels = decode(reader, math.prod(kept), split, top, model.contexts, adapted=bool(flags & 8))
     reader.finish()
     return channels

@@ -150,6 +150,8 @@ class Stream:
     coder: RangeDecoder
     escapes: Reader
     tensors: Tensors
+    adapted: bool
+    offset: int = 0
 
     def symbols(self, points: list[tuple[int, int]], offsets: list[int] | None = None) -> list[int]:
         return read_symbols(self.coder, self.escapes, points, self.tensors, offsets) if points else []
@@ -160,9 +162,11 @@ def decode(section: bytes, shape: tuple[int, ...], tensors: Tensors) -> Decoded:
     if max(shape[:-2], default=1) > 256 or prod(shape[:-2]) > 4096:
         shape = prod(shape[:-2]), shape[-2] * shape[-1]
     flags, step, offset = struct.unpack_from("<Bdd", section)
-    assert flags < 4
-    reader = Reader(section[17:-4])
-    stream = Stream(None, Reader(reader.take(reader.varint())), tensors)  # type: ignore[arg-type]
+    assert flags < 16
+    start = 26 if flags & 4 else 17
+    gains = np.frombuffer(section[17:start], "i1").tolist()
+    reader = Reader(section[start:-4])
+    stream = Stream(None, Reader(reader.take(reader.varint())), tensors, bool(flags & 8))  # type: ignore[arg-type]
     stream.coder = RangeDecoder(words(reader.rest()))
     transforms = [read_transform(stream, n) for n in shape[:-2]]
     split = levels_of(shape[-2], shape[-1], bool(flags & 1))
@@ -179,7 +183,7 @@ def decode(section: bytes, shape: tuple[int, ...], tensors: Tensors) -> Decoded:
         for point in product(range(shape[-2]), range(shape[-1]))
     )
     assert crc32c(cells) == int.from_bytes(section[-4:], "little")
-    return Decoded(bool(flags & 2), step, offset, transforms, channels)
+    return Decoded(bool(flags & 2), step, offset, transforms, channels, gains)
 
 
 @dataclass(frozen=True)
@@ -191,6 +195,7 @@ class Decoded:
     offset: float
     transforms: list[list[list[float]]]
     channels: dict[tuple[int, ...], Grid]
+    gains: list[int]
 
     def value(self, field: tuple[int, ...], point: Offset) -> float:
         """SPEC 14.8, without correction."""
@@ -199,6 +204,28 @@ class Decoded:
             for at, grid in self.channels.items()
         )
         return total * self.step + self.offset
+
+
+def equalised(x: np.ndarray, gains: list[int], periodic: bool) -> np.ndarray:
+    """SPEC 14.10: a field (H, W) in steps with what the gains add to it, by sums over sines and cosines."""
+    width = x.shape[1]
+    rows = x - x.mean(1, keepdims=True)
+    if not periodic:
+        rows = np.concatenate([rows, rows[:, ::-1]], 1)
+    period = rows.shape[1]
+    at = np.arange(period)
+    added = np.zeros_like(rows)
+    for k in range(period // 2 + 1):
+        octaves = np.log2(period / max(k, 0.5))
+        place = (octaves - 3) * 4  # 0 at 8 values, 1 at the first gain, 10 at 2**5.5
+        if not 0 < place < 10:
+            continue
+        known = [0, *gains, 0]
+        g = known[int(place)] + (place % 1) * (known[int(place) + 1] - known[int(place)])
+        weight = (1 if k in (0, period / 2) else 2) / period
+        for wave in (np.cos(2 * np.pi * k * at / period), np.sin(2 * np.pi * k * at / period)):
+            added += (2 ** (g / 64) - 1) * weight * np.outer(rows @ wave, wave)
+    return x + added[:, :width]
 
 
 def read_transform(stream: Stream, n: int) -> list[list[float]]:
@@ -287,10 +314,15 @@ def read_band(stream: Stream, known: Known, number: int, b: int, before: Before 
         s = o.smooth() if phase else Map.of(level, {})
         sight = Sight(known, b, before, phase, o, s, far)
         places = list(product(range(parity[0], h, 2), range(parity[1], w, 2)))
-        answers = []
+        answers, quiet = [], list[bool]()
         for at in places:
             r = min(lg(float((t(*at) + s(*at) * F32(2)) + F32(8))) - 1040, 191)
             answers.append(answer(stream.tensors, b, min(number, 5), r, sight, at))
+            quiet.append(r < len(stream.tensors["quiet"][b][min(number, 5)][0]))
+        if stream.adapted and quiet.count(False) >= 192:
+            stream.offset += stream.coder.decode(OFFSETS) - 31
+            assert abs(stream.offset) <= 31
+            answers = [(m, c + stream.offset * (not q), k) for (m, c, k), q in zip(answers, quiet, strict=True)]
         symbols = stream.symbols([(c, k) for _, c, k in answers])
         for at, (mean, _, _), q in zip(places, answers, symbols, strict=True):
             cells[at] = F32(mean) + F32(F32(q) * F32(64))

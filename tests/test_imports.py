@@ -20,7 +20,8 @@ MAY_IMPORT = {
 # And train.py, train_*.py:
 TORCH = {"codec/backend_torch.py", "codec/intnet_torch.py", "codec/pyramid_net.py", "cli/train.py"}
 _NETWORKS = (
-    "attention", "context_net", "corrector", "corrector_v1", "patch", "patch_layers", "transforms", "wavelet",
+    "attention", "context_net", "corrector", "corrector_v1", "equaliser", "patch", "patch_layers", "transforms",
+    "wavelet",
 )  # fmt: skip
 TORCH |= {f"codec/vaeformer/{name}.py" for name in _NETWORKS}
 HOSTS = {"zarr", "xarray", "dask", "click", "rich"}

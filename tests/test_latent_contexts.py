@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from isopress.codec.contexts import FEATURE_MAX, FEATURE_ONE
-from isopress.codec.entropy import SymbolReader, SymbolWriter
-from isopress.codec.errors import PayloadError
+from isopress.codec.entropy import OFFSET_MAX, SymbolReader, SymbolWriter, offset_bits, offset_model
+from isopress.codec.errors import CorruptPayloadError, PayloadError
 from isopress.codec.scratch import Scratch
-from isopress.codec.vaeformer import maps
+from isopress.codec.vaeformer import latents, maps
 from isopress.codec.vaeformer.latent_context import (
     ALONE,
     FLAGS,
@@ -34,6 +34,7 @@ from tests.strategies import Array
 QUICK = settings(derandomize=True, deadline=None, max_examples=30, database=None)
 CONTEXTS = small_model().contexts
 QUIET = CONTEXTS.quiet.shape[-1]
+EVERY = np.arange(-8, 60, dtype=np.int16)  # scale offsets
 LARGEST = 2.0**24  # steps: what the coding is made for
 
 
@@ -270,6 +271,53 @@ def test_maps_are_padded_with_zeros_or_wrapped_in_longitude() -> None:
     up = maps.upsampled(maps.padded(values, (3, 4), False), (5, 7))
     inner = up[maps.PAD : maps.PAD + 5, maps.PAD : maps.PAD + 7]
     np.testing.assert_array_equal(inner, values.repeat(2, 0).repeat(2, 1)[:5, :7])
+
+
+# --- scale offsets ----------------------------------------------------------------------------------------------------
+
+
+def test_offsets_come_to_where_networks_are_off_and_stay() -> None:
+    n, tables_ = 4 * latents.OFFSET_FROM, CONTEXTS.tables
+    quantiser = latents.Quantiser(tables_, 0.0)
+    offsets, found = latents.Offsets(), []
+    writer = SymbolWriter(tables_, peaked=True)
+    phases = np.random.default_rng(0).laplace(scale=0.7, size=(6, n)).astype("f4")
+    best = offset_bits(tables_, np.rint(phases[0]).astype("i4"), np.zeros(n, "i2"), np.ones(n, "i1"), EVERY)
+    wanted = int(EVERY[best.argmin()])
+    for y in phases:
+        # The networks would have the scale 13 eighths of an octave larger than it is.
+        predicted = Prediction(np.zeros(n, "f4"), np.full(n, wanted + 13, "i2"), np.ones(n, "i1"), np.arange(n))
+        symbols = offsets.choose(writer, y, predicted, quantiser)
+        np.testing.assert_array_equal(symbols, np.rint(y))
+        assert (predicted.scale == wanted + 13 + offsets.last).all()
+        found.append(offsets.last)
+    assert found[0] == -latents.REACH
+    assert all(-16 <= last <= -10 for last in found[1:])
+
+
+def test_streams_of_before_offsets_are_read_as_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    y = 30 * waves(1, 70, 90)
+    monkeypatch.setattr(latents, "OFFSET_FROM", y.size)
+    data, values = encoded(y)
+    monkeypatch.undo()
+    split = levels(70, 90, False)
+    reader = SymbolReader(CONTEXTS.tables, memoryview(data), peaked=True)
+    fields = decode(reader, 1, split, split[-1].low, CONTEXTS, adapted=False)
+    reader.finish()
+    np.testing.assert_array_equal(fields, values)
+
+
+@pytest.mark.parametrize("last", [OFFSET_MAX, -OFFSET_MAX])
+def test_an_offset_beyond_all_bounds_is_corrupt(last: int) -> None:
+    writer = SymbolWriter(CONTEXTS.tables, peaked=True)
+    writer.symbol(OFFSET_MAX + (1 if last > 0 else -1), offset_model(True))
+    reader = SymbolReader(CONTEXTS.tables, memoryview(writer.finish()), peaked=True)
+    n = latents.OFFSET_FROM
+    predicted = Prediction(np.zeros(n, "f4"), np.zeros(n, "i2"), np.zeros(n, "i1"), np.arange(n))
+    offsets = latents.Offsets()
+    offsets.last = last
+    with pytest.raises(CorruptPayloadError, match="offset"):
+        offsets.read(reader, predicted)
 
 
 # --- damaged streams --------------------------------------------------------------------------------------------------

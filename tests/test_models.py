@@ -150,7 +150,12 @@ def test_weights_of_another_kind_are_not_taken_for_a_pyramid(extra: Path) -> Non
         load_pyramid(describe(path).sha256)
     put(extra, "odd", save({"a": np.zeros(3, "f4")}, metadata={"kind": "odd"}))
     assert find("odd").kind == "unknown"
-    assert {weights.name for weights in installed("vaeformer")} == {"vaeformer-0.3", "vaeformer-0.4", "former"}
+    assert {weights.name for weights in installed("vaeformer")} == {
+        "vaeformer-0.3",
+        "vaeformer-0.4",
+        "vaeformer-0.5",
+        "former",
+    }
 
 
 @pytest.mark.parametrize("content", [b"", b"junk", SHIPPED[:-1], SHIPPED + b"\0", b"\2" + bytes(7) + b"[]"])

@@ -1,14 +1,20 @@
 """Latents decode from the SPEC alone: a plain Python reader gets the integers that isopress gets."""
 
 from functools import cache
+from math import prod
 
 import numpy as np
 import pytest
 from safetensors.numpy import load
 
+from isopress.codec.entropy import SymbolReader
+from isopress.codec.vaeformer import latents
+from isopress.codec.vaeformer.latent_context import Prediction
+from isopress.codec.vaeformer.latents import Offsets
 from isopress.codec.vaeformer.mixing import COSINE, IDENTITY, STORED, Mixing, identity
 from isopress.codec.vaeformer.model import LatentModel
 from isopress.codec.vaeformer.section import Latent, encode_fields
+from isopress.codec.vaeformer.wavelet import levels
 from tests import spec_latent
 from tests.fields import drifting_fields, spectral_field
 from tests.latent_models import file_content, read_latents, small_model
@@ -111,3 +117,25 @@ def test_every_transform_is_read_alike(kind: int) -> None:
 def test_fields_of_very_long_axes_are_rows_of_one_field() -> None:
     _, decoded = assert_read_alike(np.cumsum(waves(300, 1, 2), 0), Latent(3.0, 0.0, False))
     assert [max(grid) for grid in decoded.channels.values()] == [(299, 1)]
+
+
+@pytest.mark.parametrize("size", [(2, 50, 62), (47, 66)])
+def test_scale_offsets_of_phases_with_many_points_are_read_alike(size: tuple[int, ...]) -> None:
+    """The small random networks are far off, so that offsets are large, in both directions."""
+    x = waves(*size)
+    with_offsets, _ = assert_read_alike(x, Latent(0.05, 0.0, False))
+    assert with_offsets[0] & 8
+    split = levels(*size[-2:], False)
+    told = list[int]()
+    reader = SymbolReader(MODEL.contexts.tables, memoryview(with_offsets)[17:-4], peaked=True)
+    kept = [len(Mixing.read(reader, n).rows) for n in size[:-2]]
+
+    class Noting(Offsets):
+        def read(self, reader: SymbolReader, predicted: Prediction) -> None:
+            super().read(reader, predicted)
+            told.append(self.last)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(latents, "Offsets", Noting)
+        latents.decode(reader, prod(kept), split, split[-1].low, MODEL.contexts)
+    assert len(set(told)) > 3

@@ -21,7 +21,7 @@ from isopress.codec.vaeformer.model import integer_networks, parse_vaeformer
 from isopress.codec.vaeformer.section import Latent, decode_fields, encode_fields
 from isopress.codec.vaeformer.train import CONFIGS, VAEformerConfig, train, write
 from isopress.codec.vaeformer.train_contexts import QUIET, ContextConfig, Trainable
-from isopress.codec.vaeformer.train_transforms import TransformConfig, code, objective, originals
+from isopress.codec.vaeformer.train_transforms import TransformConfig, code, objective, originals, quantised
 from isopress.codec.vaeformer.transforms import Transforms
 from tests.fields import drifting_fields, spectral_field
 
@@ -177,3 +177,18 @@ def test_the_configs_build_and_small_is_small():
     contexts = sum(p.numel() for n in Trainable.build(CONFIGS["small"].widths).networks for p in n.parameters())
     assert sizes["small"] + contexts <= 10e6
     assert sizes["base"] > 5 * sizes["small"]
+
+
+def test_soft_steps_are_the_encoders_choices_and_move_only_near_its_thresholds():
+    y = torch.linspace(-6.3, 6.3, 2000).requires_grad_()
+    for scale in (0.06, 0.3, 1.0, 4.0):
+        symbols, bits = quantised(y, torch.full((2000,), scale), 0.12)
+        rounded = symbols.detach().round()
+        np.testing.assert_allclose(symbols.detach(), rounded, atol=1e-5)
+        assert ((rounded - y.detach()).abs() < 2.3).all()
+        assert ((rounded.abs() - y.detach().abs()) < 0.51).all(), "never larger than plain rounding makes it"
+        (moved,) = torch.autograd.grad(symbols.sum(), y, retain_graph=True)
+        assert moved[(y.abs() < 0.1) & (y != 0)].abs().max() < 0.3
+        (dearer,) = torch.autograd.grad(bits.sum(), y)
+        assert (dearer * torch.sign(y.detach()) >= 0).all(), "what is larger never costs less"
+        assert (bits.detach() >= 0).all()

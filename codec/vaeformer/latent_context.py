@@ -50,11 +50,15 @@ class Related:
 
 @dataclass(frozen=True)
 class Prediction:
-    """Mean (float32, integers in units), scale index (int16) and tail class (int8) of the points of one phase."""
+    """Mean (float32, integers in units), scale index (int16) and tail class (int8) of the points of one phase.
+
+    active : which of the points a network was asked about, ascending
+    """
 
     mean: F32
     scale: NDArray[np.int16]
     tail: NDArray[np.int8]
+    active: Index
 
 
 def tables() -> tuple[F32, F32]:
@@ -243,4 +247,4 @@ def predict(
         mean[points] = np.rint(np.clip(out[0], -MEAN_REACH, MEAN_REACH) * MEAN_OF[rough])
         scale[points] = rough + np.clip(out[1], -SCALE_REACH, SCALE_REACH).astype(np.int16)
         tail[points] = np.clip(out[2], 0, TAILS - 1)
-    return Prediction(mean, scale, tail)
+    return Prediction(mean, scale, tail, active)

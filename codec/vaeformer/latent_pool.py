@@ -27,7 +27,7 @@ Analyse = Callable[[F64], F64]
 
 STEPS = (0.012, 1.6)  # steps drawn log-uniformly, in standard deviations of the fields
 BLOCKS = 0.45  # part of the crops that hold several fields
-RATE = 0.055  # squared steps per bit: what a smaller step buys (measured: 0.25 degree ERA5, 30x to 400x)
+RATE = 0.135  # squared steps per bit: what a smaller step buys (measured: 0.25 degree ERA5, 30x to 400x)
 QUIET_SYMBOLS = 4  # |symbol| 0..3 are counted where there is no activity
 MAX_FIELDS = 12
 

@@ -24,7 +24,7 @@ from isopress.codec.vaeformer.maps import BANDS
 if TYPE_CHECKING:
     from isopress.codec.vaeformer.transforms import Transforms
 
-DEFAULT = "vaeformer-0.4"  # what the name "default" means to writers; readers go by sha256
+DEFAULT = "vaeformer-0.5"  # what the name "default" means to writers; readers go by sha256
 KIND: Kind = "vaeformer"
 _ID_DIGITS = 32  # of a sha256, as many as a payload holds
 
@@ -51,9 +51,9 @@ class LatentModel:
     @cached_property
     def contexts_on_torch(self) -> ContextModel:
         """The contexts with their networks run by torch, to the same integers: quicker where torch works anyway."""
-        from isopress.codec.intnet_torch import TorchNetwork
+        from isopress.codec.intnet_torch import on_torch
 
-        networks = tuple((TorchNetwork(alone), TorchNetwork(joint)) for alone, joint in self.contexts.networks)
+        networks = tuple((on_torch(alone), on_torch(joint)) for alone, joint in self.contexts.networks)
         return replace(self.contexts, networks=networks)
 
 

@@ -24,7 +24,10 @@ MAX_FIELDS = 4096
 LEAST_SIDE = 16  # fields with a shorter side are left to the wavelet alone
 _HEAD = struct.Struct("<Bdd")  # flags, step, offset
 _CRC = 4  # bytes at the end: CRC32C of the decoded latents
-_PERIODIC, _CORRECTED = 1, 2
+_PERIODIC, _CORRECTED, _EQUALISED, _ADAPTED = 1, 2, 4, 8
+_KNOWN = 15
+_GAINS = 9
+_WORTH_GAINS = 1000  # bytes of a section that gains are added to
 
 
 @dataclass(frozen=True)
@@ -49,9 +52,29 @@ class CodedFields:
     mixings: tuple[Mixing, ...]
     latent: Latent
     model: LatentModel
+    gains: NDArray[np.int8] | None = None
 
     def fields(self) -> F64:
-        """Return the decoded values (..., h, w): inverse transforms and synthesis."""
+        """Return the decoded values (..., h, w)."""
+        return self._values(self._in_steps())
+
+    def equalised(self, original: F64) -> tuple[bytes, F64]:
+        """Return section and decoded values with the gains that give these the power of the original (..., h, w)."""
+        from isopress.codec.vaeformer.equaliser import find_gains
+
+        decoded = self._in_steps()
+        if not self.latent.corrected or len(self.section) < _WORTH_GAINS:
+            return self.section, self._values(decoded)
+        wanted = (original.reshape(decoded.shape) - self.latent.offset) / self.latent.step
+        gains = find_gains(wanted, decoded, self.latent.periodic)
+        section = self.section
+        if gains is not None:
+            flags = section[0] | _EQUALISED
+            section = bytes([flags]) + section[1 : _HEAD.size] + gains.tobytes() + section[_HEAD.size :]
+        return section, replace(self, gains=gains)._values(decoded)
+
+    def _in_steps(self) -> F64:
+        """Return decoded fields in steps: synthesis and inverse transforms."""
         h, w = self.decoded[0].shape
         channels = np.empty((prod(self.kept), h, w))
         for i, units in zip(channel_order(self.kept), self.decoded, strict=True):
@@ -61,6 +84,14 @@ class CodedFields:
         fields = channels.reshape(*self.kept, h, w)
         for axis, mixing in enumerate(self.mixings):
             fields = mixing.inverse(fields, axis)
+        return fields
+
+    def _values(self, fields: F64) -> F64:
+        """Return fields in steps as values (..., h, w), with the gains if there are any; the fields are used up."""
+        if self.gains is not None:
+            from isopress.codec.vaeformer.equaliser import equalise
+
+            equalise(fields, self.gains, self.latent.periodic)
         with np.errstate(over="ignore"):  # beyond the largest float: the caller clips
             fields *= self.latent.step
             fields += self.latent.offset
@@ -102,7 +133,8 @@ def code_fields(
             mixing.write(writer)
     order = channel_order(latents.shape)
     decoded = encode(writer, [latents.ravel()[i] for i in order], split, contexts, trade)
-    head = _HEAD.pack(_PERIODIC * latent.periodic | _CORRECTED * corrected, latent.step, latent.offset)
+    flags = _PERIODIC * latent.periodic | _CORRECTED * corrected | _ADAPTED
+    head = _HEAD.pack(flags, latent.step, latent.offset)
     section = head + writer.finish() + _checksum(decoded)
     return CodedFields(section, shape, decoded, latents.shape, mixings, replace(latent, corrected=corrected), model)
 
@@ -115,26 +147,34 @@ def decode_fields(section: bytes, shape: tuple[int, ...], model: LatentModel) ->
     CorruptPayloadError, TruncatedPayloadError
         The section is damaged.
     """
-    if len(section) < _HEAD.size + _CRC:
-        raise TruncatedPayloadError(
-            f"the latent section has {len(section)} bytes, at least {_HEAD.size + _CRC} are needed"
-        )
     whole, shape = shape, coded_shape(shape)
-    flags, step, offset = _HEAD.unpack_from(section)
-    if flags & ~(_PERIODIC | _CORRECTED) or not (np.isfinite(step) and np.isfinite(offset) and step > 0):
-        raise CorruptPayloadError(f"the latent section has flags {flags}, step {step} and offset {offset}")
-    latent = Latent(step, offset, bool(flags & _PERIODIC), bool(flags & _CORRECTED))
+    latent, gains, stream = _parts(section)
     contexts = _contexts(model, latent.corrected)
-    reader = SymbolReader(contexts.tables, memoryview(section)[_HEAD.size : -_CRC], peaked=True)
+    reader = SymbolReader(contexts.tables, stream, peaked=True)
     mixings = tuple(Mixing.read(reader, n) if n > 1 else identity(1) for n in shape[:-2])
     kept = tuple(len(m.rows) for m in mixings)
     split = levels(shape[-2], shape[-1], latent.periodic)
     top = split[-1].low if split else (shape[-2], shape[-1])
-    decoded = decode(reader, prod(kept), split, top, contexts)
+    decoded = decode(reader, prod(kept), split, top, contexts, adapted=bool(section[0] & _ADAPTED))
     reader.finish()
     if section[-_CRC:] != _checksum(decoded):
         raise CorruptPayloadError("the decoded latents do not have the checksum that was stored with them")
-    return CodedFields(section, whole, decoded, kept, mixings, latent, model).fields()
+    return CodedFields(section, whole, decoded, kept, mixings, latent, model, gains).fields()
+
+
+def _parts(section: bytes) -> tuple[Latent, NDArray[np.int8] | None, memoryview]:
+    """Return how fields were coded, their gains, and the stream of symbols."""
+    flags = section[0] if section else 0
+    count = _GAINS if flags & _EQUALISED else 0
+    least = _HEAD.size + count + _CRC
+    if len(section) < least:
+        raise TruncatedPayloadError(f"the latent section has {len(section)} bytes, at least {least} are needed")
+    flags, step, offset = _HEAD.unpack_from(section)
+    if flags & ~_KNOWN or not (np.isfinite(step) and np.isfinite(offset) and step > 0):
+        raise CorruptPayloadError(f"the latent section has flags {flags}, step {step} and offset {offset}")
+    latent = Latent(step, offset, bool(flags & _PERIODIC), bool(flags & _CORRECTED))
+    gains = np.frombuffer(section, np.int8, count, _HEAD.size) if count else None
+    return latent, gains, memoryview(section)[_HEAD.size + count : -_CRC]
 
 
 def _contexts(model: LatentModel, corrected: bool) -> ContextModel:

@@ -90,6 +90,7 @@ def train_patch(
         No field is as large as 32 x 32 and not constant.
     """
     torch.manual_seed(config.seed)
+    torch.set_flush_denormal(True)  # as in train_transforms: for speed
     model = PatchVAEformer(config.config)
     optimizer = torch.optim.AdamW(
         model.parameters(), config.learning_rate, betas=(0.9, 0.95), weight_decay=config.weight_decay

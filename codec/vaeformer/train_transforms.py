@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from isopress.codec.contexts import ROUGHNESS_FLOOR
 from isopress.codec.entropy import SymbolWriter
@@ -31,7 +32,6 @@ from isopress.codec.vaeformer.latent_context import PHASES, UNITS, PhaseContext,
 from isopress.codec.vaeformer.latent_pool import RATE, drawn_as_often
 from isopress.codec.vaeformer.latents import TRADE, ContextModel, Latents, encode
 from isopress.codec.vaeformer.mixing import choose
-from isopress.codec.vaeformer.train_contexts import ROUND_UP
 from isopress.codec.vaeformer.transforms import Transforms
 from isopress.codec.vaeformer.walk import Place
 from isopress.codec.vaeformer.wavelet import analyse, levels, synthesise
@@ -39,6 +39,8 @@ from isopress.codec.vaeformer.wavelet import analyse, levels, synthesise
 F32 = NDArray[np.float32]
 STEPS = (0.03, 1.8)  # steps drawn log-uniformly, in standard deviations of the fields
 LEAST_SCALE = 0.06
+SOFT_STEPS = 4  # symbols beyond are rounded straight through
+SOFTNESS = 0.12  # steps
 LEAST_ERROR = 2e-4  # squared steps per value: what nobody would miss
 
 
@@ -177,6 +179,7 @@ def train(
         Go on from the checkpoint.
     """
     torch.manual_seed(config.seed)
+    torch.set_flush_denormal(True)  # gradients far out on a gelu are denormal: up to thirty times slower
     transforms, progress = start or Transforms(config.corrector), Progress()
     transforms.train().requires_grad_(True)
     mean = deepcopy(transforms).requires_grad_(False)
@@ -269,13 +272,23 @@ def _pool(
 
 
 def objective(transforms: Transforms, batch: Sequence[Example], phase: str) -> Tensor:
-    """Return the loss of one batch of channels of one shape."""
+    """Return the loss of one batch of channels of one shape.
+
+    Once latents are rounded the synthesis learns from the symbols that were coded, the analysis through the synthesis
+    as it is: one that learns from soft steps too is worse on hard ones.
+    """
     x = torch.from_numpy(np.stack([e.x for e in batch]))[:, None]
     spread = torch.tensor([e.spread for e in batch])
-    if phase == "frozen":
-        decoded = torch.from_numpy(np.stack([e.decoded for e in batch]))[:, None]
-        error = decoded + corrected(transforms.synthesis, decoded, spread) - x
-        return _lagrangian(error, torch.tensor([e.bits for e in batch]))
+    if phase == "variational":
+        return _soft(transforms, batch, x, spread, phase)
+    decoded = torch.from_numpy(np.stack([e.decoded for e in batch]))[:, None]
+    error = decoded + corrected(transforms.synthesis, decoded, spread) - x
+    hard = _lagrangian(error, torch.tensor([e.bits for e in batch]))
+    return hard if phase == "frozen" else hard + _soft(transforms, batch, x, spread, phase)
+
+
+def _soft(transforms: Transforms, batch: Sequence[Example], x: Tensor, spread: Tensor, phase: str) -> Tensor:
+    """Return the loss of latents drawn from the posterior, or rounded in soft steps."""
     seen = x + corrected(transforms.analysis, x, spread)
     split = levels(x.shape[2], x.shape[3], periodic=False)
     low, bits, kept = seen, torch.zeros(len(batch)), list[tuple[Tensor, Tensor, Tensor]]()
@@ -290,16 +303,41 @@ def objective(transforms: Transforms, batch: Sequence[Example], phase: str) -> T
                 bits = bits + _divergence(y - mean, deviation, scale)
                 drawn.append(y + deviation * torch.randn_like(y))
             else:
-                missed = y - mean
-                soft = (missed + torch.rand_like(y) - 0.5).abs()
-                bits = bits - 1.442695 * log_mass(soft, scale * LOGISTIC).clamp_min(-20.0).sum((1, 2, 3))
-                rounded = mean + torch.sign(missed) * torch.floor(missed.abs() + ROUND_UP)
-                drawn.append(y + (rounded - y).detach())
+                symbols, spent = quantised(y - mean, scale, TRADE)
+                bits = bits + spent.sum((1, 2, 3))
+                drawn.append(mean + symbols)
         kept.append((drawn[0], drawn[1], drawn[2]))
     for level, three in zip(split[::-1], kept[::-1], strict=True):
         low = synthesise(low, three, level)
-    error = low + corrected(transforms.synthesis, low, spread) - x
+    learns = phase == "variational"
+    weights = {name: w if learns else w.detach() for name, w in transforms.synthesis.named_parameters()}
+    error = low + functional_call(transforms.synthesis, weights, (low, spread, False)) - x
     return _lagrangian(error, bits)
+
+
+def quantised(y: Tensor, scale: Tensor, trade: float) -> tuple[Tensor, Tensor]:
+    """Return the symbols that an encoder would choose, and their bits; gradients are those of soft steps instead.
+
+    A coefficient moves a symbol only near the threshold where that changes, after the soft rounding of Agustsson and
+    Theis (arXiv 2006.09952). Where most symbols are zero, gradients straight through teach to raise what stays zero.
+    """
+    size = y.abs()
+    beyond = torch.relu(size - SOFT_STEPS - 0.5)
+    symbol, below = beyond, _bits(torch.zeros_like(scale), scale)
+    bits = below
+    for k in range(1, SOFT_STEPS + 1):
+        cost = _bits(torch.full_like(scale, k), scale)
+        threshold = k - 0.5 + 0.5 * trade * (cost - below)
+        soft = torch.sigmoid((size - threshold) / SOFTNESS)
+        chosen = (size >= threshold).float() + soft - soft.detach()
+        symbol, bits = symbol + chosen, bits + chosen * (cost - below)
+        step, below = cost - below, cost
+    rounded = symbol + (torch.round(beyond) - beyond).detach()
+    return torch.sign(y) * rounded, bits + beyond * step
+
+
+def _bits(symbol: Tensor, scale: Tensor) -> Tensor:
+    return -1.442695 * log_mass(symbol, scale * LOGISTIC).clamp_min(-20.0)
 
 
 def _lagrangian(error: Tensor, bits: Tensor) -> Tensor:

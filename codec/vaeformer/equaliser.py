@@ -1,0 +1,108 @@
+"""Gains by zonal wavelength that give decoded fields the power of the original.
+
+Coefficients that became zero take power with them: at 200x a quarter of it at waves of ten cells. What was decoded is
+right but too weak there, and a few gains put that right for next to no error. They are stored, and applied at the very
+end: floats on top.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+F64 = NDArray[np.float64]
+I8 = NDArray[np.int8]
+
+KNOTS = 3.25 + 0.25 * np.arange(9)  # log2 of wavelengths in cells, 9.5 to 38
+SPACING = 0.25  # beyond the first and last knot gains fall to 1 within as much
+ONE_OCTAVE = 64  # of amplitude, in units of a stored gain
+LEAST_WIDTH = 64  # of fields worth it
+ENOUGH = 0.04  # part of the power at every knot that may be missing, or too much, without any gains,
+REACHED = 0.08  # and with them
+WANTED = (0.98, 1.02)  # part of the original power that gains aim at
+MORE_ERROR = 0.15  # of the squared error at a knot's wavelengths: what its gain may cost,
+MOST_ERROR = 0.04  # and of the whole squared error, what all of them may
+
+
+def find_gains(original: F64, decoded: F64, periodic: bool) -> I8 | None:
+    """Return stored gains (9,) for decoded fields (..., h, w) in steps.
+
+    None where there is power enough, and where too much is missing: what can only be mended in part, or at the cost of
+    more error, is left as it is.
+    """
+    width = original.shape[-1]
+    if width < LEAST_WIDTH:
+        return None
+    p, q, c = _powers(original, decoded, periodic)
+    waves = _log_wavelengths(len(p), width, periodic)
+    found = np.zeros(len(KNOTS), np.int8)
+    candidates = np.arange(-ONE_OCTAVE, ONE_OCTAVE + 1)
+    gain = np.exp2(candidates / ONE_OCTAVE)
+    enough, reached = True, True
+    for i, knot in enumerate(KNOTS):
+        near = np.abs(waves - knot) < SPACING / 2
+        power, kept, both = (float(x[near].sum()) for x in (p, q, c))
+        if power <= 0 or kept <= 0:
+            continue
+        missed = np.abs(np.log(gain**2 * kept / power / np.clip(kept / power, *WANTED)))
+        error = power - 2 * gain * both + gain**2 * kept
+        dear = error > (1 + MORE_ERROR) * (power - 2 * both + kept)
+        best = int(np.argmin(np.where(dear, np.inf, missed)))
+        found[i] = candidates[best]
+        enough &= abs(kept / power - 1) <= ENOUGH
+        reached &= bool(abs(gain[best] ** 2 * kept / power - 1) <= REACHED)
+    if enough or not reached:
+        return None
+    g = _curve(found, waves)
+    more = float((2 * (1 - g) * c + (g**2 - 1) * q).sum())
+    return found if more <= MOST_ERROR * float((p - 2 * c + q).sum()) else None
+
+
+def equalise(fields: F64, gains: I8, periodic: bool) -> None:
+    """Apply stored gains (9,) to decoded fields (..., h, w) in steps, in place."""
+    width = fields.shape[-1]
+    for field in fields.reshape(-1, *fields.shape[-2:]):
+        spectrum = _spectrum(field, periodic)
+        extra = _curve(gains, _log_wavelengths(spectrum.shape[-1], width, periodic)) - 1
+        spectrum *= torch.from_numpy(extra.astype(np.float32))
+        change = torch.fft.irfft(spectrum, n=width if periodic else 2 * width)
+        torch.from_numpy(field).add_(change[:, :width])
+
+
+def _spectrum(field: F64, periodic: bool) -> Tensor:
+    """Return the Fourier transform of the rows (h, w); those with ends are mirrored there."""
+    rows = torch.from_numpy(field).float()
+    spectrum: Tensor = torch.fft.rfft(rows if periodic else torch.cat([rows, rows.flip(-1)], -1))
+    return spectrum
+
+
+def _log_wavelengths(count: int, width: int, periodic: bool) -> F64:
+    """Return log2 of the wavelength in cells of `count` wavenumbers from 0; infinity is put at twice the longest."""
+    return np.asarray(np.log2((width if periodic else 2 * width) / np.maximum(np.arange(count), 0.5)))
+
+
+def _curve(gains: I8, waves: F64) -> F64:
+    """Return the gains (9,) interpolated to wavelengths, linear in both logarithms."""
+    knots = np.concatenate([[KNOTS[0] - SPACING], KNOTS, [KNOTS[-1] + SPACING]])
+    return np.asarray(np.exp2(np.interp(waves, knots, np.concatenate([[0], gains, [0]]) / ONE_OCTAVE)))
+
+
+def _powers(original: F64, decoded: F64, periodic: bool) -> tuple[F64, F64, F64]:
+    """Return by wavenumber, summed over rows: power of original and decoded fields, and what they have in common."""
+    total = None
+    for x, y in _spectra(original, decoded, periodic):
+        each = torch.stack([part.double().sum(0) for part in (x.abs() ** 2, y.abs() ** 2, (x * y.conj()).real)])
+        total = each if total is None else total + each
+    assert total is not None
+    p, q, c = total.numpy()
+    return p, q, c
+
+
+def _spectra(original: F64, decoded: F64, periodic: bool) -> Iterator[tuple[Tensor, Tensor]]:
+    shape = -1, *original.shape[-2:]
+    for x, y in zip(original.reshape(shape), decoded.reshape(shape), strict=True):
+        yield _spectrum(x, periodic), _spectrum(y, periodic)
