@@ -91,7 +91,8 @@ class Corrector(nn.Module):
         told = self._cells_of(self.widen(pad(tokens, 1, periodic).permute(0, 2, 3, 1)))
         beyond = self.cells - MARGIN
         told = told[:, :, beyond : told.shape[2] - beyond, beyond : told.shape[3] - beyond]
-        out = self.last(F.gelu(self.third(torch.cat([a, told], 1))))
+        both = torch.cat([a.permute(0, 2, 3, 1), told.permute(0, 2, 3, 1)], 3)  # channels last, as they lie
+        out = self.last(F.gelu(self.third(both.permute(0, 3, 1, 2))))
         correction: Tensor = F.pixel_shuffle(out - self._coarse(out, periodic), self.config.cell)
         return correction[:, :, :h, :w]
 

@@ -80,7 +80,7 @@ class CodedFields:
         for i, units in zip(channel_order(self.kept), self.decoded, strict=True):
             np.multiply(units, 1 / UNITS, out=channels[i])  # exact: a power of two
             if self.latent.corrected and units.any():
-                channels[i] = self.model.transforms.synthesise(channels[i], self.latent.periodic)
+                self.model.transforms.synthesise(channels[i], self.latent.periodic)
         fields = channels.reshape(*self.kept, h, w)
         for axis, mixing in enumerate(self.mixings):
             fields = mixing.inverse(fields, axis)

@@ -35,26 +35,25 @@ class Transforms(nn.Module):
         constant, slope = self.log_variance[level]
         return torch.exp(0.5 * (constant + slope * spread)).clamp(0.02, 2).view(-1, 1, 1, 1)
 
-    def analyse(self, fields: F64, periodic: bool) -> F64:
+    def analyse(self, field: F64, periodic: bool) -> F64:
         """Return a field (h, w) in steps with the correction of analysis added."""
-        return fields + self._correction(self.analysis, fields, periodic)
+        return self._corrected(self.analysis, field.copy(), periodic)
 
-    def synthesise(self, fields: F64, periodic: bool) -> F64:
-        """Return a decoded field (h, w) in steps with the correction of synthesis added.
+    def synthesise(self, field: F64, periodic: bool) -> F64:
+        """Add the correction of synthesis to a decoded field (h, w) in steps, in place, and return it.
 
         Floats, and so not the same to the last bit on every machine: they are added, never looked at by contexts.
         """
-        return fields + self._correction(self.synthesis, fields, periodic)
+        return self._corrected(self.synthesis, field, periodic)
 
-    def _correction(self, corrector: Corrector | CorrectorV1, field: F64, periodic: bool) -> F64:
-        if corrector.is_zero:
-            return np.zeros_like(field)
-        with torch.inference_mode():
-            whole = torch.from_numpy(field)
-            spread = torch.log(whole.std(correction=0) + 1e-3).float().reshape(1)
-            x = (whole - whole.mean()).float()[None, None]
-            found: F64 = corrector(x, spread, periodic)[0, 0].double().numpy()
-        return found
+    def _corrected(self, corrector: Corrector | CorrectorV1, field: F64, periodic: bool) -> F64:
+        if not corrector.is_zero:
+            with torch.inference_mode():
+                whole = torch.from_numpy(field)
+                spread = torch.log(whole.std(correction=0) + 1e-3).float().reshape(1)
+                x = (whole - whole.mean()).float()[None, None]
+                whole += corrector(x, spread, periodic)[0, 0]
+        return field
 
 
 def _corrector(config: CorrectorConfig | CorrectorConfigV1) -> Corrector | CorrectorV1:
