@@ -190,9 +190,12 @@ def assemble(sections: Sections, v: np.ndarray | None, dtype: np.dtype, shape: S
 
 
 def assemble_latent(sections: Sections, fields: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """Return the final values (B, H, W) of decoded latents: within the dtype's range, special values laid over."""
+    """Return the final values (B, H, W) of decoded latents: within the dtype's range, special values laid over.
+
+    `fields` are used up.
+    """
     limits = np.finfo(dtype)
-    x_hat: np.ndarray = np.clip(fields, limits.min, limits.max).astype(dtype)
+    x_hat: np.ndarray = np.clip(fields, limits.min, limits.max, out=fields).astype(dtype)
     _Overlay(sections, dtype, field_shape(x_hat.shape)).lay(x_hat, slice(None))
     return x_hat
 

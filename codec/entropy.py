@@ -250,7 +250,7 @@ def high_part(symbols: I32, shift: NDArray[np.int8]) -> I32:
 
 def _shifts(shift: NDArray[np.int8]) -> list[int]:
     """Return the raw bit counts > 0 that occur, ascending."""
-    return [int(bits) for bits in np.flatnonzero(np.bincount(shift, minlength=1)) if bits]
+    return [int(bits) for bits in np.flatnonzero(np.bincount(shift, minlength=1)) if bits] if shift.any() else []
 
 
 def varint(value: int) -> bytes:

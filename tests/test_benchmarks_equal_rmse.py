@@ -202,7 +202,7 @@ def test_a_codec_without_a_target_gets_one_by_its_step() -> None:
 def test_variants_of_the_latent_codec_are_compared_with_the_best_peer(tmp_path: Path) -> None:
     x = np.add.outer(np.sin(np.linspace(0, 3, 48)), np.cos(np.linspace(0, 9, 64)))
     block = Block("tiny", "waves", np.stack([x, x + 0.1]).astype(np.float32) + 0.01 * noise(2, 48, 64))
-    variants = {name: ablation.searched(ablation.latents(True, mixed)) for name, mixed in (("a", False), ("b", True))}
+    variants = {name: ablation.searched(ablation.latents(mixed=mixed)) for name, mixed in (("a", False), ("b", True))}
     cache = RivalCache(tmp_path / "p.json")
     runs = list(ablation.run_block("several variables", block, variants, cache, [peer()], (6, 8)))
     assert [(run["ratio"], run["variant"]) for run in runs] == [(6, "a"), (6, "b"), (8, "a"), (8, "b")]

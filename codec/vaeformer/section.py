@@ -207,5 +207,7 @@ def _without_empty(
 def _checksum(decoded: list[F64]) -> bytes:
     crc = 0
     for units in decoded:
-        crc = google_crc32c.extend(crc, units.astype("<i8").tobytes())
+        cells = units.astype("<i8", order="C")
+        cells.flags.writeable = False  # what google_crc32c asks of arrays
+        crc = google_crc32c.extend(crc, cells)
     return int(crc).to_bytes(_CRC, "little")
