@@ -213,15 +213,29 @@ def best_offset(
     tables: Tables, symbols: I32, scale: NDArray[np.int16], tail: NDArray[np.int8], peaked: bool = False
 ) -> int:
     """Return the offset of all scale indexes that makes (a sample of) the phase smallest."""
-    count = symbols.size
-    pick = slice(None, None, -(-symbols.size // _SAMPLE))
-    symbols, scale, tail = symbols[pick], scale[pick], tail[pick]
     # Of few points the networks know little, of many they are never far off.
-    reach = OFFSET_MAX if symbols.size < _SAMPLE // 4 else _NEAR
+    few = symbols[:: -(-symbols.size // _SAMPLE)].size < _SAMPLE // 4
+    reach = OFFSET_MAX if few else _NEAR
     offsets = np.array(sorted(range(-reach, reach + 1), key=abs), np.int16)
-    total = offset_bits(tables, symbols, scale, tail, offsets)
+    return cheapest(tables, symbols, scale, tail, offsets, peaked=peaked, sample=_SAMPLE)
+
+
+def cheapest(
+    tables: Tables,
+    symbols: I32,
+    scale: NDArray[np.int16],
+    tail: NDArray[np.int8],
+    offsets: NDArray[np.int16],
+    *,
+    peaked: bool,
+    sample: int,
+) -> int:
+    """Return the one of some offsets that makes about `sample` of the symbols smallest, its own bits included."""
+    pick = slice(None, None, -(-symbols.size // sample))
+    some = symbols[pick]
+    total = offset_bits(tables, some, scale[pick], tail[pick], offsets)
     if peaked:
-        total = total + OFFSET_BITS[np.abs(offsets)] * (symbols.size / count)
+        total = total + OFFSET_BITS[np.abs(offsets)] * (some.size / symbols.size)
     return int(offsets[total.argmin()])
 
 
@@ -250,7 +264,9 @@ def high_part(symbols: I32, shift: NDArray[np.int8]) -> I32:
 
 def _shifts(shift: NDArray[np.int8]) -> list[int]:
     """Return the raw bit counts > 0 that occur, ascending."""
-    return [int(bits) for bits in np.flatnonzero(np.bincount(shift, minlength=1)) if bits] if shift.any() else []
+    if not shift.any():
+        return []
+    return [int(bits) for bits in np.flatnonzero(np.bincount(shift)) if bits]
 
 
 def varint(value: int) -> bytes:

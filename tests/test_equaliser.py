@@ -10,7 +10,7 @@ from isopress.codec.errors import CorruptPayloadError, TruncatedPayloadError
 from isopress.codec.vaeformer import equaliser
 from isopress.codec.vaeformer.equaliser import KNOTS, MOST_ERROR, SPACING, equalise, find_gains
 from isopress.codec.vaeformer.section import Latent, code_fields, decode_fields, encode_fields
-from tests import spec_latent
+from tests import spec_gains
 from tests.fields import drifting_fields, spectral_field
 from tests.latent_models import small_model
 from tests.strategies import Array
@@ -106,7 +106,7 @@ def test_what_gains_add_is_what_the_spec_says(width: int, periodic: bool) -> Non
     gains = rng.integers(-128, 128, 9).astype(np.int8)
     y = x.copy()
     equalise(y, gains, periodic)
-    expected = spec_latent.equalised(x, gains.tolist(), periodic)
+    expected = spec_gains.equalised(x, gains.tolist(), periodic)
     assert np.abs(expected - x).max() > 0.1
     np.testing.assert_allclose(y, expected, atol=1e-4)
 

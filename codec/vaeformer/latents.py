@@ -10,14 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isopress.codec.entropy import (
-    OFFSET_BITS,
     OFFSET_MAX,
     SCALES,
     SymbolReader,
     SymbolWriter,
     Tables,
+    cheapest,
     high_part,
-    offset_bits,
     offset_model,
     split_scale,
 )
@@ -144,13 +143,10 @@ class Offsets:
         plain = predicted.scale[active]
         predicted.scale[active] = plain + np.int16(self.last)
         k = quantiser.symbols(y, predicted)
-        pick = slice(None, None, -(-len(active) // SAMPLE))
-        some = active[pick]
-        changes = np.arange(
-            max(-REACH, -OFFSET_MAX - self.last), min(REACH, OFFSET_MAX - self.last) + 1, dtype=np.int16
-        )
-        bits = offset_bits(quantiser.tables, k[some], predicted.scale[some], predicted.tail[some], changes)
-        change = int(changes[np.argmin(bits * (len(active) / len(some)) + OFFSET_BITS[np.abs(changes)])])
+        lowest, highest = max(-REACH, -OFFSET_MAX - self.last), min(REACH, OFFSET_MAX - self.last)
+        changes = np.arange(lowest, highest + 1, dtype=np.int16)
+        scale, tail = predicted.scale[active], predicted.tail[active]
+        change = cheapest(quantiser.tables, k[active], scale, tail, changes, peaked=True, sample=SAMPLE)
         self.last += change
         writer.symbol(change + OFFSET_MAX, offset_model(True))
         predicted.scale[active] = plain + np.int16(self.last)

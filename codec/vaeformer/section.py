@@ -25,7 +25,7 @@ LEAST_SIDE = 16  # fields with a shorter side are left to the wavelet alone
 _HEAD = struct.Struct("<Bdd")  # flags, step, offset
 _CRC = 4  # bytes at the end: CRC32C of the decoded latents
 _PERIODIC, _CORRECTED, _EQUALISED, _ADAPTED = 1, 2, 4, 8
-_KNOWN = 15
+_KNOWN = _PERIODIC | _CORRECTED | _EQUALISED | _ADAPTED
 _GAINS = 9
 _WORTH_GAINS = 1000  # bytes of a section that gains are added to
 
