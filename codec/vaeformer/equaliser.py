@@ -26,6 +26,8 @@ REACHED = 0.08  # and with them
 WANTED = (0.98, 1.02)  # part of the original power that gains aim at
 MORE_ERROR = 0.15  # of the squared error at a knot's wavelengths: what its gain may cost,
 MOST_ERROR = 0.04  # and of the whole squared error, what all of them may
+EVEN = 0.05  # part of the power that single wavenumbers may be off
+SHIFT = 4  # units that gains may move from what is right for the mean of their wavelengths, for single ones
 
 
 def find_gains(original: F64, decoded: F64, periodic: bool) -> I8 | None:
@@ -37,7 +39,7 @@ def find_gains(original: F64, decoded: F64, periodic: bool) -> I8 | None:
     width = original.shape[-1]
     if width < LEAST_WIDTH:
         return None
-    p, q, c = _powers(original, decoded, periodic)
+    p, q, c = _powers(*(_judged(x, periodic) for x in (original, decoded)), periodic)
     waves = _log_wavelengths(len(p), width, periodic)
     found = np.zeros(len(KNOTS), np.int8)
     candidates = np.arange(-ONE_OCTAVE, ONE_OCTAVE + 1)
@@ -57,9 +59,36 @@ def find_gains(original: F64, decoded: F64, periodic: bool) -> I8 | None:
         reached &= bool(abs(gain[best] ** 2 * kept / power - 1) <= REACHED)
     if enough or not reached:
         return None
-    g = _curve(found, waves)
-    more = float((2 * (1 - g) * c + (g**2 - 1) * q).sum())
-    return found if more <= MOST_ERROR * float((p - 2 * c + q).sum()) else None
+    found = _evened(found, waves, p, q, c)
+    return found if _more_error(_curve(found, waves), p, q, c) <= MOST_ERROR else None
+
+
+def _evened(gains: I8, waves: F64, p: F64, q: F64, c: F64) -> I8:
+    """Return gains moved, one unit of one gain after another, while that brings the worst wavenumbers nearer to
+    their power for less error than that is worth."""
+    judged = (waves >= KNOTS[0]) & (waves <= KNOTS[-1]) & (p > 0)
+    kept = q[judged] / p[judged]
+
+    def cost(moved: I8) -> float:
+        g = _curve(moved, waves)
+        uneven = np.maximum(np.abs(g[judged] ** 2 * kept - 1) - EVEN, 0)
+        return float((uneven**8).sum() ** 0.125) + _more_error(g, p, q, c)  # nearly the largest, but not only that one
+
+    found, lowest = gains, cost(gains)
+    steps = np.concatenate([np.eye(len(KNOTS), dtype=np.int8), -np.eye(len(KNOTS), dtype=np.int8)])
+    while True:
+        tried = [moved for moved in found + steps if np.abs(moved - gains).max() <= SHIFT]
+        costs = [cost(moved) for moved in tried]
+        best = int(np.argmin(costs))
+        if costs[best] >= lowest:
+            return found
+        found, lowest = tried[best], costs[best]
+
+
+def _more_error(g: F64, p: F64, q: F64, c: F64) -> float:
+    """Return the part of the whole squared error that gains `g` by wavenumber add to it."""
+    error = float((p - 2 * c + q).sum())
+    return float((2 * (1 - g) * c + (g**2 - 1) * q).sum()) / error if error > 0 else 0.0
 
 
 def equalise(fields: F64, gains: I8, periodic: bool) -> None:
@@ -71,6 +100,12 @@ def equalise(fields: F64, gains: I8, periodic: bool) -> None:
         spectrum *= torch.from_numpy(extra.astype(np.float32))
         change = torch.fft.irfft(spectrum, n=width if periodic else 2 * width)
         torch.from_numpy(field).add_(change[:, :width])
+
+
+def _judged(fields: F64, periodic: bool) -> F64:
+    """Return the rows that count: around the globe, those far from the poles, where cells are not too narrow."""
+    height = fields.shape[-2]
+    return fields[..., height // 6 : height - height // 6, :] if periodic else fields
 
 
 def _spectrum(field: F64, periodic: bool) -> Tensor:
