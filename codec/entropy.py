@@ -86,6 +86,8 @@ class Grouped:
 def split_scale(scale: NDArray[np.int16]) -> tuple[NDArray[np.int16], NDArray[np.int8]]:
     """Return (scale index 0..SCALES-1, raw low bits): scales beyond the last table shift the symbol right."""
     scale = scale - np.int16(FIRST_SCALE)
+    if scale.max(initial=0) < SCALES:  # as nearly always
+        return np.maximum(scale, 0, out=scale), np.zeros(scale.shape, np.int8)
     shift = np.clip((scale - SCALES) // 8 + 1, 0, SHIFT_MAX)
     return np.clip(scale - 8 * shift, 0, SCALES - 1), shift.astype(np.int8)
 
@@ -170,7 +172,8 @@ class SymbolReader:
         ordered = np.empty(scale.size, np.int32)
         for table, start, stop in group.bounds:
             ordered[start:stop] = self._decode(self._tables.models[table], stop - start)
-        limit = self._tables.support[group.table[group.order]]
+        limit = self._tables.support[[table for table, _, _ in group.bounds]]
+        limit = limit.repeat([stop - start for _, start, stop in group.bounds])
         ordered -= limit
         escaped = np.flatnonzero(np.abs(ordered) == limit)
         if escaped.size:

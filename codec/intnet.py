@@ -83,9 +83,11 @@ class Conditioning:
 
 
 class Network(Protocol):
-    """What maps integer features (in + 1, M) to integers (out, M)."""
+    """What maps integer features (in + 1, M) to integers (out, M); `folded` is a network of some of the features."""
 
     def __call__(self, x: F32, level: int, scratch: Scratch, kind: int = 0, gap: int = 0) -> F32: ...
+
+    def folded(self, rows: tuple[int, ...], known: tuple[tuple[int, int], ...]) -> Network: ...
 
 
 @dataclass(frozen=True, eq=False)  # compared by identity: `first` is cached
@@ -136,3 +138,20 @@ class IntegerNetwork:
         result: F32 = affine[:, [*columns, -1]]
         result[:, -1] += c.kind[kind] + c.gap[gap]
         return result
+
+    @cache  # noqa: B019
+    def folded(self, rows: tuple[int, ...], known: tuple[tuple[int, int], ...]) -> IntegerNetwork:
+        """Return the network of the inputs `rows` alone, where of the others those in `known`, as (row, value), have
+        that value, within the limits of all inputs, and the rest are zero. It gives the same integers.
+
+        Raises
+        ------
+        ValueError
+            The inputs depend on references.
+        """
+        if self.conditioning is not None:
+            raise ValueError("inputs that depend on references cannot be folded")
+        affine = self.layers[0].affine
+        bias = affine[..., -1:] + sum(np.float32(value) * affine[..., row : row + 1] for row, value in known)
+        first = IntegerLayer(np.concatenate([affine[..., list(rows)], bias], -1))
+        return IntegerNetwork((first, *self.layers[1:]))

@@ -42,6 +42,10 @@ class TorchNetwork:
         with torch.inference_mode():
             return np.asarray(run(self.network, torch.from_numpy(x), level, scratch, kind, gap))
 
+    def folded(self, rows: tuple[int, ...], known: tuple[tuple[int, int], ...]) -> TorchNetwork:
+        """Return what runs the network of some inputs, the others being known."""
+        return TorchNetwork(self.network.folded(rows, known))
+
 
 def run(network: IntegerNetwork, x: Tensor, level: int, scratch: Scratch, kind: int = 0, gap: int = 0) -> Tensor:
     """Map integer features (in + 1, M), last row ones, to integer outputs (out, M) with the biases of `level`."""

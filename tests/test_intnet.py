@@ -70,6 +70,30 @@ def test_kind_and_gap_join_the_bias_and_missing_proxies_are_zeros():
                 np.testing.assert_array_equal(found, expected)
 
 
+def test_inputs_that_are_known_fold_into_the_bias():
+    rng = np.random.default_rng(3)
+    parts = [layer(rng, 12, 16), layer(rng, 16, 3)]
+    network = IntegerNetwork(tuple(IntegerLayer.from_integers(*p, input_max=127) for p in parts))
+    rows, known = (0, 1, 4, 5, 11), ((2, 127), (7, -50))
+    x = np.zeros((12, 50), int)
+    x[list(rows)] = rng.integers(-127, 128, (len(rows), 50))
+    for row, value in known:
+        x[row] = value
+    for level in range(6):
+        expected = in_python(parts, x, level)
+        for one in (network, TorchNetwork(network)):
+            folded = one.folded(rows, known)
+            np.testing.assert_array_equal(folded(with_ones(x[list(rows)]), level, Scratch()), expected)
+
+
+def test_inputs_that_depend_on_references_are_not_folded():
+    rng = np.random.default_rng(4)
+    layers = (IntegerLayer.from_integers(*layer(rng, 8, 3), input_max=127),)
+    network = IntegerNetwork(layers, Conditioning(4, 1, np.zeros((KINDS, 3), "f4"), np.zeros((GAPS, 3), "f4")))
+    with pytest.raises(ValueError, match="references"):
+        network.folded((0, 1), ())
+
+
 def test_a_network_that_knows_nothing_of_references_refuses_them():
     network = IntegerNetwork((IntegerLayer.from_integers(*layer(np.random.default_rng(0), 4, 3), input_max=127),))
     x = np.ones((5, 2), np.float32)

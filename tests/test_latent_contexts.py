@@ -21,6 +21,7 @@ from isopress.codec.vaeformer.latent_context import (
     UNITS,
     PhaseContext,
     Prediction,
+    live,
     predict,
     tables,
 )
@@ -175,9 +176,9 @@ def test_levels_that_hold_nothing_cost_nothing() -> None:
 @given(st.integers(1, 20), st.integers(1, 20), st.floats(-2, 7), st.booleans())
 def test_features_are_small_integers_whatever_the_values(h: int, w: int, size: float, periodic: bool) -> None:
     def watch(place: Place, phase: PhaseContext, predicted: Prediction, target: Array, k: Array) -> None:
-        features = phase.features(np.arange(phase.at.size), Scratch())
+        features = phase.all_features(np.arange(phase.size))
         related = RELATED if phase.band.related else 0
-        assert features.shape == (ALONE + related + 1, phase.at.size)
+        assert features.shape == (ALONE + related + 1, phase.size)
         assert np.array_equal(features, np.rint(features))
         assert np.abs(features).max(initial=0) <= FEATURE_MAX
         assert (features[-1] == 1).all()
@@ -187,6 +188,28 @@ def test_features_are_small_integers_whatever_the_values(h: int, w: int, size: f
         assert (phase.rough < INDEXES).all()
 
     encoded(waves(2, h, w) * 10**size, periodic, watch=watch)
+
+
+def test_features_that_are_not_live_are_known_beforehand() -> None:
+    """Counted by hand for phases alone: own neighbours 8 and their means 3, 14 for each earlier band, 34 others."""
+    counts = {0: 0, 1: 4 + 1, 2: 4 + 2, 3: 8 + 3}
+    seen = Counter[tuple[int, int]]()
+
+    def watch(place: Place, phase: PhaseContext, predicted: Prediction, target: Array, k: Array) -> None:
+        assert len(phase.live.rows) == 34 + counts[place.phase] + 14 * place.band
+        points = np.arange(phase.size)
+        features = phase.all_features(points)
+        varying = np.flatnonzero((features[:-1] != features[:-1, :1]).any(1))
+        assert set(varying) <= set(phase.live.rows)
+        seen.update((place.band, place.phase) for _ in varying)
+        network = CONTEXTS.networks[place.band][0]
+        folded = network.folded(phase.live.rows, phase.live.known)
+        some = folded(phase.features(points, Scratch()), place.depth, Scratch())
+        np.testing.assert_array_equal(some, network(features, place.depth, Scratch()))
+
+    encoded(waves(1, 40, 48) * 30, watch=watch)
+    assert len(seen) == 3 * 4
+    assert len(live(2, 3, True).rows) == 34 + 11 + 28 + RELATED - 1
 
 
 def test_quiet_points_are_answered_by_the_table_and_others_by_the_network() -> None:
@@ -218,11 +241,15 @@ def test_a_table_answers_the_points_it_has_entries_for(q: int) -> None:
     def watch(place: Place, phase: PhaseContext, predicted: Prediction, target: Array, k: Array) -> None:
         asked = []
 
-        def network(features: Array, depth: int, scratch: Scratch) -> Array:
-            asked.append(features.shape[1])
-            return np.ones((3, features.shape[1]), "f4")
+        class Ones:
+            def __call__(self, x: Array, level: int, scratch: Scratch, kind: int = 0, gap: int = 0) -> Array:
+                asked.append(x.shape[1])
+                return np.ones((3, x.shape[1]), "f4")
 
-        answer = predict(phase, network, table, place.depth, Scratch())  # type: ignore[arg-type]
+            def folded(self, rows: tuple[int, ...], known: tuple[tuple[int, int], ...]) -> "Ones":
+                return self
+
+        answer = predict(phase, Ones(), table, place.depth, Scratch())
         quiet = phase.rough < q
         assert sum(asked) == np.count_nonzero(~quiet)
         np.testing.assert_array_equal(answer.scale[quiet], table[0][phase.rough[quiet]])
@@ -245,7 +272,7 @@ def test_the_first_feature_is_the_neighbour_to_the_left_in_units_of_the_activity
     def watch(place: Place, phase: PhaseContext, predicted: Prediction, target: Array, k: Array) -> None:
         if (place.level, place.band, place.phase) == (0, 0, 2):  # both neighbours beside are known: phases 0 and 1
             own = phase.band.inner()
-            features = phase.features(np.arange(phase.at.size), Scratch())
+            features = phase.all_features(np.arange(phase.size))
             left = own[::2, 0 : own.shape[1] - 1 : 2].ravel()
             scaled = np.clip(np.rint(left.astype("f4") * feature_of[phase.rough]), -FEATURE_MAX, FEATURE_MAX)
             np.testing.assert_array_equal(features[0], scaled)

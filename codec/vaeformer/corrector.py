@@ -135,12 +135,17 @@ def whole_tokens(x: Tensor, token: int, periodic: bool) -> tuple[Tensor, bool]:
 
 
 def pad(x: Tensor, n: int, periodic: bool) -> Tensor:
-    """Pad (B, C, h, w) by n on all sides: the nearest values, or those around the globe in longitude."""
+    """Pad (B, C, h, w) by n on all sides: the nearest values, or those around the globe in longitude.
+
+    The result has channels last in memory, as convolutions want it, unless there is only one.
+    """
     h, w = x.shape[2:]
     rows = torch.arange(-n, h + n, device=x.device).clamp(0, h - 1)
     columns = torch.arange(-n, w + n, device=x.device)
     columns = columns % w if periodic else columns.clamp(0, w - 1)
-    return x.index_select(2, rows).index_select(3, columns)
+    if x.shape[1] == 1:
+        return x.index_select(2, rows).index_select(3, columns)
+    return x.permute(0, 2, 3, 1).index_select(1, rows).index_select(2, columns).permute(0, 3, 1, 2)
 
 
 def _features(x: Tensor, cell: int, periodic: bool) -> Tensor:

@@ -39,7 +39,7 @@ def find_gains(original: F64, decoded: F64, periodic: bool) -> I8 | None:
     width = original.shape[-1]
     if width < LEAST_WIDTH:
         return None
-    p, q, c = _powers(*(_judged(x, periodic) for x in (original, decoded)), periodic)
+    p, q, c = _powers(_judged(original, periodic), _judged(decoded, periodic), periodic)
     waves = _log_wavelengths(len(p), width, periodic)
     found = np.zeros(len(KNOTS), np.int8)
     candidates = np.arange(-ONE_OCTAVE, ONE_OCTAVE + 1)

@@ -7,6 +7,7 @@ ratio: they see shape, and answer in units of the activity (DESIGN 4; the refine
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ from isopress.codec.entropy import TAILS
 from isopress.codec.intnet import F32, Network
 from isopress.codec.predictor import LOG_ONE, MEAN_REACH, SCALE_REACH
 from isopress.codec.scratch import Scratch
-from isopress.codec.vaeformer.maps import PAD, BandMaps, LevelMaps, box, wide, wrap
+from isopress.codec.vaeformer.maps import PAD, BandMaps, LevelMaps, box_at, wide, wrap
 
 Index = NDArray[np.intp]
 
@@ -31,6 +32,7 @@ PHASES = ((0, 0), (1, 1), (0, 1), (1, 0))  # parities (lat, lon) of a band's poi
 _RING = ((0, -1), (0, 1), (-1, 0), (1, 0), (-1, -1), (-1, 1), (1, -1), (1, 1))
 _CROSS = ((0, 0), *_RING[:4])
 _NINE = ((0, 0), *_RING)
+_SEEN = ((), range(4, 8), range(4), range(8))  # which of the ring are decoded before a phase
 
 SIGNED = 8 + 9 + 9 + 9 + 2 + 5 + 5
 POOLED = 3 + 4 + 4 + 4 + 4
@@ -71,6 +73,39 @@ def tables() -> tuple[F32, F32]:
 FEATURE_OF, MEAN_OF = tables()
 
 
+@dataclass(frozen=True)
+class Live:
+    """Which features of a phase depend on what was decoded: the others are zero, or have a value known beforehand.
+
+    rows : of all features those that do, ascending
+    known : (row, value) of the others that are not zero
+    slots : by row its place among `rows`, or -1
+    """
+
+    rows: tuple[int, ...]
+    known: tuple[tuple[int, int], ...]
+    slots: tuple[int, ...]
+
+
+@cache
+def live(earlier: int, index: int, related: bool) -> Live:
+    """Return what is live in phase 0..3 of a band with 0..2 bands of its level before it."""
+    pooled, logs = SIGNED, SIGNED + POOLED
+    dead = {k for k in range(8) if k not in _SEEN[index]}
+    dead |= {pooled + k for k, ring in enumerate(((0, 1), (2, 3), (4, 5, 6, 7))) if dead.issuperset(ring)}
+    for k in range(earlier, 2):
+        dead |= {*range(8 + 9 * k, 17 + 9 * k), *range(pooled + 3 + 4 * k, pooled + 7 + 4 * k), logs + 2 + k}
+    known = [(ALONE - FLAGS + index, FEATURE_ONE)]
+    dead |= set(range(ALONE - FLAGS, ALONE))
+    if related:
+        known.append((ALONE + RELATED - 1, FEATURE_ONE))
+        dead.add(ALONE + RELATED - 1)
+    rows = [row for row in range(ALONE + RELATED * related) if row not in dead]
+    slots = np.full(ALONE + RELATED, -1)
+    slots[rows] = np.arange(len(rows))
+    return Live(tuple(rows), tuple(known), tuple(slots.tolist()))
+
+
 class BandContext:
     """Contexts of one band: grows with every phase that is decoded."""
 
@@ -78,6 +113,7 @@ class BandContext:
         self.maps, self.band, self.related = maps, band, related
         self.height, self.width = maps.level.band(band)
         self.own = np.zeros_like(maps.bend)
+        self.magnitude = np.zeros_like(maps.bend)
         self.rest = maps.bend * np.float32(0.25) + maps.parent_smooth[band]
         self.rest += np.float32(0.25) * (maps.parent_smooth[(band + 1) % 3] + maps.parent_smooth[(band + 2) % 3])
         for other in maps.bands:
@@ -89,16 +125,26 @@ class BandContext:
 
     def phase(self, index: int) -> PhaseContext:
         """Return the contexts of phase 0..3, all phases before it having been set."""
-        own_smooth = box(np.abs(self.own)) if index else self.own
-        return PhaseContext(self, index, own_smooth, self.rest + own_smooth * np.float32(2))
+        points = self.points(index)
+        rest = self.rest[points]
+        own_smooth = box_at(self.magnitude, points) if index else np.zeros_like(rest)
+        return PhaseContext(self, index, own_smooth, own_smooth * np.float32(2) + rest)
+
+    def points(self, index: int) -> tuple[slice, slice]:
+        """Return where the points of a phase lie in the padded maps."""
+        y, x = PHASES[index]
+        return slice(PAD + y, PAD + self.height, 2), slice(PAD + x, PAD + self.width, 2)
 
     def set(self, index: int, values: F32) -> None:
         """Take in the decoded values (n,) of a phase, in units."""
-        y, x = PHASES[index]
-        target = self.own[PAD + y : PAD + self.height : 2, PAD + x : PAD + self.width : 2]
-        target[...] = values.reshape(target.shape)
-        if self.maps.level.periodic:
-            wrap(self.own)
+        points = self.points(index)
+        if values.any():
+            target = self.own[points]
+            target[...] = values.reshape(target.shape)
+            np.abs(target, out=self.magnitude[points])
+            if self.maps.level.periodic:
+                wrap(self.own)
+                wrap(self.magnitude)
 
     def inner(self) -> NDArray[np.float64]:
         """Return the values of the band (h, w) without its padding."""
@@ -106,54 +152,65 @@ class BandContext:
 
     def finish(self) -> BandMaps:
         """Return the maps of the whole band."""
-        return BandMaps.of(self.own)
+        return BandMaps.of(self.own, self.magnitude)
 
 
 class PhaseContext:
     """The points of one phase: their activity, and the features of any of them."""
 
     def __init__(self, band: BandContext, index: int, own_smooth: F32, activity: F32) -> None:
-        self.band, self.index, self.own_smooth = band, index, own_smooth
-        y, x = PHASES[index]
-        rows = np.arange(y, band.height, 2)
-        columns = np.arange(x, band.width, 2)
-        stride = activity.shape[1]
-        self.at = ((rows[:, None] + PAD) * stride + columns + PAD).ravel()
-        rough = log_index(activity.ravel()[self.at] + np.float32(FLOOR)) - FLOOR_INDEX
-        self.rough = np.minimum(rough, INDEXES - 1).astype(np.int32)
-        parent_stride = band.maps.parents[0].values.shape[1]
-        # At the coarsest level the parents are zeros of this level's own shape.
-        self.parent_at = (((rows // 2)[:, None] + PAD) * parent_stride + columns // 2 + PAD).ravel()
+        self.band, self.index, self.own_smooth = band, index, own_smooth.ravel()
+        self.columns = activity.shape[1]
+        rough = log_index(activity.ravel() + np.float32(FLOOR)) - FLOOR_INDEX
+        self.rough = np.minimum(rough, INDEXES - 1, out=rough)
+        self.live = live(len(band.maps.bands), index, band.related is not None)
 
-    def features(self, points: NDArray[np.intp], scratch: Scratch) -> F32:
-        """Return integer features (ALONE [+ RELATED] + 1, M) of some points, the last row ones."""
-        related = self.band.related
-        at, rough = self.at[points], self.rough[points]
-        out = scratch.array("latent features", np.float32)(ALONE + (RELATED if related else 0) + 1, len(points))
+    @property
+    def size(self) -> int:
+        """Number of points."""
+        return self.rough.size
+
+    def all_features(self, points: Index) -> F32:
+        """Return the integer features (ALONE [+ RELATED] + 1, M) of some points, the last row ones."""
+        count = ALONE + (RELATED if self.band.related else 0)
+        out = np.zeros((count + 1, len(points)), np.float32)
+        out[[*self.live.rows, -1]] = self.features(points, Scratch())
+        for row, value in self.live.known:
+            out[row] = value
+        return out
+
+    def features(self, points: Index, scratch: Scratch) -> F32:
+        """Return those features of some points that are live, and a last row of ones."""
+        related, slots, rough = self.band.related, self.live.slots, self.rough[points]
+        out = scratch.array("latent features", np.float32)(len(self.live.rows) + 1, len(points))
         out[-1] = 1
-        rows = _Rows(out, at, self.own_smooth.shape[1])
-        self._signed(rows, self.parent_at[points])
+        row, column = np.divmod(points, self.columns)
+        y, x = PHASES[self.index]
+        stride = self.band.own.shape[1]
+        at = (2 * row + (y + PAD)) * stride + (2 * column + (x + PAD))
+        rows = _Rows(out, slots, at, stride)
+        self._signed(rows, row, column)
         self._pooled(rows)
         scale = FEATURE_OF[rough]
-        out[: SIGNED + POOLED] *= scale
+        out[: slots[SIGNED + POOLED]] *= scale
         if related:
-            _related_rows(_Rows(out, at, self.own_smooth.shape[1], ALONE), related)
-            out[ALONE : ALONE + RELATED - 3] *= scale
-            out[ALONE + RELATED - 1] = FEATURE_ONE
-        self._logs(out, rows.next, at, rough)
-        out[ALONE - FLAGS : ALONE] = 0
-        out[ALONE - FLAGS + self.index] = FEATURE_ONE
+            first, last = slots[ALONE], slots[ALONE + RELATED - 3]
+            _related_rows(_Rows(out, slots, at, stride, ALONE), related)
+            out[first:last] *= scale
+        self._logs(out, points, at, rough)
         np.rint(out, out=out)
         return np.clip(out, -FEATURE_MAX, FEATURE_MAX, out=out)
 
-    def _signed(self, rows: _Rows, parent_at: Index) -> None:
+    def _signed(self, rows: _Rows, row: Index, column: Index) -> None:
         """Fill the values of neighbours, of the bands before this one, of parents, and the bends of the low band."""
         band, maps = self.band, self.band.maps
         rows.take(band.own, _RING)
         for other in [*maps.bands, None, None][:2]:
             rows.take(other.values if other else None, _NINE)
         same, first, second = (maps.parents[(band.band + k) % 3].values for k in range(3))
-        parent = _Rows(rows.out, parent_at, same.shape[1], rows.next)
+        # At the coarsest level the parents are zeros of this level's own shape.
+        parent_at = (row + PAD) * same.shape[1] + (column + PAD)
+        parent = _Rows(rows.out, rows.slots, parent_at, same.shape[1], rows.next)
         parent.take(same, _NINE)
         parent.take(first, _NINE[:1])
         parent.take(second, _NINE[:1])
@@ -163,69 +220,86 @@ class PhaseContext:
 
     def _pooled(self, rows: _Rows) -> None:
         """Fill magnitudes of the same, by direction, and of the other parents and what is around them."""
-        magnitude = np.abs(rows.out[:SIGNED])
-        rows.pool(magnitude[:8])
+        magnitude = rows.magnitude(0, 37)
+        rows.pool(magnitude, 0)
         for start in (8, 17, 26):
-            rows.pool(magnitude[start + 1 : start + 9], magnitude[start])
+            rows.pool(magnitude, start + 1, start)
         for k, start in ((1, 35), (2, 36)):
             rows.put(magnitude[start])
             rows.take(self.band.maps.parent_smooth[(self.band.band + k) % 3], _NINE[:1])
 
-    def _logs(self, out: F32, start: int, at: Index, rough: NDArray[np.int32]) -> None:
+    def _logs(self, out: F32, points: Index, at: Index, rough: NDArray[np.int32]) -> None:
         """Fill the logarithmic features: activity in steps, and its parts in units of it."""
-        band, maps = self.band, self.band.maps
+        band, maps, slots = self.band, self.band.maps, self.live.slots
         earlier = [m.smooth for m in maps.bands] + [None, None]
-        parts = [self.own_smooth, *earlier[:2], maps.parent_smooth[band.band], maps.bend, band.far]
-        out[start] = rough - 48
+        parts = [*earlier[:2], maps.parent_smooth[band.band], maps.bend, band.far]
+        start = SIGNED + POOLED
+        out[slots[start]] = rough - 48
         centre = rough + FLOOR_INDEX
-        for k, part in enumerate(parts):
-            out[start + 1 + k] = 0 if part is None else log_index(part.ravel()[at] + np.float32(4)) - centre
+        _log_row(out[slots[start + 1]], self.own_smooth[points], centre)
+        for row, part in enumerate(parts, start + 2):
+            if part is not None:
+                _log_row(out[slots[row]], part.ravel()[at], centre)
         if band.related:
-            for k, part in enumerate((band.related.newest.smooth, band.related.history.smooth)):
-                out[ALONE + RELATED - 3 + k] = log_index(part.ravel()[at] + np.float32(4)) - centre
+            for row, part in enumerate((band.related.newest.smooth, band.related.history.smooth), ALONE + RELATED - 3):
+                _log_row(out[slots[row]], part.ravel()[at], centre)
+
+
+def _log_row(out: F32, part: F32, centre: NDArray[np.int32]) -> None:
+    """Fill a row with the logarithm of a part of the activity, fresh from its map, in units of the whole."""
+    part += np.float32(4)
+    np.subtract(log_index(part), centre, out=out, casting="unsafe")
 
 
 def _related_rows(rows: _Rows, related: Related) -> None:
     """Fill values and magnitudes of the newest channel at the same place, and magnitudes of all."""
-    start = rows.next
     rows.take(related.newest.values, _NINE)
-    magnitude = np.abs(rows.out[start : start + 9])
-    rows.pool(magnitude[1:], magnitude[0])
+    rows.pool(rows.magnitude(ALONE, ALONE + 9), ALONE + 1, ALONE)
     rows.take(related.history.values, _NINE[:1])
     rows.take(related.history.smooth, _NINE[:1])
 
 
 class _Rows:
-    """Fills the rows of a feature matrix one after another."""
+    """Fills the live rows of a feature matrix, one of all rows after another."""
 
-    def __init__(self, out: F32, at: Index, stride: int, start: int = 0) -> None:
-        self.out, self.stride, self.next = out, stride, start
+    def __init__(self, out: F32, slots: tuple[int, ...], at: Index, stride: int, start: int = 0) -> None:
+        self.out, self.slots, self.stride, self.next = out, slots, stride, start
         self.lead = stride + 1  # no offset reaches farther back; maps are padded by more
         self.at = at - self.lead
 
     def take(self, map_: F32 | None, offsets: tuple[tuple[int, int], ...]) -> None:
-        """Add a row for each offset from the points; zeros if there is no map."""
-        if map_ is None:
-            self.out[self.next : self.next + len(offsets)] = 0
-        else:
+        """Go on by a row for each offset from the points; without a map they are dead."""
+        if map_ is not None:
             flat = map_.ravel()
-            for row, (dy, dx) in enumerate(offsets, self.next):
-                flat[self.lead + dy * self.stride + dx :].take(self.at, out=self.out[row], mode="clip")
+            for slot, (dy, dx) in zip(self.slots[self.next :], offsets, strict=False):
+                if slot >= 0:
+                    flat[self.lead + dy * self.stride + dx :].take(self.at, out=self.out[slot], mode="clip")
         self.next += len(offsets)
 
-    def put(self, values: F32) -> None:
-        """Add one row."""
-        self.out[self.next] = values
+    def put(self, values: F32 | None) -> None:
+        """Go on by one row; a dead one has no values."""
+        if self.slots[self.next] >= 0:
+            self.out[self.slots[self.next]] = values
         self.next += 1
 
-    def pool(self, ring: F32, centre: F32 | None = None) -> None:
-        """Add mean magnitudes of the neighbours beside, above and below, and diagonal."""
+    def magnitude(self, start: int, stop: int) -> dict[int, F32]:
+        """Return the magnitudes of those of some rows that are live, one after another in memory."""
+        live = [row for row in range(start, stop) if self.slots[row] >= 0]
+        values = np.abs(self.out[self.slots[live[0]] : self.slots[live[-1]] + 1])
+        return dict(zip(live, values, strict=True))
+
+    def pool(self, magnitude: dict[int, F32], ring: int, centre: int | None = None) -> None:
+        """Go on by the mean magnitudes of the neighbours beside, above and below, and diagonal, from row `ring`."""
         if centre is not None:
-            self.put(centre)
-        half = np.float32(0.5)
-        self.put((ring[0] + ring[1]) * half)
-        self.put((ring[2] + ring[3]) * half)
-        self.put(((ring[4] + ring[5]) + (ring[6] + ring[7])) * (half * half))
+            self.put(magnitude.get(centre))
+        for first, count in ((0, 2), (2, 2), (4, 4)):
+            slot, self.next = self.slots[self.next], self.next + 1
+            if slot >= 0:
+                a, b, *more = (magnitude[ring + k] for k in range(first, first + count))
+                np.add(a, b, out=self.out[slot])
+                if more:
+                    self.out[slot] += more[0] + more[1]
+                self.out[slot] *= np.float32(1 / count)
 
 
 def predict(
@@ -235,10 +309,9 @@ def predict(
 
     quiet : (2, Q) scale index and tail class by activity index; from Q on, a point is worth a network.
     """
-    n = len(phase.at)
-    mean = np.zeros(n, np.float32)
-    low = np.minimum(phase.rough, quiet.shape[1] - 1)
-    scale, tail = quiet[0][low], quiet[1][low].astype(np.int8)
+    mean = np.zeros(phase.size, np.float32)
+    network = network.folded(phase.live.rows, phase.live.known)
+    scale, tail = (one.take(phase.rough, mode="clip") for one in (quiet[0], quiet[1].astype(np.int8)))
     active = np.flatnonzero(phase.rough >= quiet.shape[1])
     for start in range(0, len(active), BLOCK):
         points = active[start : start + BLOCK]

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isopress.codec.entropy import FIRST_SCALE, SCALES, SymbolWriter, high_part, split_scale
-from isopress.codec.scratch import Scratch
 from isopress.codec.train_pool import Field
 from isopress.codec.vaeformer.latent_context import ALONE, DEPTHS, RELATED, UNITS, PhaseContext, Prediction
 from isopress.codec.vaeformer.latents import ContextModel, Latents, encode
@@ -149,7 +148,7 @@ def _watched(crop: Crop, model: ContextModel, trade: float) -> Pool:
         calm = phase.rough < quiet.shape[2]
         active = np.flatnonzero(~calm)
         if active.size:
-            f = phase.features(active, Scratch())
+            f = phase.all_features(active)
             whole = np.zeros((active.size, ALONE + RELATED), np.int8)
             whole[:, : len(f) - 1] = f[:-1].T
             seen[place.band].append((place, whole, phase.rough[active], target[active]))

@@ -87,7 +87,7 @@ def _decode_band(
     context = BandContext(maps, band, before[number][band] if before else None)
     for index in range(len(PHASES)):
         phase = context.phase(index)
-        if len(phase.at):
+        if phase.size:
             place = Place(number, band, index)
             predicted = evaluate(place, phase, scratch)
             context.set(index, predicted.mean + residual(place, phase, predicted))

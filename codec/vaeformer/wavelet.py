@@ -85,11 +85,17 @@ def _join(low: Any, high: Any, periodic: bool, whole: bool) -> Any:
     if not high.shape[-1]:
         return low
     low, high = _rounded(low * (1 / NORM), whole), _rounded(high * NORM, whole)
-    low = low - _rounded(DELTA * _around_low(low, high, periodic), whole)
-    high = high - _rounded(GAMMA * _around_high(low, high, periodic), whole)
-    low = low - _rounded(BETA * _around_low(low, high, periodic), whole)
-    high = high - _rounded(ALPHA * _around_high(low, high, periodic), whole)
+    low -= _rounded(_times(_around_low(low, high, periodic), DELTA), whole)
+    high -= _rounded(_times(_around_high(low, high, periodic), GAMMA), whole)
+    low -= _rounded(_times(_around_low(low, high, periodic), BETA), whole)
+    high -= _rounded(_times(_around_high(low, high, periodic), ALPHA), whole)
     return _interleave(low, high)
+
+
+def _times(x: Any, factor: float) -> Any:
+    """Multiply `x`, which is nobody else's, in place."""
+    x *= factor
+    return x
 
 
 def _rounded(x: Any, whole: bool) -> Any:
@@ -102,31 +108,40 @@ def _rounded(x: Any, whole: bool) -> Any:
 
 def _around_high(low: Any, high: Any, periodic: bool) -> Any:
     """Return for each odd sample the sum of its two even neighbours."""
-    n = high.shape[-1]
-    if low.shape[-1] > n:
-        return low[..., :-1] + low[..., 1:]
-    return low + _cat(low, (low[..., 1:], low[..., :1] if periodic else low[..., -1:]))
+    if low.shape[-1] > high.shape[-1]:
+        return _sums(low)
+    return _sums(low, after=low[..., :1] if periodic else low[..., -1:])
 
 
 def _around_low(low: Any, high: Any, periodic: bool) -> Any:
     """Return for each even sample the sum of its two odd neighbours."""
     if low.shape[-1] > high.shape[-1]:
-        return _cat(high, (high[..., :1], high)) + _cat(high, (high, high[..., -1:]))
-    return high + _cat(high, (high[..., -1:] if periodic else high[..., :1], high[..., :-1]))
+        return _sums(high, high[..., :1], high[..., -1:])
+    return _sums(high, high[..., -1:] if periodic else high[..., :1])
 
 
-def _cat(like: Any, parts: tuple[Any, ...]) -> Any:
-    if isinstance(like, np.ndarray):
-        return np.concatenate(parts, -1)
-    import torch
+def _sums(x: Any, before: Any = None, after: Any = None) -> Any:
+    """Return the sums of neighbours of `x`, with one more sample before and after it if there are any."""
+    edges = (before is not None, after is not None)
+    if not isinstance(x, np.ndarray):
+        import torch
 
-    return torch.cat(parts, -1)
+        x = torch.cat([part for part in (before, x, after) if part is not None], -1)
+        return x[..., :-1] + x[..., 1:]
+    n = x.shape[-1] - 1
+    out = np.empty_like(x, shape=(*x.shape[:-1], n + sum(edges)))
+    np.add(x[..., :-1], x[..., 1:], out=out[..., edges[0] : edges[0] + n])
+    if before is not None:
+        np.add(before, x[..., :1], out=out[..., :1])
+    if after is not None:
+        np.add(x[..., -1:], after, out=out[..., -1:])
+    return out
 
 
 def _interleave(low: Any, high: Any) -> Any:
     n = low.shape[-1] + high.shape[-1]
     if isinstance(low, np.ndarray):
-        out = np.empty((*low.shape[:-1], n), low.dtype)
+        out = np.empty_like(low, shape=(*low.shape[:-1], n))
     elif low.shape[-1] == high.shape[-1]:
         import torch
 
