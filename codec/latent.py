@@ -20,6 +20,7 @@ from isopress.codec.pyramid import looks_periodic
 from isopress.codec.special import Specials, find_specials
 from isopress.codec.step_search import Forecast, next_step
 from isopress.codec.target import MAX_EFFORT, TOLERANCE, Target
+from isopress.codec.turns import in_turn
 from isopress.codec.vaeformer.latents import TRADE
 from isopress.codec.vaeformer.model import LatentModel, load_vaeformer
 from isopress.codec.vaeformer.section import CodedFields, Latent, code_fields, coded_shape
@@ -130,6 +131,7 @@ class _Search:
     model: LatentModel
     trade: float
 
+    @in_turn
     def run(self) -> EncodedChunk | None:
         """Return the coding nearest to the target on its good side; None where latents do not apply."""
         fields = self.x.reshape(field_shape(self.x.shape))

@@ -189,7 +189,7 @@ class _Job:
             bounds = {plan.name: plan.bound for plan in members}
             variable = self.source.variable(first.name)
             itemsize = variable.dtype.itemsize * len(members)
-            steps = task_steps(first.chunks, self.source.chunks(first.name), itemsize)
+            steps = task_steps(first.chunks, self.source.chunks(first.name, self.jobs), itemsize)
             for region in regions(variable.shape, steps):
                 yield Task(bounds, region, first.joint.array if first.joint else None)
 

@@ -2,17 +2,20 @@
 
 import itertools
 import multiprocessing
+import os
 import signal
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 
 from isopress.codec.errors import IsopressError
+from isopress.codec.turns import processors
 from isopress.format.tasks import Outcome, Task, Work
 
 Worker = Callable[[], AbstractContextManager[Work]]
 
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")  # torch's and numpy's
 _AHEAD = 3  # tasks in the queue per process: enough to keep it busy, few enough to stop soon
 _worker: AbstractContextManager[Work]  # of a worker process, set once when it starts;
 _work: Work  # both are kept, or the worker would close
@@ -40,13 +43,26 @@ def run(worker: Worker, tasks: Iterable[Task], *, jobs: int) -> Generator[Outcom
             yield from itertools.chain.from_iterable(map(work, tasks))
         return
     context = multiprocessing.get_context("spawn")  # a fork would copy zarr's and torch's threads half-dead
-    pool = ProcessPoolExecutor(jobs, context, _start, (worker,))
+    with _threads_shared_out(jobs):
+        pool = ProcessPoolExecutor(jobs, context, _start, (worker,))
+        try:
+            yield from _run_in(pool, iter(tasks), jobs * _AHEAD)
+        except BrokenProcessPool as error:
+            raise IsopressError("a worker process died, perhaps out of memory; try fewer --jobs") from error
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def _threads_shared_out(jobs: int) -> Iterator[None]:
+    """Let processes that start now have together as many threads as there are processors, if nobody says otherwise."""
+    unset = [name for name in _THREADS if name not in os.environ]
+    os.environ |= dict.fromkeys(unset, str(max(1, processors() // jobs)))
     try:
-        yield from _run_in(pool, iter(tasks), jobs * _AHEAD)
-    except BrokenProcessPool as error:
-        raise IsopressError("a worker process died, perhaps out of memory; try fewer --jobs") from error
+        yield
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        for name in unset:
+            os.environ.pop(name, None)
 
 
 def _run_in(pool: ProcessPoolExecutor, tasks: Iterator[Task], limit: int) -> Iterator[Outcome]:

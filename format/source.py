@@ -67,10 +67,12 @@ class Source:
         """Return the size of the variable before compression, in the dtype the source stores."""
         return int(self.stored.variables[name].nbytes)
 
-    def chunks(self, name: str) -> tuple[int, ...]:
-        """Return the chunk shape in the source; the whole shape when the source does not say."""
+    def chunks(self, name: str, jobs: int = 1) -> tuple[int, ...]:
+        """Return the chunk shape in the source. Where it has none, any part is read as fast: the whole shape, or
+        single values if several processes are to share the work."""
         variable = self.stored.variables[name]
-        chunks = variable.encoding.get("chunks") or variable.encoding.get("chunksizes") or variable.shape
+        whole = variable.shape if jobs == 1 else (1,) * variable.ndim
+        chunks = variable.encoding.get("chunks") or variable.encoding.get("chunksizes") or whole
         return tuple(int(size) for size in chunks)
 
 

@@ -46,7 +46,7 @@ def verify(store: str | Path, source: str, *, jobs: int = 1) -> StoreReport:
         targets = arrays(group)
         bad = {name: reason for name in opened.names if (reason := _mismatch(opened, name, targets.get(name)))}
         checked = [name for name in opened.names if name not in bad]
-        tasks = _tasks(opened, group, {name: targets[name] for name in checked})
+        tasks = _tasks(opened, group, {name: targets[name] for name in checked}, jobs)
         totals = {name: Outcome(name, 0) for name in checked}
         with closing(run(partial(comparing, path, str(store)), tasks, jobs=jobs)) as outcomes:
             for outcome in outcomes:
@@ -56,12 +56,12 @@ def verify(store: str | Path, source: str, *, jobs: int = 1) -> StoreReport:
     return replace(report, variables=tuple(found + missing))
 
 
-def _tasks(source: Source, group: zarr.Group, targets: Mapping[str, zarr.Array[Any]]) -> Iterator[Task]:
+def _tasks(source: Source, group: zarr.Group, targets: Mapping[str, zarr.Array[Any]], jobs: int) -> Iterator[Task]:
     for names in _together(targets):
         array = targets[names[0]]
         bounds = {name: stored_bound(group, targets[name]) for name in names}
         chunks = [max(size, 1) for size in array.chunks]
-        steps = task_steps(chunks, source.chunks(names[0]), array.dtype.itemsize * len(names))
+        steps = task_steps(chunks, source.chunks(names[0], jobs), array.dtype.itemsize * len(names))
         for region in regions(array.shape, steps):
             yield Task(bounds, region)
 

@@ -440,6 +440,17 @@ def test_regions_are_whole_chunks_that_cover_the_array_once() -> None:
     assert task_steps((1, 721, 1440), (10**6, 721, 1440), 4)[0] * 721 * 1440 * 4 <= 2**27
 
 
+def test_a_source_without_chunks_is_one_task_for_one_process_and_many_for_several(tmp_path: Path) -> None:
+    ds = xr.Dataset({"x": (("time", "lat", "lon"), np.zeros((6, 20, 30), "f4"))})
+    ds.to_netcdf(tmp_path / "in.nc")
+    with open_source(str(tmp_path / "in.nc")) as source:
+        steps = {jobs: task_steps((1, 20, 30), source.chunks("x", jobs), 4) for jobs in (1, 2)}
+    assert steps == {1: (6, 20, 30), 2: (1, 20, 30)}
+    save_zarr(ds.chunk(time=3), tmp_path / "in.zarr", 3)
+    with open_source(str(tmp_path / "in.zarr")) as source:
+        assert source.chunks("x", 2) == (3, 20, 30)
+
+
 def test_chunks_that_a_payload_cannot_hold_are_refused() -> None:
     with pytest.raises(ArgumentError, match="--chunk"):
         choose_chunks(("t", "y", "x"), (1000, 1000, 1000), {"t": 1000}, (4, 1000, 1000))

@@ -18,7 +18,7 @@ MAY_IMPORT = {
     "cli": {"isopress", "isopress.codec", "isopress.format", "isopress.cli"},
 }
 # And train.py, train_*.py:
-TORCH = {"codec/backend_torch.py", "codec/intnet_torch.py", "codec/pyramid_net.py", "cli/train.py"}
+TORCH = {"codec/backend_torch.py", "codec/intnet_torch.py", "codec/pyramid_net.py", "codec/turns.py", "cli/train.py"}
 _NETWORKS = (
     "attention", "context_net", "corrector", "corrector_v1", "equaliser", "patch", "patch_layers", "transforms",
     "wavelet",

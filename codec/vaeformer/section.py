@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from isopress.codec.entropy import SymbolReader, SymbolWriter
 from isopress.codec.errors import CorruptPayloadError, TruncatedPayloadError
+from isopress.codec.turns import in_turn
 from isopress.codec.vaeformer.latent_context import UNITS
 from isopress.codec.vaeformer.latents import TRADE, ContextModel, Latents, decode, encode
 from isopress.codec.vaeformer.mixing import IDENTITY, MAX_AXIS, Mixing, channel_order, choose, identity
@@ -139,6 +140,7 @@ def code_fields(
     return CodedFields(section, shape, decoded, latents.shape, mixings, replace(latent, corrected=corrected), model)
 
 
+@in_turn
 def decode_fields(section: bytes, shape: tuple[int, ...], model: LatentModel) -> F64:
     """Return the fields (..., h, w) of a section.
 

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from isopress.codec.turns import in_team
 from isopress.codec.vaeformer.corrector import Corrector, CorrectorConfig
 from isopress.codec.vaeformer.corrector_v1 import CorrectorConfigV1, CorrectorV1
 from isopress.codec.vaeformer.wavelet import MAX_LEVELS
@@ -48,12 +49,16 @@ class Transforms(nn.Module):
 
     def _corrected(self, corrector: Corrector | CorrectorV1, field: F64, periodic: bool) -> F64:
         if not corrector.is_zero:
-            with torch.inference_mode():
-                whole = torch.from_numpy(field)
-                spread = torch.log(whole.std(correction=0) + 1e-3).float().reshape(1)
-                x = (whole - whole.mean()).float()[None, None]
-                whole += corrector(x, spread, periodic)[0, 0]
+            _add_correction(corrector, torch.from_numpy(field), periodic)
         return field
+
+
+@in_team
+@torch.inference_mode()
+def _add_correction(corrector: Corrector | CorrectorV1, field: Tensor, periodic: bool) -> None:
+    spread = torch.log(field.std(correction=0) + 1e-3).float().reshape(1)
+    x = (field - field.mean()).float()[None, None]
+    field += corrector(x, spread, periodic)[0, 0]
 
 
 def _corrector(config: CorrectorConfig | CorrectorConfigV1) -> Corrector | CorrectorV1:

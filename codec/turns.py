@@ -1,0 +1,82 @@
+"""Threads of our own for what torch does, so that its threads do not stand in each other's way.
+
+Every thread that calls torch gets a team of threads from it. If the teams together, or other programs, need more
+threads than there are processors, each small product waits until all threads of its team had a processor again: two
+processes of two threads each decoded at a twelfth of the speed of one thread each (benchmarks/RESULTS.md). So the many
+small products of contexts are computed by one thread, *in turn*: of those threads there are as many as teams find
+processors. The few large products of synthesis are the work of a *team*.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache, partial, wraps
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+LARGEST_TEAM = 4  # contexts take twice as long as synthesis on two threads: more than four gain next to nothing
+
+_OF_THREAD = threading.local()
+
+
+def in_turn(work: Callable[P, T]) -> Callable[P, T]:
+    """Let a function run where torch has one thread, and what it calls too. Callers wait for their turn.
+
+    A forked process has threads of its own.
+    """
+
+    @wraps(work)
+    def waiting(*args: P.args, **kwargs: P.kwargs) -> T:
+        if getattr(_OF_THREAD, "ours", False):
+            return work(*args, **kwargs)
+        return _threads()[0].submit(partial(work, *args, **kwargs)).result()
+
+    return waiting
+
+
+def in_team(work: Callable[P, T]) -> Callable[P, T]:
+    """Let a function run where torch has a team of threads."""
+
+    @wraps(work)
+    def waiting(*args: P.args, **kwargs: P.kwargs) -> T:
+        return _threads()[1].submit(partial(work, *args, **kwargs)).result()
+
+    return waiting
+
+
+@cache
+def _threads() -> tuple[ThreadPoolExecutor, ThreadPoolExecutor]:
+    """Return the threads that work in turn, and those with a team."""
+    import torch
+
+    team = min(torch.get_num_threads(), LARGEST_TEAM)
+    count = max(1, processors() // team)
+    one, several = partial(_begin, 1), partial(_begin, team)
+    return ThreadPoolExecutor(count, "isopress turn", one), ThreadPoolExecutor(count, "isopress team", several)
+
+
+def _begin(threads: int) -> None:
+    """Give the calling thread so many threads of torch."""
+    import torch
+
+    _OF_THREAD.ours = True
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    # That is also what threads of the program would begin with from now on, unless another thread says otherwise.
+    other = threading.Thread(target=torch.set_num_threads, args=(before,))
+    other.start()
+    other.join()
+
+
+def processors() -> int:
+    """Return how many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_threads.cache_clear)
