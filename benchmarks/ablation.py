@@ -1,16 +1,17 @@
 """What each part of the latent codec brings: `python -m benchmarks.ablation`.
 
 Bytes at the RMSE of the best peer at 200x and 400x, with parts of the codec switched off; the weights are the same in
-all variants. What is not in the shipped weights can be compared too: a transformer in analysis (`--analysis NAME`), and
-a plain patch VAEformer by its ideal code length (`--patch FILE`). Writes ablation.json and prints the table.
+all variants. What is not in the shipped weights has its own, in benchmarks/weights: a transformer in analysis, and a
+plain patch VAEformer, which counts by its ideal code length. Writes ablation.json and prints the table.
 """
 
 import argparse
+import json
 import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,6 +26,9 @@ from benchmarks.metrics import distortion
 from benchmarks.peers import PEERS, Peer
 from benchmarks.releases import DatasetError
 
+if TYPE_CHECKING:
+    from isopress.codec.vaeformer.model import LatentModel
+
 USED = (200.0, 400.0)
 # Of these groups one block is taken.
 BLOCK = {"sequences and levels": "xwind10 2015-11-16", "several variables": "t2m, u10, v10, msl"}
@@ -32,8 +36,7 @@ PEERS_USED = ("JPEG2000", "SPERR", "SZ3")
 HEADER = 110  # bytes of a payload beside its section
 TRIES = 7
 NEAR = 0.01  # an RMSE that close to the one asked for ends the search; two of them are interpolated
-ANALYSIS = "plus transformer in analysis"
-PATCH = "plain patch VAEformer (ideal code length)"
+WEIGHTS = Path(__file__).parent / "weights"
 
 # encode(x, step) -> (bytes, decoded x) at a step in the unit of x
 AtStep = Callable[[np.ndarray, float], tuple[int, np.ndarray]]
@@ -84,37 +87,50 @@ def run_block(
                 yield {**run, "rmse": bar.rmse, "n_bytes": n_bytes, "advantage": bar.n_bytes / n_bytes}
 
 
-def coders(group: str, patch: Path | None, analysis: str | None) -> dict[str, Coder]:
+def coders(group: str, patch: Path, analysis: Path) -> dict[str, Coder]:
     """Return the variants that make sense for a group, each as a codec with an RMSE target."""
     variants: dict[str, AtStep] = {
         "wavelet and contexts": latents(corrected=False),
         "plus transformer in synthesis": latents(),
+        "plus transformer in analysis": latents(weights=analysis),
     }
-    if analysis is not None:
-        variants[ANALYSIS] = latents(model=analysis)
     if group != SINGLE_FIELDS:
         variants["synthesis and transform across fields"] = latents(mixed=True)
-    elif patch is not None:
-        variants[PATCH] = patch_model(patch)
+    else:
+        variants["plain patch VAEformer (ideal code length)"] = patch_model(patch)
     return {name: searched(encode) for name, encode in variants.items()}
 
 
-def latents(*, corrected: bool = True, mixed: bool = False, model: str = "default") -> AtStep:
-    """Return the latent codec with or without its transformers and its transforms across fields."""
+def latents(*, corrected: bool = True, mixed: bool = False, weights: Path | None = None) -> AtStep:
+    """Return the latent codec with or without its transformers and its transforms across fields.
+
+    weights : a file to use instead of the shipped ones
+    """
     from isopress.codec.vaeformer.mixing import identity
     from isopress.codec.vaeformer.model import load_vaeformer
     from isopress.codec.vaeformer.section import Latent, encode_fields
 
-    weights = load_vaeformer(model)
+    model = load_vaeformer() if weights is None else model_of(weights)
 
     def encode(x: np.ndarray, step: float) -> tuple[int, np.ndarray]:
         fields = x.astype(np.float64)
         latent = Latent(step, float(fields.min() / 2 + fields.max() / 2), is_global(x), corrected)
         mixings = None if mixed else tuple(identity(n) for n in x.shape[:-2])
-        section, decoded = encode_fields(fields, latent, weights, mixings=mixings)
+        section, decoded = encode_fields(fields, latent, model, mixings=mixings)
         return len(section) + HEADER, decoded.astype(x.dtype)
 
     return encode
+
+
+def model_of(path: Path) -> "LatentModel":
+    """Return the latent codec's model of a weights file."""
+    from safetensors import safe_open
+
+    from isopress.codec.vaeformer.model import parse_vaeformer
+
+    with safe_open(path, "np") as file:
+        corrector = json.loads(file.metadata()["corrector"])
+    return parse_vaeformer(path.stem, path.read_bytes(), corrector)
 
 
 def is_global(x: np.ndarray) -> bool:
@@ -172,8 +188,11 @@ def _parser() -> argparse.ArgumentParser:
     groups = (SINGLE_FIELDS, *BLOCK)
     parser = argparse.ArgumentParser(prog="python -m benchmarks.ablation", description=__doc__)
     parser.add_argument("--groups", nargs="+", choices=groups, default=groups, help="groups of blocks, see BLOCK")
-    parser.add_argument("--analysis", metavar="NAME", help="installed weights that have a transformer in analysis too")
-    parser.add_argument("--patch", type=Path, metavar="FILE", help="checkpoint of a plain patch VAEformer")
+    for name, file, what in (
+        ("--analysis", "with-analysis.safetensors", "weights that have a transformer in analysis too"),
+        ("--patch", "patch-small.safetensors", "weights or checkpoint of a plain patch VAEformer"),
+    ):
+        parser.add_argument(name, type=Path, default=WEIGHTS / file, metavar="FILE", help=what)
     add_cache_option(parser)
     add_output_options(parser)
     return parser

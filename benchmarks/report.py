@@ -233,6 +233,8 @@ def latent_speed(result: Result) -> str:
             f"{run['decode']['mb_per_s']:.1f}",
             f"{run['two_at_once']['encode']:.1f}",
             f"{run['two_at_once']['decode']:.1f}",
+            f"{run['crowded']:.1f}",
+            f"{run['store']['mb_per_s']:.1f}",
             f"{run['encode']['peak_over_field']:.1f}x",
             f"{run['decode']['peak_over_field']:.1f}x",
             "met" if run["kept"] else "**missed**",
@@ -240,7 +242,7 @@ def latent_speed(result: Result) -> str:
         for run in result.get("latent", [])
     ]
     header = ["variable", "ratio", "threads", "encode MB/s", "at a given step", "decode MB/s"]
-    header += ["two fields at once: encode", "decode"]
+    header += ["two fields at once: encode", "decode", "decode, two threads each", "xarray reads a store"]
     return markdown([*header, "encode memory", "decode memory", "encode >= 5, decode >= 10 MB/s"], rows)
 
 

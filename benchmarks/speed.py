@@ -3,17 +3,20 @@
 MB/s is original bytes (1 MB = 10^6 bytes) over the best wall time of several runs, with every thread variable
 at 1. Memory is the peak of the process above what it held before the field was loaded, over the field's size:
 the field itself, the codec's work and the result all count. Mode "latent" is measured on two threads: encoding with
-the RMSE that makes the field 200 times smaller (its step is searched), encoding at that step, decoding; and with one
-field on each of two cores. Writes speed.json; exits with 1 if isopress misses a target.
+the RMSE that makes the field 200 times smaller (its step is searched), encoding at that step, decoding; with one
+field on each of two cores; in two processes that each want both; and from a Zarr store, by xarray. Writes
+speed.json; exits with 1 if isopress misses a target.
 """
 
 import argparse
 import json
 import os
+import shutil
 import struct
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -34,6 +37,7 @@ CONTEXTS = {"isopress": "field", "isopress, block": "block"}
 LATENT, ONE_STEP = "isopress, latent", "isopress, latent at one step"
 MIN_LATENT_ENCODE, MIN_LATENT_DECODE, LATENT_THREADS = 5.0, 10.0, 2  # MB/s, MB/s: the targets of mode "latent"
 LATENT_VARIABLES = ["native/msl", "native/u850", "native/v850", "native/vo850"]
+STORED = 8  # fields of the store that is read, a field a chunk
 LATENT_HEAD = struct.Struct("<Bd")  # flags and step, at the beginning of a latent section (SPEC)
 RESULT = TypeVar("RESULT")
 
@@ -129,6 +133,8 @@ def measure_latent(name: str, values: np.ndarray, ratio: float, repeat: int) -> 
         )
         alone = {**searched, "threads": 1}
         run["two_at_once"] = {part: at_once({**alone, "part": part}) for part in ("encode", "decode")}
+        run["crowded"] = at_once({**searched, "part": "decode"})
+        run["store"] = in_fresh_process({**searched, "part": "read"})
     encode, decode = run["encode"]["mb_per_s"], run["decode"]["mb_per_s"]
     return {**run, "kept": encode >= MIN_LATENT_ENCODE and decode >= MIN_LATENT_DECODE}
 
@@ -173,6 +179,8 @@ def measure(job: dict[str, Any]) -> dict[str, float]:
     small = np.linspace(0, 1, 64 * 64, dtype=np.float32).reshape(64, 64)
     codec.decode(codec.encode(small, 0.01, setting), small.dtype, small.shape)  # imports, weights, compilation
     forget_peak()
+    if job["part"] == "read":
+        return read_store(folder, job["bound"], job["repeat"])
     if job["part"] == "encode":
         before = resident_bytes("VmRSS")
         field = np.load(folder / "field.npy")
@@ -212,6 +220,37 @@ def encode_at_step(x: np.ndarray, step: float, _: str) -> bytes:
 
     fields = x.astype(np.float64)
     return encode_fields(fields, Latent(step, float(fields.mean()), periodic=True), load_vaeformer())[0]
+
+
+def read_store(folder: Path, rmse: float, repeat: int) -> dict[str, float]:
+    """Return how fast xarray reads `field.npy`, STORED times in a Zarr store coded in mode "latent"."""
+    import xarray as xr
+    import zarr
+
+    from isopress import IsopressCodec
+
+    field = np.load(folder / "field.npy")
+    group = zarr.open_group(folder / "store.zarr")
+    array = group.create_array(
+        "x",
+        shape=(STORED, *field.shape),
+        chunks=(1, *field.shape),
+        dtype=field.dtype,
+        serializer=IsopressCodec(mode="latent", rmse=rmse),
+        compressors=(),
+        dimension_names=("time", "lat", "lon"),
+    )
+    array[0] = field
+    chunk = folder / "store.zarr" / "x" / "c" / "0"
+    for number in range(1, STORED):
+        shutil.copytree(chunk, chunk.with_name(str(number)))
+    del array, group
+    before = resident_bytes("VmRSS")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # there is no consolidated metadata
+        return clock(
+            lambda: xr.open_zarr(folder / "store.zarr", chunks=None)["x"].values, STORED * field.nbytes, before, repeat
+        )[1]
 
 
 def clock(work: Callable[[], RESULT], n_bytes: int, before: int, repeat: int) -> tuple[RESULT, dict[str, float]]:

@@ -81,6 +81,8 @@ def pyramid(
 @click.option("--minutes", type=_MINUTES, help="Of wall time; what the config says if left out.")
 @click.option("--init", metavar="WEIGHTS",
               help="Weights to start from and to fine-tune on your own data: a name, a sha256 or a file.")  # fmt: skip
+@click.option("--analysis", is_flag=True,
+              help="Train a transformer in analysis too, as the CRA5 paper has one; it gained nothing.")  # fmt: skip
 def vaeformer(
     data: Path,
     validation: Path | None,
@@ -91,6 +93,7 @@ def vaeformer(
     name: str,
     minutes: float | None,
     init: str | None,
+    analysis: bool,
 ) -> None:
     """Train the VAEformer, the transformer and the contexts behind --ratio and --rmse."""
     import torch
@@ -105,7 +108,7 @@ def vaeformer(
     start = None if init is None else _weights_to_start_from(init)
     torch.set_num_threads(threads)
     fields, held = fields_and_held(data, validation)
-    config = replace(CONFIGS[name], threads=threads, seed=seed)
+    config = replace(CONFIGS[name], threads=threads, seed=seed, analysis=analysis)
     config = config if minutes is None else replace(config, minutes=minutes)
     with TrainingReport(60 * config.minutes, SCORE) as report:
         progress = run(fields, held, out, config, resume=resume, init=start, report=report)

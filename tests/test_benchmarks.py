@@ -386,6 +386,16 @@ def test_speed_is_measured_in_a_fresh_process() -> None:
     assert "Measured at commit" in report.origin(result)
 
 
+def test_reading_a_store_is_measured_too(tmp_path: Path) -> None:
+    np.save(tmp_path / "field.npy", waves(40, 48))
+    job = {"folder": str(tmp_path), "codec": speed.LATENT, "part": "read", "bound": 0.05, "repeat": 1}
+    found = speed.measure(job)
+    assert found["mb_per_s"] > 0
+    with xr.open_zarr(tmp_path / "store.zarr", consolidated=False) as store:
+        assert store.sizes == {"time": speed.STORED, "lat": 40, "lon": 48}
+        assert np.sqrt(np.square(store["x"] - waves(40, 48)).mean()) <= 0.052
+
+
 def test_speed_names_the_variables_that_exist(capsys: pytest.CaptureFixture[str]) -> None:
     assert speed.main(["--variables", "native/nothing", "--codecs", "isopress"]) == 2
     assert "no public variable 'native/nothing'; there are native/msl" in capsys.readouterr().err

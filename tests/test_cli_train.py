@@ -73,8 +73,10 @@ def test_options_reach_the_training(data: Path, tmp_path: Path, calls: list[dict
     config = call["config"]
     assert (config.minutes, config.threads, config.seed, config.widths) == (7.5, 1, 3, base.widths)
     assert (call["resume"], call["init"]) == (False, None)
-    assert run("vaeformer", *options, "--resume").exit_code == 0
+    assert not config.analysis
+    assert run("vaeformer", *options, "--resume", "--analysis").exit_code == 0
     assert calls[1]["resume"]
+    assert calls[1]["config"].analysis
     assert calls[1]["config"].widths == vaeformer.CONFIGS["small"].widths
 
 

@@ -29,6 +29,7 @@ from isopress.codec.vaeformer.train_patch import (
     PatchTraining,
     batches,
     ideal_rate,
+    keep_patch,
     load_patch,
     train_patch,
 )
@@ -429,6 +430,10 @@ def test_a_run_resumes_where_it_stopped_and_its_checkpoint_is_the_model(tmp_path
     assert len(seen[-1].history) == seen[-1].batches
     x = rough((40, 40))
     assert ideal_rate(load_patch(out), x, 0.2) == ideal_rate(model, x, 0.2)
+    keep_patch(model, tmp_path / "kept.safetensors")
+    kept = load_patch(tmp_path / "kept.safetensors")
+    assert kept.config == model.config
+    assert ideal_rate(kept, x, 0.2) == pytest.approx(ideal_rate(model, x, 0.2), rel=0.02)
 
 
 def test_what_cannot_be_resumed_or_trained_is_refused(tmp_path: Path) -> None:

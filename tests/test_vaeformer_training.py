@@ -154,15 +154,19 @@ def test_an_example_keeps_what_was_decoded_and_what_contexts_said():
                 assert (scale >= train_transforms.LEAST_SCALE).all()
 
 
-def test_all_stages_leave_weights_that_code_fields(tmp_path, monkeypatch):
+@pytest.mark.parametrize("analysis", [False, True])
+def test_all_stages_leave_weights_that_code_fields(tmp_path, monkeypatch, analysis):
     monkeypatch.setattr("isopress.codec.vaeformer.train.ContextConfig", lambda minutes, *_, **__: CONTEXTS)
     monkeypatch.setattr("isopress.codec.vaeformer.train.TransformConfig", lambda *_, **__: TRANSFORMS)
     out, seen = tmp_path / "own.safetensors", []
-    config = VAEformerConfig(minutes=0.06, corrector=TINY, widths=WIDTHS, threads=1)
+    config = VAEformerConfig(minutes=0.06, analysis=analysis, corrector=TINY, widths=WIDTHS, threads=1)
+    assert sum(config.parts) == pytest.approx(1)
     progress = train(FIELDS, FIELDS[:1], out, config, report=lambda p: seen.append(p.seconds))
     assert seen == sorted(seen)
-    assert len(progress.validation) >= 6, "each of the three stages begins and ends with one"
+    assert len(progress.validation) >= (6 if analysis else 4), "each stage begins and ends with one"
     model = parse_vaeformer("own", out.read_bytes(), vars(TINY))
+    assert not model.transforms.synthesis.is_zero
+    assert model.transforms.analysis.is_zero != analysis
     fields = drifting_fields(3, 40, 48)
     section, decoded = encode_fields(fields, Latent(0.1, 0.0, True), model, mixings=(identity(3),))
     np.testing.assert_array_equal(decode_fields(section, fields.shape, model), decoded)

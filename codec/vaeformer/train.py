@@ -1,6 +1,8 @@
-"""Training of the latent codec: contexts, then the transformers, then the contexts on what analysis makes of fields.
+"""Training of the latent codec: contexts, then the transformers.
 
-All stages go on from checkpoints; the weights file is written anew after every validation.
+As a rule that is synthesis alone, on the symbols that are coded. With a transformer in analysis too, both learn in the
+stages of the CRA5 paper, and then the contexts on what analysis makes of fields; measured, that gains nothing
+(benchmarks/RESULTS.md). All stages go on from checkpoints; the weights file is written anew after each.
 """
 
 from __future__ import annotations
@@ -29,14 +31,19 @@ STAGES = ("contexts", "transforms", "refined")
 
 @dataclass(frozen=True)
 class VAEformerConfig:
-    """Everything that shapes a training; `minutes` of wall time on an idle machine, shared out to three stages."""
+    """Everything that shapes a training; `minutes` of wall time on an idle machine, shared out to the stages."""
 
     minutes: float = 120.0
-    parts: tuple[float, float, float] = (0.35, 0.5, 0.15)
+    analysis: bool = False
     corrector: CorrectorConfig = field(default_factory=CorrectorConfig)
     widths: tuple[int, ...] = (96, 64)
     threads: int = 2
     seed: int = 0
+
+    @property
+    def parts(self) -> tuple[float, float, float]:
+        """What part of the time each stage takes."""
+        return (0.35, 0.5, 0.15) if self.analysis else (0.4, 0.6, 0.0)
 
 
 CONFIGS = {
@@ -96,11 +103,15 @@ def train(
     )  # fmt: skip
     write(out, what, transforms)
     around = TransformConfig(minutes["transforms"], config.corrector, seed=config.seed)
+    if not config.analysis:
+        around = replace(around, variational=0.0, rate_distortion=0.0)
     transforms, _ = train_transforms.train(
         fields, validation, what.model(), checkpoint["transforms"], around, start=transforms,
         resume=going_on["transforms"], report=curve.stage(),
     )  # fmt: skip
     write(out, what, transforms)
+    if not config.analysis:
+        return curve.progress
     again = replace(contexts, minutes=minutes["refined"], learning_rate=contexts.learning_rate / 3, rounded_from=0.0)
     what, _ = train_contexts.train(
         fields, validation, checkpoint["refined"], again, start=what, resume=going_on["refined"],
