@@ -92,6 +92,7 @@ class Corrector(nn.Module):
         beyond = self.cells - MARGIN
         told = told[:, :, beyond : told.shape[2] - beyond, beyond : told.shape[3] - beyond]
         both = torch.cat([a.permute(0, 2, 3, 1), told.permute(0, 2, 3, 1)], 3)  # channels last, as they lie
+        del a, told  # the largest of all
         out = self.last(F.gelu(self.third(both.permute(0, 3, 1, 2))))
         correction: Tensor = F.pixel_shuffle(out - self._coarse(out, periodic), self.config.cell)
         return correction[:, :, :h, :w]
