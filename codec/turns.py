@@ -14,13 +14,14 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial, wraps
-from typing import ParamSpec, TypeVar
+from typing import NamedTuple, ParamSpec, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 LARGEST_TEAM = 4  # contexts take twice as long as synthesis on two threads: more than four gain next to nothing
 
+TURN, TEAM = "turn", "team"
 _OF_THREAD = threading.local()
 
 
@@ -32,9 +33,9 @@ def in_turn(work: Callable[P, T]) -> Callable[P, T]:
 
     @wraps(work)
     def waiting(*args: P.args, **kwargs: P.kwargs) -> T:
-        if getattr(_OF_THREAD, "ours", False):
+        if _kind():
             return work(*args, **kwargs)
-        return _threads()[0].submit(partial(work, *args, **kwargs)).result()
+        return _pools().turns.submit(partial(work, *args, **kwargs)).result()
 
     return waiting
 
@@ -44,27 +45,33 @@ def in_team(work: Callable[P, T]) -> Callable[P, T]:
 
     @wraps(work)
     def waiting(*args: P.args, **kwargs: P.kwargs) -> T:
-        return _threads()[1].submit(partial(work, *args, **kwargs)).result()
+        if _kind() == TEAM:
+            return work(*args, **kwargs)
+        return _pools().teams.submit(partial(work, *args, **kwargs)).result()
 
     return waiting
 
 
+class _Pools(NamedTuple):
+    turns: ThreadPoolExecutor
+    teams: ThreadPoolExecutor
+
+
 @cache
-def _threads() -> tuple[ThreadPoolExecutor, ThreadPoolExecutor]:
-    """Return the threads that work in turn, and those with a team."""
+def _pools() -> _Pools:
     import torch
 
     team = min(torch.get_num_threads(), LARGEST_TEAM)
     count = max(1, processors() // team)
-    one, several = partial(_begin, 1), partial(_begin, team)
-    return ThreadPoolExecutor(count, "isopress turn", one), ThreadPoolExecutor(count, "isopress team", several)
+    return _Pools(*(ThreadPoolExecutor(count, f"isopress {kind}", _begin, (kind, threads))
+                    for kind, threads in ((TURN, 1), (TEAM, team))))  # fmt: skip
 
 
-def _begin(threads: int) -> None:
+def _begin(kind: str, threads: int) -> None:
     """Give the calling thread so many threads of torch."""
     import torch
 
-    _OF_THREAD.ours = True
+    _OF_THREAD.kind = kind
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     # That is also what threads of the program would begin with from now on, unless another thread says otherwise.
@@ -73,10 +80,15 @@ def _begin(threads: int) -> None:
     other.join()
 
 
+def _kind() -> str:
+    """Return what the calling thread is here for: TURN, TEAM or nothing."""
+    return getattr(_OF_THREAD, "kind", "")
+
+
 def processors() -> int:
     """Return how many processors this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_threads.cache_clear)
+    os.register_at_fork(after_in_child=_pools.cache_clear)

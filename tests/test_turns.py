@@ -38,7 +38,9 @@ def test_turns_and_teams_have_threads_of_their_own() -> None:
     assert "turn" in name_in_turn() != here
     assert "team" in in_team(lambda: threading.current_thread().name)()
     assert len(set(names_of_nested())) == 1  # who has the turn need not wait for it
-    assert in_turn(in_team(lambda: "through both"))() == "through both"
+    team = in_team(lambda: threading.current_thread().name)
+    assert "team" in in_turn(team)()
+    assert in_team(lambda: (threading.current_thread().name,) * 2 == (team(), name_in_turn()))()
 
 
 def test_turns_have_one_thread_of_torch_teams_several_and_those_of_the_program_stay() -> None:
