@@ -16,7 +16,6 @@ from isopress.codec.contexts import UNITS
 from isopress.codec.encoded import Section
 from isopress.codec.errors import CorruptPayloadError, TruncatedPayloadError
 from isopress.codec.pyramid import PyramidModel, looks_periodic
-from isopress.codec.turns import in_turn
 from isopress.codec.vaeformer.model import LatentModel
 from isopress.codec.vaeformer.section import Latent, decode_fields, encode_fields
 
@@ -28,7 +27,6 @@ LEAST_MARGIN, MOST_MARGIN = 2.0**-10, 0.125
 _MARGIN = struct.Struct("<d")
 
 
-@in_turn
 def encode(
     y: F64,
     valid: NDArray[np.bool_] | None,

@@ -284,9 +284,9 @@ class _Rows:
 
     def magnitude(self, start: int, stop: int) -> dict[int, F32]:
         """Return the magnitudes of those of some rows that are live, one after another in memory."""
-        live = [row for row in range(start, stop) if self.slots[row] >= 0]
-        values = np.abs(self.out[self.slots[live[0]] : self.slots[live[-1]] + 1])
-        return dict(zip(live, values, strict=True))
+        rows = [row for row in range(start, stop) if self.slots[row] >= 0]
+        values = np.abs(self.out[self.slots[rows[0]] : self.slots[rows[-1]] + 1])
+        return dict(zip(rows, values, strict=True))
 
     def pool(self, magnitude: dict[int, F32], ring: int, centre: int | None = None) -> None:
         """Go on by the mean magnitudes of the neighbours beside, above and below, and diagonal, from row `ring`."""

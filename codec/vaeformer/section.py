@@ -99,6 +99,7 @@ class CodedFields:
         return fields.reshape(self.shape)
 
 
+@in_turn
 def encode_fields(
     fields: F64, latent: Latent, model: LatentModel, *, mixings: tuple[Mixing, ...] | None = None, trade: float = TRADE
 ) -> tuple[bytes, F64]:
@@ -107,6 +108,7 @@ def encode_fields(
     return coded.section, coded.fields()
 
 
+@in_turn
 def code_fields(
     fields: F64, latent: Latent, model: LatentModel, *, mixings: tuple[Mixing, ...] | None = None, trade: float = TRADE
 ) -> CodedFields:
