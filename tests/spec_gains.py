@@ -3,8 +3,8 @@
 import numpy as np
 
 
-def equalised(x: np.ndarray, gains: list[int], periodic: bool) -> np.ndarray:
-    """SPEC 14.10: a field (H, W) in steps with what the gains add to it."""
+def equalised(x: np.ndarray, gains: list[float], periodic: bool) -> np.ndarray:
+    """SPEC 14.10: a field (H, W) in steps with what the gains, in octaves, add to it."""
     width = x.shape[1]
     rows = x - x.mean(1, keepdims=True)
     if not periodic:
@@ -21,5 +21,5 @@ def equalised(x: np.ndarray, gains: list[int], periodic: bool) -> np.ndarray:
         g = known[int(place)] + (place % 1) * (known[int(place) + 1] - known[int(place)])
         weight = (1 if k in (0, period / 2) else 2) / period
         for wave in (np.cos(2 * np.pi * k * at / period), np.sin(2 * np.pi * k * at / period)):
-            added += (2 ** (g / 64) - 1) * weight * np.outer(rows @ wave, wave)
+            added += (2**g - 1) * weight * np.outer(rows @ wave, wave)
     return x + added[:, :width]

@@ -162,9 +162,9 @@ def decode(section: bytes, shape: tuple[int, ...], tensors: Tensors) -> Decoded:
     if max(shape[:-2], default=1) > 256 or prod(shape[:-2]) > 4096:
         shape = prod(shape[:-2]), shape[-2] * shape[-1]
     flags, step, offset = struct.unpack_from("<Bdd", section)
-    assert flags < 16
+    assert flags < 32
     start = 26 if flags & 4 else 17
-    gains = np.frombuffer(section[17:start], "i1").tolist()
+    gains = (np.frombuffer(section[17:start], "i1") / (128 if flags & 16 else 64)).tolist()
     reader = Reader(section[start:-4])
     stream = Stream(None, Reader(reader.take(reader.varint())), tensors, bool(flags & 8))  # type: ignore[arg-type]
     stream.coder = RangeDecoder(words(reader.rest()))
@@ -195,7 +195,7 @@ class Decoded:
     offset: float
     transforms: list[list[list[float]]]
     channels: dict[tuple[int, ...], Grid]
-    gains: list[int]
+    gains: list[float]
 
     def value(self, field: tuple[int, ...], point: Offset) -> float:
         """SPEC 14.8, without correction."""

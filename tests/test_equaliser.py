@@ -8,7 +8,7 @@ import pytest
 import isopress
 from isopress.codec.errors import CorruptPayloadError, TruncatedPayloadError
 from isopress.codec.vaeformer import equaliser
-from isopress.codec.vaeformer.equaliser import KNOTS, MOST_ERROR, SPACING, equalise, find_gains
+from isopress.codec.vaeformer.equaliser import KNOTS, MOST_ERROR, ONE_OCTAVE, SPACING, equalise, find_gains
 from isopress.codec.vaeformer.section import Latent, code_fields, decode_fields, encode_fields
 from tests import spec_gains
 from tests.fields import drifting_fields, spectral_field
@@ -47,7 +47,7 @@ def test_power_that_was_lost_comes_back() -> None:
     assert gains is not None
     assert (gains > 0).all()
     better = y.copy()
-    equalise(better, gains, periodic=True)
+    equalise(better, gains / ONE_OCTAVE, periodic=True)
     before, after = (np.abs(relative_power(x, z) - 1).mean() for z in (y, better))
     assert after < before / 3
     assert np.square(x - better).mean() <= (1 + MOST_ERROR) * np.square(x - y).mean()
@@ -60,7 +60,7 @@ def test_gains_fall_where_there_is_too_much_power() -> None:
     assert gains is not None
     assert (gains < 0).all()
     better = y.copy()
-    equalise(better, gains, periodic=True)
+    equalise(better, gains / ONE_OCTAVE, periodic=True)
     assert np.square(x - better).mean() < np.square(x - y).mean()
 
 
@@ -74,7 +74,7 @@ def test_there_are_no_gains_where_they_would_not_pay(decoded: str) -> None:
     if gains is not None:  # less of what is wrong
         assert decoded == "other waves"
         better = y.copy()
-        equalise(better, gains, periodic=True)
+        equalise(better, gains / ONE_OCTAVE, periodic=True)
         assert np.square(x - better).mean() <= (1 + MOST_ERROR) * np.square(x - y).mean()
 
 
@@ -89,7 +89,7 @@ def test_single_wavenumbers_come_nearer_to_their_power(monkeypatch: pytest.Monke
         gains = find_gains(x, y, periodic=True)
         assert gains is not None
         better = y.copy()
-        equalise(better, gains, periodic=True)
+        equalise(better, gains / ONE_OCTAVE, periodic=True)
         inner = slice(HEIGHT // 6, -(HEIGHT // 6))
         return float(np.abs(relative_power(x[inner], better[inner]) - 1).max())
 
@@ -125,7 +125,7 @@ def test_all_gains_together_are_held_to_what_they_may_cost() -> None:
     gains = find_gains(x, y, periodic=True)
     assert gains is not None
     better = y.copy()
-    equalise(better, gains, periodic=True)
+    equalise(better, gains / ONE_OCTAVE, periodic=True)
     assert np.square(x - better).mean() <= (1 + MOST_ERROR + 1e-6) * np.square(x - y).mean()
     assert np.abs(relative_power(x, better) - 1).mean() < np.abs(relative_power(x, y) - 1).mean()
 
@@ -135,7 +135,7 @@ def test_all_gains_together_are_held_to_what_they_may_cost() -> None:
 def test_what_gains_add_is_what_the_spec_says(width: int, periodic: bool) -> None:
     rng = np.random.default_rng(width)
     x = rng.normal(3, 5, (5, width))
-    gains = rng.integers(-128, 128, 9).astype(np.int8)
+    gains = rng.integers(-128, 128, 9) / ONE_OCTAVE
     y = x.copy()
     equalise(y, gains, periodic)
     expected = spec_gains.equalised(x, gains.tolist(), periodic)
@@ -145,7 +145,7 @@ def test_what_gains_add_is_what_the_spec_says(width: int, periodic: bool) -> Non
 
 def test_every_field_of_a_block_is_equalised_by_itself() -> None:
     fields = 9 * drifting_fields(2, 3, 20, 80)
-    gains = np.arange(9, dtype=np.int8)
+    gains = np.arange(9) / ONE_OCTAVE
     together = fields.copy()
     equalise(together, gains, periodic=True)
     for at in np.ndindex(2, 3):
@@ -161,7 +161,7 @@ def section_with_gains() -> tuple[bytes, Array, Array]:
     x = 280 + field()
     coded = code_fields(x, Latent(16.0, 280.0, periodic=True), MODEL)
     section, values = coded.equalised(x)
-    assert section[0] & 4
+    assert section[0] & 20 == 20
     assert len(section) == len(coded.section) + 9
     return section, values, x
 
@@ -170,9 +170,23 @@ def test_a_section_holds_its_gains_and_the_reader_applies_them() -> None:
     section, values, x = section_with_gains()
     decoded = decode_fields(section, x.shape, MODEL)
     np.testing.assert_allclose(decoded, values, rtol=1e-12)
-    plain = bytes([section[0] & ~4]) + section[1:17] + section[26:]
+    plain = bytes([section[0] & ~20]) + section[1:17] + section[26:]
     without = decode_fields(plain, x.shape, MODEL)
     assert np.abs(relative_power(x, decoded) - 1).mean() < np.abs(relative_power(x, without) - 1).mean()
+
+
+def test_gains_of_payload_05_are_twice_as_coarse() -> None:
+    section, _, x = section_with_gains()
+    gains = np.frombuffer(section[17:26], "i1")
+    halved = section[:17] + (gains // 2 * 2).astype("i1").tobytes() + section[26:]
+    as_05 = bytes([section[0] & ~16]) + section[1:17] + (gains // 2).astype("i1").tobytes() + section[26:]
+    np.testing.assert_array_equal(decode_fields(as_05, x.shape, MODEL), decode_fields(halved, x.shape, MODEL))
+
+
+def test_a_unit_of_gains_without_gains_is_corrupt() -> None:
+    section, _, x = section_with_gains()
+    with pytest.raises(CorruptPayloadError):
+        decode_fields(bytes([section[0] & ~4]) + section[1:17] + section[26:], x.shape, MODEL)
 
 
 def test_a_section_that_ends_inside_its_gains_is_truncated() -> None:
@@ -185,7 +199,7 @@ def test_a_section_that_ends_inside_its_gains_is_truncated() -> None:
 def test_flags_that_nobody_knows_are_corrupt() -> None:
     section, _, x = section_with_gains()
     with pytest.raises(CorruptPayloadError, match="flags"):
-        decode_fields(bytes([section[0] | 16]) + section[1:], x.shape, MODEL)
+        decode_fields(bytes([section[0] | 32]) + section[1:], x.shape, MODEL)
 
 
 def test_small_sections_and_those_without_transformers_have_none() -> None:

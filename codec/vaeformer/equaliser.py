@@ -19,7 +19,7 @@ I8 = NDArray[np.int8]
 
 KNOTS = 3.25 + 0.25 * np.arange(9)  # log2 of wavelengths in cells, 9.5 to 38
 SPACING = 0.25  # beyond the first and last knot gains fall to 1 within as much
-ONE_OCTAVE = 64  # of amplitude, in units of a stored gain
+ONE_OCTAVE, ONE_OCTAVE_05 = 128, 64  # of amplitude, in units of a stored gain; before payload 0.6
 LEAST_WIDTH = 64  # of fields worth it
 ENOUGH = 0.04  # part of the power at every knot that may be missing, or too much, without any gains,
 REACHED = 0.08  # and with them
@@ -27,7 +27,8 @@ WANTED = (0.98, 1.02)  # part of the original power that gains aim at
 MORE_ERROR = 0.15  # of the squared error at a knot's wavelengths: what its gain may cost,
 MOST_ERROR = 0.04  # and of the whole squared error, what all of them may
 EVEN = 0.05  # part of the power that single wavenumbers may be off
-SHIFT = 4  # units that gains may move from what is right for the mean of their wavelengths, for single ones
+SHIFT = 8  # units that gains may move from what is right for the mean of their wavelengths, for single ones
+WIDEST = 119  # units of a gain, before that: a stored one has a sign and seven bits
 
 
 def find_gains(original: F64, decoded: F64, periodic: bool) -> I8 | None:
@@ -42,7 +43,7 @@ def find_gains(original: F64, decoded: F64, periodic: bool) -> I8 | None:
     p, q, c = _powers(_judged(original, periodic), _judged(decoded, periodic), periodic)
     waves = _log_wavelengths(len(p), width, periodic)
     found = np.zeros(len(KNOTS), np.int8)
-    candidates = np.arange(-ONE_OCTAVE, ONE_OCTAVE + 1)
+    candidates = np.arange(-WIDEST, WIDEST + 1)
     gain = np.exp2(candidates / ONE_OCTAVE)
     enough, reached = True, True
     for i, knot in enumerate(KNOTS):
@@ -60,7 +61,7 @@ def find_gains(original: F64, decoded: F64, periodic: bool) -> I8 | None:
     if enough or not reached:
         return None
     found = _evened(found, waves, p, q, c)
-    return found if _more_error(_curve(found, waves), p, q, c) <= MOST_ERROR else None
+    return found if _more_error(_curve(found / ONE_OCTAVE, waves), p, q, c) <= MOST_ERROR else None
 
 
 def _evened(gains: I8, waves: F64, p: F64, q: F64, c: F64) -> I8:
@@ -70,7 +71,7 @@ def _evened(gains: I8, waves: F64, p: F64, q: F64, c: F64) -> I8:
     kept = q[judged] / p[judged]
 
     def cost(moved: I8) -> float:
-        g = _curve(moved, waves)
+        g = _curve(moved / ONE_OCTAVE, waves)
         uneven = np.maximum(np.abs(g[judged] ** 2 * kept - 1) - EVEN, 0)
         return float((uneven**8).sum() ** 0.125) + _more_error(g, p, q, c)  # nearly the largest, but not only that one
 
@@ -91,8 +92,8 @@ def _more_error(g: F64, p: F64, q: F64, c: F64) -> float:
     return float((2 * (1 - g) * c + (g**2 - 1) * q).sum()) / error if error > 0 else 0.0
 
 
-def equalise(fields: F64, gains: I8, periodic: bool) -> None:
-    """Apply stored gains (9,) to decoded fields (..., h, w) in steps, in place."""
+def equalise(fields: F64, gains: F64, periodic: bool) -> None:
+    """Apply gains (9,), in octaves, to decoded fields (..., h, w) in steps, in place."""
     width = fields.shape[-1]
     for field in fields.reshape(-1, *fields.shape[-2:]):
         spectrum = _spectrum(field, periodic)
@@ -120,10 +121,10 @@ def _log_wavelengths(count: int, width: int, periodic: bool) -> F64:
     return np.asarray(np.log2((width if periodic else 2 * width) / np.maximum(np.arange(count), 0.5)))
 
 
-def _curve(gains: I8, waves: F64) -> F64:
-    """Return the gains (9,) interpolated to wavelengths, linear in both logarithms."""
+def _curve(gains: F64, waves: F64) -> F64:
+    """Return the gains (9,), in octaves, interpolated to wavelengths, linear in both logarithms."""
     knots = np.concatenate([[KNOTS[0] - SPACING], KNOTS, [KNOTS[-1] + SPACING]])
-    return np.asarray(np.exp2(np.interp(waves, knots, np.concatenate([[0], gains, [0]]) / ONE_OCTAVE)))
+    return np.asarray(np.exp2(np.interp(waves, knots, np.concatenate([[0], gains, [0]]))))
 
 
 def _powers(original: F64, decoded: F64, periodic: bool) -> tuple[F64, F64, F64]:

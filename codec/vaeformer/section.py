@@ -25,8 +25,8 @@ MAX_FIELDS = 4096
 LEAST_SIDE = 16  # fields with a shorter side are left to the wavelet alone
 _HEAD = struct.Struct("<Bdd")  # flags, step, offset
 _CRC = 4  # bytes at the end: CRC32C of the decoded latents
-_PERIODIC, _CORRECTED, _EQUALISED, _ADAPTED = 1, 2, 4, 8
-_KNOWN = _PERIODIC | _CORRECTED | _EQUALISED | _ADAPTED
+_PERIODIC, _CORRECTED, _EQUALISED, _ADAPTED, _FINE = 1, 2, 4, 8, 16
+_KNOWN = _PERIODIC | _CORRECTED | _EQUALISED | _ADAPTED | _FINE
 _GAINS = 9
 _WORTH_GAINS = 1000  # bytes of a section that gains are added to
 
@@ -44,7 +44,7 @@ class Latent:
 
 @dataclass(frozen=True, eq=False)
 class CodedFields:
-    """A section, and what its latents decode to: channels (h, w) in units, in coding order."""
+    """A section, and what its latents decode to: channels (h, w) in units, in coding order; gains in octaves."""
 
     section: bytes
     shape: tuple[int, ...]
@@ -53,7 +53,7 @@ class CodedFields:
     mixings: tuple[Mixing, ...]
     latent: Latent
     model: LatentModel
-    gains: NDArray[np.int8] | None = None
+    gains: F64 | None = None
 
     def fields(self) -> F64:
         """Return the decoded values (..., h, w)."""
@@ -61,7 +61,7 @@ class CodedFields:
 
     def equalised(self, original: F64) -> tuple[bytes, F64]:
         """Return section and decoded values with the gains that give these the power of the original (..., h, w)."""
-        from isopress.codec.vaeformer.equaliser import find_gains
+        from isopress.codec.vaeformer.equaliser import ONE_OCTAVE, find_gains
 
         decoded = self._in_steps()
         if not self.latent.corrected or len(self.section) < _WORTH_GAINS:
@@ -70,9 +70,9 @@ class CodedFields:
         gains = find_gains(wanted, decoded, self.latent.periodic)
         section = self.section
         if gains is not None:
-            flags = section[0] | _EQUALISED
+            flags = section[0] | _EQUALISED | _FINE
             section = bytes([flags]) + section[1 : _HEAD.size] + gains.tobytes() + section[_HEAD.size :]
-        return section, replace(self, gains=gains)._values(decoded)
+        return section, replace(self, gains=None if gains is None else gains / ONE_OCTAVE)._values(decoded)
 
     def _in_steps(self) -> F64:
         """Return decoded fields in steps: synthesis and inverse transforms."""
@@ -166,19 +166,30 @@ def decode_fields(section: bytes, shape: tuple[int, ...], model: LatentModel) ->
     return CodedFields(section, whole, decoded, kept, mixings, latent, model, gains).fields()
 
 
-def _parts(section: bytes) -> tuple[Latent, NDArray[np.int8] | None, memoryview]:
-    """Return how fields were coded, their gains, and the stream of symbols."""
+def _parts(section: bytes) -> tuple[Latent, F64 | None, memoryview]:
+    """Return how fields were coded, their gains in octaves, and the stream of symbols."""
     flags = section[0] if section else 0
     count = _GAINS if flags & _EQUALISED else 0
     least = _HEAD.size + count + _CRC
     if len(section) < least:
         raise TruncatedPayloadError(f"the latent section has {len(section)} bytes, at least {least} are needed")
     flags, step, offset = _HEAD.unpack_from(section)
-    if flags & ~_KNOWN or not (np.isfinite(step) and np.isfinite(offset) and step > 0):
+    if (
+        flags & ~_KNOWN
+        or flags & (_EQUALISED | _FINE) == _FINE
+        or not (np.isfinite(step) and np.isfinite(offset) and step > 0)
+    ):
         raise CorruptPayloadError(f"the latent section has flags {flags}, step {step} and offset {offset}")
     latent = Latent(step, offset, bool(flags & _PERIODIC), bool(flags & _CORRECTED))
-    gains = np.frombuffer(section, np.int8, count, _HEAD.size) if count else None
-    return latent, gains, memoryview(section)[_HEAD.size + count : -_CRC]
+    return latent, _octaves(section, flags) if count else None, memoryview(section)[_HEAD.size + count : -_CRC]
+
+
+def _octaves(section: bytes, flags: int) -> F64:
+    """Return the gains (9,) that a section holds."""
+    from isopress.codec.vaeformer.equaliser import ONE_OCTAVE, ONE_OCTAVE_05
+
+    one = ONE_OCTAVE if flags & _FINE else ONE_OCTAVE_05
+    return np.frombuffer(section, np.int8, _GAINS, _HEAD.size) / one
 
 
 def _contexts(model: LatentModel, corrected: bool) -> ContextModel:
