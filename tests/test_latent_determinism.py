@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import torch
 
 from isopress.codec.entropy import SymbolReader, SymbolWriter
 from isopress.codec.vaeformer import latent_context
+from isopress.codec.vaeformer import transforms as vaeformer_transforms
 from isopress.codec.vaeformer.latents import Latents, decode, encode
 from isopress.codec.vaeformer.section import Latent, decode_fields, encode_fields
 from isopress.codec.vaeformer.wavelet import levels
@@ -100,13 +102,25 @@ def assert_read_alike(channels: Array) -> bytes:
     return data
 
 
+@pytest.fixture
+def in_half_precision(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Return what makes analysis and synthesis compute in bfloat16 from then on."""
+    plain = vaeformer_transforms._add_correction.__wrapped__  # type: ignore[attr-defined]
+
+    def halved(*args: object) -> None:
+        with torch.autocast("cpu", torch.bfloat16):
+            plain(*args)
+
+    return lambda: monkeypatch.setattr(vaeformer_transforms, "_add_correction", halved)
+
+
 @pytest.mark.parametrize("count", [1, 8])
-def test_analysis_in_half_precision_is_read_exactly(count: int) -> None:
+def test_analysis_in_half_precision_is_read_exactly(count: int, in_half_precision: Callable[[], None]) -> None:
     model = transforms(size=0.3)
     y = 20 * drifting_fields(count, *SHAPE[1:])
     single = np.array([model.analyse(field, True) for field in y])
-    with torch.autocast("cpu", torch.bfloat16):
-        half = np.array([model.analyse(field, True) for field in y])
+    in_half_precision()
+    half = np.array([model.analyse(field, True) for field in y])
     assert 0 < np.abs(half - single).max() < 1
     assert assert_read_alike(half) != assert_read_alike(single)
 
@@ -124,12 +138,25 @@ def test_analysis_of_eight_fields_at_once_is_read_exactly() -> None:
         assert_read_alike(y[:1] + corrections[:1])
 
 
-def test_a_whole_chunk_coded_in_half_precision_decodes_everywhere() -> None:
+def test_a_whole_chunk_coded_in_half_precision_decodes_everywhere(in_half_precision: Callable[[], None]) -> None:
     x = fields()
-    with torch.autocast("cpu", torch.bfloat16):
-        section, values = encode_fields(x, LATENT, MODEL)
-    back = decode_fields(section, SHAPE, MODEL)  # its checksum of the latents holds
+    single, values = encode_fields(x, LATENT, MODEL)
+    in_half_precision()
+    half, _ = encode_fields(x, LATENT, MODEL)
+    assert half != single
+    back = decode_fields(single, SHAPE, MODEL)  # its checksum of the latents holds
     assert 0 < np.abs(back - values).max() < LATENT.step
+
+
+def test_autocasting_of_the_program_changes_nothing() -> None:
+    x = fields()
+    section, values = encode_fields(x, LATENT, MODEL)
+    with torch.autocast("cpu", torch.bfloat16):
+        again, same = encode_fields(x, LATENT, MODEL)
+        back = decode_fields(section, SHAPE, MODEL)
+    assert again == section
+    np.testing.assert_array_equal(same, values)
+    np.testing.assert_array_equal(back, values)
 
 
 # --- how the work is cut ----------------------------------------------------------------------------------------------
