@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from isopress.format.container import write
+from tests.datasets import errors, save_netcdf, weather
 from tests.model_folders import MINE, put
 
 
@@ -24,3 +26,25 @@ def extra(user: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     put(folder, "mine", MINE)
     monkeypatch.setenv("ISOPRESS_MODELS", str(folder))
     return folder
+
+
+@pytest.fixture
+def seeded() -> None:
+    """Torch's random numbers are the same in every test."""
+    import torch
+
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def netcdf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of all kinds of variables; not to be changed."""
+    return save_netcdf(weather(), tmp_path_factory.mktemp("source") / "weather.nc")
+
+
+@pytest.fixture(scope="session")
+def store(netcdf: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store made of it; not to be changed."""
+    path = tmp_path_factory.mktemp("store") / "weather.zarr"
+    write(str(netcdf), path, errors=errors("0.1", "tp=pointwise:1%,floor=1e-6", "index=range:1e-2"))
+    return path

@@ -5,6 +5,8 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
+from isopress.format.error_spec import ErrorSpec, parse_error
+
 
 def smooth(shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
     """Return a float32 array that is smooth along its last two axes, with a little noise, within about 1 of 0."""
@@ -74,3 +76,7 @@ def save_zarr(ds: xr.Dataset, path: Path, zarr_format: int = 3) -> Path:
     """Write as plain Zarr; return the path."""
     ds.to_zarr(path, zarr_format=zarr_format, consolidated=zarr_format == 2)  # type: ignore[call-overload]
     return path
+
+
+def errors(*texts: str) -> list[ErrorSpec]:
+    return [parse_error(text) for text in texts]

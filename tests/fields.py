@@ -46,3 +46,11 @@ def drifting_fields(*shape: int, slope: float = 2.0, seed: int = 0) -> NDArray[n
         t = sum((k + 1) * x for k, x in enumerate(at)) / 6
         fields[at] = np.cos(t) * parts[0] + np.sin(t) * parts[1] + 0.1 * np.cos(2.3 * t + 1) * parts[2]
     return fields
+
+
+def waves(*shape: int) -> np.ndarray:
+    """A smooth float32 block, every field a little different."""
+    *_, h, w = shape
+    field = np.add.outer(np.sin(np.linspace(0, 3, h)), np.cos(np.linspace(0, 5, w)))
+    steps = np.arange(np.prod(shape[:-2], dtype=int)).reshape(*shape[:-2], 1, 1)
+    return (field * (1 + 0.1 * steps)).astype(np.float32).reshape(shape)

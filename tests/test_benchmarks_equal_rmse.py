@@ -2,24 +2,20 @@
 
 import json
 import math
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import xarray as xr
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.append(str(ROOT))  # the benchmarks are not part of the installed package
-
-from benchmarks import ablation, cra5, equal_report, equal_rmse, rate_distortion, report, spectra, speed  # noqa: E402
-from benchmarks.cache import RivalCache  # noqa: E402
-from benchmarks.datasets import Block, standardised  # noqa: E402
-from benchmarks.equal_cases import EqualCase, Match, grouped, verdicts  # noqa: E402
-from benchmarks.equal_rmse import RmseMissedError, match  # noqa: E402
-from benchmarks.metrics import distortion  # noqa: E402
-from benchmarks.peers import Peer, Point  # noqa: E402
-from tests.zlib_peer import dequantise, noise, peer, quantise  # noqa: E402
+from benchmarks import ablation, cra5, equal_report, equal_rmse, rate_distortion, report, spectra, speed
+from benchmarks.cache import RivalCache
+from benchmarks.datasets import Block, standardised
+from benchmarks.equal_cases import EqualCase, Match, grouped, verdicts
+from benchmarks.equal_rmse import RmseMissedError, match
+from benchmarks.metrics import distortion
+from benchmarks.peers import Peer, Point
+from tests.zlib_peer import dequantise, noise, peer, quantise
 
 
 def coder(bias: float = 1.0, waste: int = 0) -> equal_rmse.Coder:

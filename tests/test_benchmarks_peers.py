@@ -2,7 +2,6 @@
 
 import math
 import struct
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,16 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.append(str(ROOT))  # the benchmarks are not part of the installed package
-
-from benchmarks import peers  # noqa: E402
-from benchmarks.cache import RivalCache  # noqa: E402
-from benchmarks.datasets import Block  # noqa: E402
-from benchmarks.equal_rmse import bars_of  # noqa: E402
-from benchmarks.metrics import distortion  # noqa: E402
-from benchmarks.peers import Layout, Peer, Search, Setting, SizeNotReachedError, split  # noqa: E402
-from tests.zlib_peer import dequantise, noise, peer, quantise, setting  # noqa: E402
+from benchmarks import peers
+from benchmarks.cache import RivalCache
+from benchmarks.datasets import Block
+from benchmarks.equal_rmse import bars_of
+from benchmarks.metrics import distortion
+from benchmarks.peers import Layout, Peer, Search, Setting, SizeNotReachedError, split
+from tests.zlib_peer import dequantise, noise, peer, quantise, setting
 
 
 @pytest.mark.parametrize("fraction", [0.3, 0.15, 0.05])

@@ -1,6 +1,5 @@
 """Datasets -> stores -> datasets: what must survive, what must be kept, what must never be left behind."""
 
-import shutil
 import tracemalloc
 import zipfile
 from pathlib import Path
@@ -14,31 +13,13 @@ import zarr
 from isopress.codec.errors import ArgumentError, BoundError
 from isopress.format import tasks
 from isopress.format.container import Progress, write
-from isopress.format.error_spec import parse_error
 from isopress.format.inspection import read_report
-from isopress.format.layout import choose_chunks, default_blocks, default_chunks, regions, task_steps
 from isopress.format.restore import restore
 from isopress.format.source import open_source
 from isopress.format.verification import verify
-from tests.datasets import EXACT, LOSSY, decoded, raw, save_netcdf, save_zarr, smooth, weather
+from tests.datasets import EXACT, LOSSY, decoded, errors, raw, save_zarr, smooth, weather
 
 pytestmark = pytest.mark.filterwarnings("ignore::zarr.errors.UnstableSpecificationWarning")  # |S1 and <U in v3
-
-
-def errors(*texts: str) -> list:
-    return [parse_error(text) for text in texts]
-
-
-@pytest.fixture(scope="module")
-def netcdf(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_netcdf(weather(), tmp_path_factory.mktemp("source") / "weather.nc")
-
-
-@pytest.fixture(scope="module")
-def store(netcdf: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("store") / "weather.zarr"
-    write(str(netcdf), path, errors=errors("0.1", "tp=pointwise:1%,floor=1e-6", "index=range:1e-2"))
-    return path
 
 
 @pytest.mark.parametrize("zarr_format", [2, 3])
@@ -90,12 +71,6 @@ def test_the_store_records_what_was_asked_and_what_was_achieved(netcdf: Path, st
         assert attrs["isopress_stored_nbytes"] == sum(p.stat().st_size for p in chunks.rglob("*") if p.is_file())
     assert any(report[name].models for name in LOSSY)
     assert report["lat"].bound is None
-
-
-def test_verify_keeps_what_was_written(netcdf: Path, store: Path) -> None:
-    report = verify(store, str(netcdf))
-    assert report.kept
-    assert all(variable.violations == 0 for variable in report.variables)
 
 
 @pytest.mark.parametrize("suffix", [".nc", ".zarr"])
@@ -299,64 +274,6 @@ def test_what_is_not_a_store_is_never_replaced(netcdf: Path, tmp_path: Path) -> 
         write(str(netcdf), netcdf, overwrite=True)
 
 
-@pytest.fixture
-def tampered(store: Path, tmp_path: Path) -> Path:
-    copy = tmp_path / "tampered.zarr"
-    shutil.copytree(store, copy)
-    return copy
-
-
-def chunk_of(store: Path, name: str) -> Path:
-    return next(path for path in (store / name / "c").rglob("*") if path.is_file())
-
-
-def test_verify_sees_a_flipped_bit(netcdf: Path, tampered: Path) -> None:
-    chunk = chunk_of(tampered, "t2m")
-    data = bytearray(chunk.read_bytes())
-    data[-9] ^= 1
-    chunk.write_bytes(data)
-    bad = [variable for variable in verify(tampered, str(netcdf)).variables if not variable.kept]
-    assert [variable.name for variable in bad] == ["t2m"]
-    assert "checksum" in str(bad[0].damage)
-
-
-def test_verify_sees_other_values_masks_and_missing_variables(netcdf: Path, tampered: Path) -> None:
-    group = zarr.open_group(tampered, mode="r+")
-    t2m, sst, soil = (group[name] for name in ("t2m", "sst", "soil"))
-    t2m[0, 5, 5] += np.float32(0.5)
-    sst[0, 0, 0] = 290
-    soil[1, 1] = 99
-    shutil.rmtree(tampered / "index" / "c")
-    report = {variable.name: variable for variable in verify(tampered, str(netcdf)).variables}
-    assert (report["t2m"].violations or 0) >= 1
-    assert (report["sst"].violations or 0) >= 1
-    assert report["soil"].violations == 1
-    assert report["index"].max_error == np.inf
-    assert report["tp"].kept
-
-
-def test_verify_sees_what_is_not_there(netcdf: Path, store: Path, tmp_path: Path) -> None:
-    more = raw(netcdf).assign(new=("time", [1.0, 2.0, 3.0])).isel(lat=slice(1, None))
-    found = verify(store, str(save_netcdf(more, tmp_path / "more.nc")))
-    report = {variable.name: variable for variable in found.variables}
-    assert report["new"].damage == "missing from the store"
-    assert report["t2m"].damage == "has shape (3, 10, 12), the source (3, 9, 12)"
-    assert report["time"].kept
-
-
-def test_a_store_written_through_xarray_is_verified_by_its_codec(tmp_path: Path) -> None:
-    from isopress.format.zarr_codec import IsopressCodec
-
-    ds = xr.Dataset({"t": (("k", "y", "x"), smooth((4, 9, 11)))})
-    source = save_zarr(ds, tmp_path / "in.zarr")
-    codec = IsopressCodec(mode="range", bound=1e-2)
-    encoding = {"t": {"serializer": codec, "compressors": (), "chunks": (3, 9, 11)}}
-    ds.to_zarr(tmp_path / "out.zarr", encoding=encoding, consolidated=False)
-    report = verify(tmp_path / "out.zarr", str(source))
-    assert report.kept
-    assert report.variables[0].error == "range:0.01"
-
-
 def test_a_compressed_store_can_be_a_source(store: Path, tmp_path: Path) -> None:
     write(str(store), tmp_path / "again.zarr", errors=errors("t2m=1"))
     assert raw(tmp_path / "again.zarr")["t2m"].attrs["isopress_error"] == "abs:1.0"
@@ -366,93 +283,3 @@ def test_a_compressed_store_can_be_a_source(store: Path, tmp_path: Path) -> None
 def test_coordinates_by_attribute_are_not_lossy(netcdf: Path) -> None:
     with open_source(str(netcdf)) as source:
         assert set(source.lossy) == set(LOSSY)
-
-
-@pytest.mark.parametrize(
-    ("shape", "chunks"),
-    [
-        ((), ()),
-        ((7,), (7,)),
-        ((721, 1440), (721, 1440)),
-        ((24, 721, 1440), (1, 721, 1440)),
-        ((24, 181, 360), (12, 181, 360)),
-        ((10, 24, 181, 360), (1, 12, 181, 360)),
-        ((100, 24, 10, 20), (100, 24, 10, 20)),
-        ((2, 1801, 3600), (1, 901, 3600)),
-        ((3, 5_000_000), (1, 2_500_000)),
-        ((0, 9, 9), (1, 9, 9)),
-    ],
-)
-def test_default_chunks_are_fields_or_groups_of_them(shape: tuple[int, ...], chunks: tuple[int, ...]) -> None:
-    assert default_chunks(shape) == chunks
-
-
-DIMS = ("time", "level", "lat", "lon")
-
-
-@pytest.mark.parametrize(
-    ("shape", "chunks"),
-    [
-        ((), ()),
-        ((7,), (7,)),
-        ((721, 1440), (721, 1440)),
-        ((744, 721, 1440), (24, 721, 1440)),
-        ((30, 721, 1440), (15, 721, 1440)),
-        ((24, 13, 721, 1440), (24, 1, 721, 1440)),
-        ((2, 37, 721, 1440), (2, 10, 721, 1440)),
-        ((24, 10, 181, 360), (24, 2, 181, 360)),
-        ((1000, 32, 64), (125, 32, 64)),
-        ((24, 1801, 3600), (8, 901, 3600)),
-        ((0, 9, 9), (1, 9, 9)),
-    ],
-)
-def test_default_blocks_are_days_or_columns_of_fields(shape: tuple[int, ...], chunks: tuple[int, ...]) -> None:
-    assert default_blocks(DIMS[len(DIMS) - len(shape) :], shape, 4) == chunks
-    for itemsize in (4, 8):
-        assert np.prod(default_blocks(DIMS[len(DIMS) - len(shape) :], shape, itemsize)) * itemsize <= 2**27
-
-
-def test_joint_variables_share_the_room_of_a_block() -> None:
-    assert default_blocks(("time", *DIMS[2:]), (48, 721, 1440), 4, channels=2) == (12, 721, 1440)
-    assert default_blocks(("time", *DIMS[2:]), (48, 721, 1440), 4, channels=99) == (1, 721, 1440)
-
-
-def test_chunks_of_what_no_block_can_hold_are_as_ever(tmp_path: Path) -> None:
-    shape = (30, 256, 256)
-    dims = ("k", "y", "x")
-    zeros = {"a": "f4", "b": "f4", "c": "i2"}
-    ds = xr.Dataset({name: (dims, np.zeros(shape, dtype)) for name, dtype in zeros.items()})
-    save_zarr(ds, tmp_path / "in.zarr", 2)
-    for context, field in (("auto", 30), ("field", 15)):
-        options = {"errors": errors("0.1", "b=lossless"), "context": context, "overwrite": True}
-        report = write(str(tmp_path / "in.zarr"), tmp_path / "out.zarr", **options)
-        assert {v.name: v.chunks[0] for v in report.variables} == {"a": field, "b": 15, "c": 15}
-
-
-def test_regions_are_whole_chunks_that_cover_the_array_once() -> None:
-    shape = (50, 20, 30)
-    steps = task_steps((4, 20, 30), (16, 5, 30), 4)
-    assert steps == (16, 20, 30)
-    seen = np.zeros(shape, int)
-    for region in regions(shape, steps):
-        seen[region] += 1
-    assert (seen == 1).all()
-    assert task_steps((1, 721, 1440), (10**6, 721, 1440), 4)[0] * 721 * 1440 * 4 <= 2**27
-
-
-def test_a_source_without_chunks_is_one_task_for_one_process_and_many_for_several(tmp_path: Path) -> None:
-    ds = xr.Dataset({"x": (("time", "lat", "lon"), np.zeros((6, 20, 30), "f4"))})
-    ds.to_netcdf(tmp_path / "in.nc")
-    with open_source(str(tmp_path / "in.nc")) as source:
-        steps = {jobs: task_steps((1, 20, 30), source.chunks("x", jobs), 4) for jobs in (1, 2)}
-    assert steps == {1: (6, 20, 30), 2: (1, 20, 30)}
-    save_zarr(ds.chunk(time=3), tmp_path / "in.zarr", 3)
-    with open_source(str(tmp_path / "in.zarr")) as source:
-        assert source.chunks("x", 2) == (3, 20, 30)
-
-
-def test_chunks_that_a_payload_cannot_hold_are_refused() -> None:
-    with pytest.raises(ArgumentError, match="--chunk"):
-        choose_chunks(("t", "y", "x"), (1000, 1000, 1000), {"t": 1000}, (4, 1000, 1000))
-    with pytest.raises(ArgumentError, match="of 20 variables"):
-        choose_chunks(("t", "y", "x"), (20, 1000, 1000), {}, (20, 1000, 1000), channels=20)

@@ -1,17 +1,12 @@
 """A uniform quantiser with zlib, which stands for peers in tests of the benchmarks."""
 
 import struct
-import sys
 import zlib
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.append(str(ROOT))  # the benchmarks are not part of the installed package
-
-from benchmarks.peers import Layout, Peer, Setting  # noqa: E402
+from benchmarks.peers import Layout, Peer, Setting
 
 
 def noise(*shape: int) -> np.ndarray:
