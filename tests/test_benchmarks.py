@@ -8,8 +8,6 @@ import numpy as np
 import pytest
 import xarray as xr
 
-ROOT = Path(__file__).resolve().parents[1]
-
 from benchmarks import (
     blocks,
     codecs,
@@ -24,6 +22,7 @@ from benchmarks.codecs import Outcome
 from benchmarks.datasets import Block
 from tests.fields import waves
 
+ROOT = Path(__file__).resolve().parents[1]
 PCODEC = next(rival for rival in codecs.RIVALS if rival.package == "pcodec")
 
 
