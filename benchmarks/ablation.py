@@ -90,7 +90,8 @@ def run_block(
 def coders(group: str, patch: Path, analysis: Path) -> dict[str, Coder]:
     """Return the variants that make sense for a group, each as a codec with an RMSE target."""
     variants: dict[str, AtStep] = {
-        "wavelet and contexts": latents(corrected=False),
+        "wavelet and contexts": latents(corrected=False, ahead=False),
+        "plus rows halved ahead": latents(corrected=False),
         "plus transformer in synthesis": latents(),
         "plus transformer in analysis": latents(weights=analysis),
     }
@@ -101,8 +102,8 @@ def coders(group: str, patch: Path, analysis: Path) -> dict[str, Coder]:
     return {name: searched(encode) for name, encode in variants.items()}
 
 
-def latents(*, corrected: bool = True, mixed: bool = False, weights: Path | None = None) -> AtStep:
-    """Return the latent codec with or without its transformers and its transforms across fields.
+def latents(*, corrected: bool = True, mixed: bool = False, ahead: bool = True, weights: Path | None = None) -> AtStep:
+    """Return the latent codec with or without its transformers, transforms across fields, and rows halved ahead.
 
     weights : a file to use instead of the shipped ones
     """
@@ -116,7 +117,8 @@ def latents(*, corrected: bool = True, mixed: bool = False, weights: Path | None
         fields = x.astype(np.float64)
         latent = Latent(step, float(fields.min() / 2 + fields.max() / 2), is_global(x), corrected)
         mixings = None if mixed else tuple(identity(n) for n in x.shape[:-2])
-        section, decoded = encode_fields(fields, latent, model, mixings=mixings)
+        halvings = None if ahead else ()
+        section, decoded = encode_fields(fields, latent, model, mixings=mixings, ahead=halvings)
         return len(section) + HEADER, decoded.astype(x.dtype)
 
     return encode

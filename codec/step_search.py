@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isopress.codec.vaeformer.mixing import choose
-from isopress.codec.vaeformer.wavelet import analyse, levels
+from isopress.codec.vaeformer.wavelet import levels
 
 F64 = NDArray[np.float64]
 
@@ -77,7 +77,7 @@ def _magnitudes(low: F64) -> F64:
         low = mixing.forward(low, axis)
     found = []
     for level in levels(low.shape[-2], low.shape[-1], periodic=False):
-        low, bands = analyse(low, level)
+        low, bands = level.analyse(low)
         found += [np.abs(b).ravel() for b in bands]
     return np.concatenate([*found, np.abs(low).ravel()])
 

@@ -22,7 +22,7 @@ from isopress.codec.errors import (
 )
 
 MAGIC = b"\x89ISP"
-VERSION = (0, 6)
+VERSION = (0, 7)
 MAX_NDIM = 32
 MAX_DECODED_BYTES = 2**32
 MAX_HEADER_BYTES = 2**16 - 1

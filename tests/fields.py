@@ -48,6 +48,20 @@ def drifting_fields(*shape: int, slope: float = 2.0, seed: int = 0) -> NDArray[n
     return fields
 
 
+def sphere_field(height: int, width: int, *, seed: int = 0, count: int = 400) -> NDArray[np.float64]:
+    """Return a field on latitudes from pole to pole and all longitudes, alike in all directions on the sphere; unit
+    deviation."""
+    rng = np.random.default_rng(seed)
+    lat, lon = np.deg2rad(np.linspace(90, -90, height))[:, None], np.linspace(0, 2 * np.pi, width, endpoint=False)
+    points = np.stack(np.broadcast_arrays(np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)), -1)
+    direction = rng.normal(size=(count, 3))
+    number = np.exp(rng.uniform(np.log(2), np.log(height / 2), count))
+    waves = number[:, None] * direction / np.linalg.norm(direction, axis=1, keepdims=True)
+    field = np.cos(points @ waves.T + rng.uniform(0, 2 * np.pi, count)) @ number**-1.0
+    field -= field.mean()
+    return field / field.std()
+
+
 def waves(*shape: int) -> np.ndarray:
     """A smooth float32 block, every field a little different."""
     *_, h, w = shape

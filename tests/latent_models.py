@@ -21,7 +21,7 @@ from isopress.codec.vaeformer.mixing import Mixing
 from isopress.codec.vaeformer.model import LatentModel, parse_vaeformer
 from isopress.codec.vaeformer.section import coded_shape
 from isopress.codec.vaeformer.transforms import Transforms, stored
-from isopress.codec.vaeformer.wavelet import levels
+from isopress.codec.vaeformer.zones import read_ahead, zoned_levels
 
 CONFIG = CorrectorConfig(cell=2, token=8, channels=6, dim=16, heads=2, blocks=2, window=4, mlp_ratio=1.0)
 CONFIG_V1 = CorrectorConfigV1(channels=6, dim=16, heads=2, blocks=2, window=4, mlp_ratio=1.0)
@@ -88,7 +88,8 @@ def read_latents(section: bytes, shape: tuple[int, ...], model: LatentModel) -> 
     start = 26 if flags & 4 else 17
     reader = SymbolReader(model.contexts.tables, memoryview(section)[start:-4], peaked=True)
     kept = [len(Mixing.read(reader, n).rows) for n in shape[:-2] if n > 1]
-    split = levels(shape[-2], shape[-1], bool(flags & 1))
+    ahead = read_ahead(reader, shape[-2], shape[-1]) if flags & 32 else ()
+    split = zoned_levels(shape[-2], shape[-1], bool(flags & 1), ahead)
     top = split[-1].low if split else (shape[-2], shape[-1])
     channels = decode(reader, math.prod(kept), split, top, model.contexts, adapted=bool(flags & 8))
     reader.finish()

@@ -12,7 +12,7 @@ import isopress
 from isopress.codec.encoded import Method
 from isopress.format.payload import VERSION
 from tests.contract import MODES, OTHERS, Array, many_nans, smooth
-from tests.fields import spectral_field
+from tests.fields import spectral_field, sphere_field
 
 GOLDEN = Path(__file__).parent / "golden"
 FLOATING = (Method.LATENT, Method.BASED)  # not the same to the last bit on every machine
@@ -65,6 +65,7 @@ def features() -> dict[str, tuple[Array, dict[str, Any]]]:
         "latent-special-values": (_masked(drifting(6)), {"mode": "latent", "rmse": 0.3}),
         "latent-one-axis": (smooth(400).astype("<f4"), {"mode": "latent", "rmse": 0.5}),
         "latent-gains": ((20 * spectral_field(80, 120, slope=1.2)).astype("<f4"), {"mode": "latent", "rmse": 4.6}),
+        "latent-halved-ahead": ((20 * sphere_field(80, 120)).astype("<f4"), {"mode": "latent", "rmse": 0.3}),
         "based": (drifting(12), {"mode": "abs", "bound": 3.0}),
         "joint": (np.stack([drifting(5), drifting(5) * 20]), {"mode": "abs", "bound": [0.01, 3.0], "context": "block"}),
         "periodic": (np.tile(smooth(24, 1), (1, 36)).astype("<f4") + _waves(24, 36), abs_),

@@ -1,4 +1,4 @@
-"""A second decoder of the latents of a section, written from SPEC 14.1 to 14.6 and 16 alone: plain Python, no hurry.
+"""A second decoder of the latents of a section, written from SPEC 14 (not 14.7 to 14.10) and 16 alone: plain Python.
 
 The transformer (14.9) is float arithmetic and not read here (`spec_corrector` does); 14.8 without it is.
 """
@@ -9,7 +9,7 @@ import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import product
-from math import cos, floor, pi, prod, sqrt
+from math import cos, floor, log2, pi, prod, sqrt
 
 import numpy as np
 
@@ -22,6 +22,7 @@ Tensors = dict[str, Sequence]
 F32 = np.float32
 Offset = tuple[int, int]
 PHASES = ((0, 0), (1, 1), (0, 1), (1, 0))
+SEEN = ((), (4, 5, 6, 7), (0, 1, 2, 3), tuple(range(8)))  # of the ring, by phase (14.11)
 NINE = ((0, 0), (0, -1), (0, 1), (-1, 0), (1, 0), (-1, -1), (-1, 1), (1, -1), (1, 1))
 A, B, C, D = -1.586134342059924, -0.052980118572961, 0.882911075530934, 0.443506852043971
 N = 1.149604398860241
@@ -30,26 +31,92 @@ NINTH = F32(1 / 9)
 
 @dataclass(frozen=True)
 class Level:
+    """SPEC 14.3; with 14.11 also W, per pair of rows the early halvings here and at the next level, and, of an ahead
+    level, its first row and k."""
+
     h: int
     w: int
     periodic: bool
+    number: int
+    whole: int
+    early: tuple[int, ...]
+    later: tuple[int, ...]
+    closed: bool
+    start: int = 0
+    k: int | None = None
 
     @property
     def low(self) -> Offset:
-        return (self.h + 1) // 2, (self.w + 1) // 2
+        return (self.h if self.ahead else (self.h + 1) // 2), (self.w + 1) // 2
 
-    def band(self, d: int) -> Offset:
-        """SPEC 14.3."""
-        return ((self.h + 1) // 2 if d == 0 else self.h // 2), ((self.w + 1) // 2 if d == 1 else self.w // 2)
+    @property
+    def ahead(self) -> bool:
+        return self.k is not None
+
+    def width(self, halvings: int) -> int:
+        return -(-self.whole // 2**halvings)
+
+    def values(self, row: int) -> int:
+        """Return how many values a row of the low band has."""
+        return self.low[1] if self.ahead else self.width(self.number + 1 + self.later[row // 2])
+
+    def stride(self, row: int) -> int:
+        return 1 if self.ahead or not 0 <= row < self.low[0] else 2 ** self.later[row // 2]
+
+    def splits(self, row: int) -> bool:
+        return self.early[row] == self.later[row // 2]
+
+    def band(self, d: int) -> list[int]:
+        """Return how many coefficients each row of a band has."""
+        if self.ahead:
+            return [self.w // 2] * self.h
+        if d == 1:
+            return [self.values(i) for i in range(self.h // 2)]
+        rows = range((self.h + 1) // 2 if d == 0 else self.h // 2)
+        return [self.width(self.number + self.early[i]) // 2 if self.splits(i) else 0 for i in rows]
+
+    def circle(self, halvings: int) -> bool:
+        return self.closed and self.whole % 2 ** (halvings + 1) == 0
+
+    def columns(self, row: int, value: int) -> range:
+        """Return the columns for which a value stands."""
+        stride = self.stride(row)
+        return range(stride * value, min(stride * (value + 1), self.low[1]))
+
+    def value_at(self, row: int, column: int) -> int:
+        return column // self.stride(row)
 
 
-def levels_of(h: int, w: int, periodic: bool) -> list[Level]:
-    found = []
+def levels_of(h: int, w: int, periodic: bool, ahead: list[int]) -> list[Level]:
+    """SPEC 14.3 and 14.11; finest first."""
+    height, width, closed, shapes = h, w, periodic, list[tuple[int, int, bool]]()
     while max(h, w) > 3:
         periodic = periodic and w % 2 == 0
-        found.append(Level(h, w, periodic))
-        h, w = found[-1].low
-    return found
+        shapes.append((h, w, periodic))
+        h, w = (h + 1) // 2, (w + 1) // 2
+    b = floor(log2(max(1, height // 16)))
+    early = [tuple(0 for _ in range((rows + 1) // 2)) for rows, _, _ in shapes]
+    for number in reversed(range(len(shapes) - 1)):
+        pairs = []
+        for p in range(len(early[number])):
+            rows = range(p * 2 ** (number + 1), (p + 1) * 2 ** (number + 1))
+            of_blocks = min(ahead[min(row // 2**b, len(ahead) - 1)] for row in rows) if ahead else 0
+            pairs.append(min(of_blocks, early[number + 1][p // 2] + 1))
+        early[number] = tuple(pairs)
+    later = [*early[1:], (0, 0)]
+    found = [
+        Level(rows, columns, period, number, width, early[number], later[number], closed)
+        for number, (rows, columns, period) in enumerate(shapes)
+    ]
+    finer = []
+    for k in range(max(early[0], default=0) if shapes else 0):
+        here, columns = [e > k for e in early[0]], -(-width // 2**k)
+        for p in range(len(here)):
+            if here[p] and (p == 0 or not here[p - 1]):
+                end = next((q for q in range(p, len(here)) if not here[q]), len(here))
+                rows, circle = min(2 * end, height) - 2 * p, closed and width % 2 ** (k + 1) == 0
+                finer.append(Level(rows, columns, circle, 0, width, (), (), closed, 2 * p, k))
+    return finer + found
 
 
 class Map:
@@ -67,7 +134,11 @@ class Map:
 
     @classmethod
     def of(cls, level: Level, cells: dict[Offset, F32]) -> Map:
-        return cls(level, lambda y, x: cells.get((y, x), F32(0)))
+        """Return a map of values (row, value)."""
+        return cls(
+            level,
+            lambda y, x: cells.get((y, level.value_at(y, x)), F32(0)) if 0 <= x < level.low[1] else F32(0),
+        )
 
     def magnitude(self) -> Map:
         return Map(self.level, lambda y, x: abs(self(y, x)))
@@ -76,8 +147,17 @@ class Map:
         def rows(y: int, x: int) -> F32:
             return ((self(y - 1, x) + self(y + 1, x)) + self(y, x)) + self(y, x)
 
+        def at(y: int, x: int) -> F32:
+            columns = range(x, x + 1)
+            if self.level.stride(y) > 1:
+                if not 0 <= x < self.level.low[1]:
+                    return F32(0)
+                columns = self.level.columns(y, self.level.value_at(y, x))
+            left, here, right = (r(y, c) for c in (columns[0] - 1, columns[0], columns[-1] + 1))
+            return (((left + right) + here) + here) * F32(1 / 16)
+
         r = Map(self.level, rows)
-        return Map(self.level, lambda y, x: (((r(y, x - 1) + r(y, x + 1)) + r(y, x)) + r(y, x)) * F32(1 / 16))
+        return Map(self.level, at)
 
     def smooth(self) -> Map:
         return self.magnitude().box()
@@ -124,18 +204,24 @@ class Known:
 
     @classmethod
     def of(cls, level: Level, low: Grid, parents: list[Band] | None) -> Known:
-        h, w = level.low
-        v = Map.of(level, {at: F32(value) for at, value in low.items()})
+        h = level.low[0]
 
-        def bend(y: int, x: int, dy: int, dx: int) -> F32:
-            inside = 0 <= y < h and 0 <= x < w
-            ends = 0 < y < h - 1 if dy else level.periodic or 0 < x < w - 1
-            if not inside or not ends or (h if dy else w) <= 2:
-                return F32(0)
-            return ((v(y, x) + v(y, x)) - v(y - dy, x - dx)) - v(y + dy, x + dx)
+        def row(y: int, like: int) -> list[F32]:
+            values = [float(low[y, j]) for j in range(level.values(y))]
+            return [F32(v) for v in fitted(values, level.values(like), level.periodic)]
 
-        bend_x = Map(level, lambda y, x: bend(y, x, 0, 1))
-        bend_y = Map(level, lambda y, x: bend(y, x, 1, 0))
+        def bend(below: F32, at: F32, above: F32) -> F32:
+            return ((at + at) - below) - above
+
+        x, y_ = dict[Offset, F32](), dict[Offset, F32]()
+        for y in range(h):
+            here, n = row(y, y), level.values(y)
+            for j in range(n):
+                if n > 2 and (level.periodic or 0 < j < n - 1):
+                    x[y, j] = bend(here[j - 1], here[j], here[(j + 1) % n])
+                if 0 < y < h - 1:
+                    y_[y, j] = bend(row(y - 1, y)[j], here[j], row(y + 1, y)[j])
+        bend_x, bend_y = Map.of(level, x), Map.of(level, y_)
         b = Map(level, lambda y, x: abs(bend_x(y, x)) + abs(bend_y(y, x))).box()
         nothing = Map.of(level, {})
         if parents is None:
@@ -162,14 +248,15 @@ def decode(section: bytes, shape: tuple[int, ...], tensors: Tensors) -> Decoded:
     if max(shape[:-2], default=1) > 256 or prod(shape[:-2]) > 4096:
         shape = prod(shape[:-2]), shape[-2] * shape[-1]
     flags, step, offset = struct.unpack_from("<Bdd", section)
-    assert flags < 32
+    assert flags < 64
     start = 26 if flags & 4 else 17
     gains = (np.frombuffer(section[17:start], "i1") / (128 if flags & 16 else 64)).tolist()
     reader = Reader(section[start:-4])
     stream = Stream(None, Reader(reader.take(reader.varint())), tensors, bool(flags & 8))  # type: ignore[arg-type]
     stream.coder = RangeDecoder(words(reader.rest()))
     transforms = [read_transform(stream, n) for n in shape[:-2]]
-    split = levels_of(shape[-2], shape[-1], bool(flags & 1))
+    ahead = read_ahead(stream, shape[-2], shape[-1]) if flags & 32 else []
+    split = levels_of(shape[-2], shape[-1], bool(flags & 1), ahead)
     order = sorted(product(*(range(len(rows)) for rows in transforms)), key=lambda at: (sum(at), at))
     channels: dict[tuple[int, ...], Grid] = {}
     head, before = (20, 0), None
@@ -223,6 +310,18 @@ def read_transform(stream: Stream, n: int) -> list[list[float]]:
     return [[r / 127 for r in integers[i * n : i * n + n]] for i in range(m)]
 
 
+def read_ahead(stream: Stream, h: int, w: int) -> list[int]:
+    """SPEC 14.11."""
+    b = floor(log2(max(1, h // 16)))
+    if b < 2 or w < 48:
+        return []
+    found = [0]
+    for _ in range((h + 2**b // 2 - 1) // 2**b):
+        found.append(found[-1] + stream.coder.decode(OFFSETS) - 31)
+        assert 0 <= found[-1] <= floor(log2(w // 24))
+    return found[1:]
+
+
 def read_channel(
     stream: Stream, head: tuple[int, int], split: list[Level], shape: Offset, before: list[list[Before]] | None
 ) -> tuple[tuple[int, int], Grid, list[list[Before]]]:
@@ -235,12 +334,14 @@ def read_channel(
     for number in reversed(range(len(split))):
         level = split[number]
         if number >= finest:
-            known = Known.of(level, low, found[number + 1] if number + 1 < len(split) else None)
-            for b in range(3):
+            known_low = {(y, j): low[level.start + y, j] for y in range(level.low[0]) for j in range(level.values(y))}
+            has_parents = number + 1 < len(split) and not level.ahead
+            known = Known.of(level, known_low, found[number + 1] if has_parents else None)
+            for b in range(1 if level.ahead else 3):
                 known.bands.append(read_band(stream, known, number, b, before[number][b] if before else None))
             found[number] = known.bands
         else:
-            found[number] = [Band.of(Map.of(level, {}))] * 3
+            found[number] = [Band.of(Map.of(level, {}))] * (1 if level.ahead else 3)
         low = joined(level, low, found[number])
     told = [
         [Before(band, history(band, before[number][b].history if before else None)) for b, band in enumerate(bands)]
@@ -273,7 +374,7 @@ def history(band: Band, before: Band | None) -> Band:
 def read_band(stream: Stream, known: Known, number: int, b: int, before: Before | None) -> Band:
     """SPEC 14.5."""
     level, d1, d2 = known.level, (b + 1) % 3, (b + 2) % 3
-    h, w = level.band(b)
+    rows = level.band(b)
 
     def total(y: int, x: int) -> F32:
         t = known.b(y, x) * F32(0.25) + known.u[b](y, x)
@@ -291,12 +392,13 @@ def read_band(stream: Stream, known: Known, number: int, b: int, before: Before 
         o = Map.of(level, dict(cells))
         s = o.smooth() if phase else Map.of(level, {})
         sight = Sight(known, b, before, phase, o, s, far)
-        places = list(product(range(parity[0], h, 2), range(parity[1], w, 2)))
+        places = [(y, j) for y in range(parity[0], len(rows), 2) for j in range(parity[1], rows[y], 2)]
         answers, quiet = [], list[bool]()
-        for at in places:
+        for y, j in places:
+            at, depth = (y, level.columns(y, j)[0]), min(level.number, 5)
             r = min(lg(float((t(*at) + s(*at) * F32(2)) + F32(8))) - 1040, 191)
-            answers.append(answer(stream.tensors, b, min(number, 5), r, sight, at))
-            quiet.append(r < len(stream.tensors["quiet"][b][min(number, 5)][0]))
+            answers.append(answer(stream.tensors, b, depth, r, sight, (y, j)))
+            quiet.append(r < len(stream.tensors["quiet"][b][depth][0]))
         if stream.adapted and quiet.count(False) >= 192:
             stream.offset += stream.coder.decode(OFFSETS) - 31
             assert abs(stream.offset) <= 31
@@ -331,16 +433,20 @@ class Sight:
     s: Map
     far: Map
 
-    def features(self, r: int, at: Offset) -> list[int]:
+    def features(self, r: int, place: Offset) -> list[int]:
         known, d1, d2 = self.known, (self.b + 1) % 3, (self.b + 2) % 3
         scale = F32(32 / centre(r + 1040))
-        half = at[0] // 2, at[1] // 2
+        where = place[0], known.level.columns(*place)
+        at, coarser = (place[0], where[1][0]), known.parents[self.b].level
+        half = at[0] // 2, range(at[1] // 2, at[1] // 2 + 1)
+        if coarser is not known.level:
+            half = half[0], coarser.columns(half[0], coarser.value_at(half[0], half[1][0]))
         bands = [band.values for band in known.bands] + [None, None]
-        ring = nine(self.o, at)[1:]
-        around = [nine(bands[0], at), nine(bands[1], at), nine(known.parents[self.b], half)]
-        others = [known.parents[d1](*half), known.parents[d2](*half)]
+        ring = [v if k in SEEN[self.phase] else F32(0) for k, v in enumerate(nine(self.o, where)[1:])]
+        around = [nine(bands[0], where), nine(bands[1], where), nine(known.parents[self.b], half)]
+        others = [known.parents[d](half[0], half[1][0]) for d in (d1, d2)]
         numbers = [*ring, *(v for values in around for v in values), *others]
-        numbers += nine(known.x, at)[:5] + nine(known.y, at)[:5]
+        numbers += nine(known.x, where)[:5] + nine(known.y, where)[:5]
         numbers += pool(ring)
         for values in around:
             numbers += [abs(values[0]), *pool(values[1:])]
@@ -350,15 +456,18 @@ class Sight:
         features += [32 if i == self.phase else 0 for i in range(4)]
         if self.before:
             newest, old = self.before.newest, self.before.history
-            values = nine(newest.values, at)
+            values = nine(newest.values, where)
             values += [abs(values[0]), *pool(values[1:]), old.values(*at), old.smooth(*at)]
             features += [scaled(v, scale) for v in values]
             features += [log(newest.smooth, at, r), log(old.smooth, at, r), 32]
         return [clip(f, -127, 127) for f in features]
 
 
-def nine(m: Map | None, at: Offset) -> list[F32]:
-    return [m(at[0] + y, at[1] + x) if m else F32(0) for y, x in NINE]
+def nine(m: Map | None, where: tuple[int, range]) -> list[F32]:
+    """Return what a map has at and around a point, which stands for some columns of a row."""
+    row, columns = where
+    beside = {-1: columns[0] - 1, 0: columns[0], 1: columns[-1] + 1}
+    return [m(row + y, beside[x]) if m else F32(0) for y, x in NINE]
 
 
 def pool(n: list[F32]) -> list[F32]:
@@ -377,36 +486,89 @@ def log(m: Map | None, at: Offset, r: int) -> int:
 # --- SPEC 14.6 --------------------------------------------------------------------------------------------------------
 
 
+Row = list[float]
+
+
 def joined(level: Level, low: Grid, bands: list[Band]) -> Grid:
-    parts = []  # low and high in longitude: lists of columns
-    for lower, upper, size in ((low, bands[1], level.low[1]), (bands[0], bands[2], level.w // 2)):
-        columns = range(size)
-        parts.append([join(column(lower, x, level.low[0]), column(upper, x, level.h // 2), False) for x in columns])
-    rows = [join([c[y] for c in parts[0]], [c[y] for c in parts[1]], level.periodic) for y in range(level.h)]
-    return {(y, x): rows[y][x] for y in range(level.h) for x in range(level.w)}
+    """Return the values (row, value) that a level makes of the low band; an ahead level changes its own rows only."""
+    if level.ahead:
+        out = dict(low)
+        for y in range(level.h):
+            lower = [low[level.start + y, j] for j in range(level.low[1])]
+            row = join([[v] for v in lower], [[v] for v in band_row(level, bands, 0, y)], level.periodic, False)
+            out |= {(level.start + y, j): int(v) for j, (v,) in enumerate(row)}
+        return out
+    n = level.low[0]
+    lower = join(
+        [[low[i, j] for j in range(level.values(i))] for i in range(n)],
+        [band_row(level, bands, 1, i) for i in range(level.h // 2)], False, level.periodic,
+    )  # fmt: skip
+    out: Grid = {}
+    for i, last in runs([(level.early[i], level.splits(i)) for i in range(n)]):
+        if level.splits(i):
+            upper = join(
+                [band_row(level, bands, 0, k) for k in range(i, last)],
+                [band_row(level, bands, 2, k) for k in range(i, min(last, level.h // 2))], False, False,
+            )  # fmt: skip
+        for y in range(2 * i, min(2 * last, level.h)):
+            row = lower[y]
+            if level.splits(i):
+                high = [[v] for v in upper[y - 2 * i]]
+                circle = level.circle(level.number + level.early[i])
+                row = [v for (v,) in join([[v] for v in row], high, circle, False)]
+            out |= {(y, j): int(v) for j, v in enumerate(row)}
+    return out
 
 
-def column(values: Grid | Band, x: int, height: int) -> list[int]:
-    return [int(values.values(y, x)) if isinstance(values, Band) else values[y, x] for y in range(height)]
+def runs(values: list[tuple[int, bool]]) -> list[Offset]:
+    starts = [i for i in range(len(values)) if i == 0 or values[i] != values[i - 1]]
+    return list(zip(starts, [*starts[1:], len(values)], strict=True))
 
 
-def join(low: list[int], high: list[int], periodic: bool) -> list[int]:
+def band_row(level: Level, bands: list[Band], d: int, row: int) -> Row:
+    return [int(bands[d].values(row, level.columns(row, j)[0])) for j in range(level.band(d)[row])]
+
+
+def join(low: list[Row], high: list[Row], circle: bool, periodic: bool) -> list[Row]:
+    """SPEC 14.6, of whole rows: `circle` is about the direction that is joined, `periodic` about the other one."""
     p, q = len(low), len(high)
     if q == 0:
         return low
 
-    def g(i: int) -> int:
-        return high[i if 0 <= i < q else (q - 1 if periodic else 0) if i < 0 else q - 1]
+    def g(i: int, n: int) -> Row:
+        return fitted(high[i if 0 <= i < q else (q - 1 if circle else 0) if i < 0 else q - 1], n, periodic)
 
-    def l_(i: int) -> int:
-        return low[i if i < p else 0 if periodic else p - 1]
+    def l_(i: int, n: int) -> Row:
+        return fitted(low[i if i < p else 0 if circle else p - 1], n, periodic)
 
-    low, high = [rounded(v * (1 / N)) for v in low], [rounded(v * N) for v in high]
-    low = [low[i] - rounded(D * (g(i - 1) + g(i))) for i in range(p)]
-    high = [high[i] - rounded(C * (l_(i) + l_(i + 1))) for i in range(q)]
-    low = [low[i] - rounded(B * (g(i - 1) + g(i))) for i in range(p)]
-    high = [high[i] - rounded(A * (l_(i) + l_(i + 1))) for i in range(q)]
+    def around(factor: float, here: Row, one: Callable[[int, int], Row], i: int, j: int) -> Row:
+        n = len(here)
+        return [v - rounded(factor * (a + b)) for v, a, b in zip(here, one(i, n), one(j, n), strict=True)]
+
+    low = [[rounded(v * (1 / N)) for v in row] for row in low]
+    high = [[rounded(v * N) for v in row] for row in high]
+    low = [around(D, low[i], g, i - 1, i) for i in range(p)]
+    high = [around(C, high[i], l_, i, i + 1) for i in range(q)]
+    low = [around(B, low[i], g, i - 1, i) for i in range(p)]
+    high = [around(A, high[i], l_, i, i + 1) for i in range(q)]
     return [low[i // 2] if i % 2 == 0 else high[i // 2] for i in range(p + q)]
+
+
+def fitted(v: Row, m: int, periodic: bool) -> Row:
+    """SPEC 14.11."""
+    while len(v) > m:
+        n, wraps = len(v), periodic and len(v) % 2 == 0
+        at = [v[i % n if wraps else min(max(i, 0), n - 1)] for i in range(-1, n + 1)]
+        v = [((at[2 * j] + at[2 * j + 2]) + (v[2 * j] + v[2 * j])) * (sqrt(2) / 4) for j in range((n + 1) // 2)]
+    sizes = [m]
+    while sizes[-1] > len(v):
+        sizes.append((sizes[-1] + 1) // 2)
+    for k in reversed(sizes[:-1]):
+        n, wraps = len(v), periodic and k % 2 == 0
+        after = [v[(j + 1) % n if wraps else min(j + 1, n - 1)] for j in range(n)]
+        both = [(v[j] * (sqrt(2) / 2), (v[j] + after[j]) * (sqrt(2) / 2 / 2)) for j in range(n)]
+        v = [value for pair in both for value in pair][:k]
+    return v
 
 
 def rounded(x: float) -> int:

@@ -199,7 +199,7 @@ def test_a_section_that_ends_inside_its_gains_is_truncated() -> None:
 def test_flags_that_nobody_knows_are_corrupt() -> None:
     section, _, x = section_with_gains()
     with pytest.raises(CorruptPayloadError, match="flags"):
-        decode_fields(bytes([section[0] | 32]) + section[1:], x.shape, MODEL)
+        decode_fields(bytes([section[0] | 64]) + section[1:], x.shape, MODEL)
 
 
 def test_small_sections_and_those_without_transformers_have_none() -> None:

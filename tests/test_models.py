@@ -95,6 +95,7 @@ def test_weights_of_another_kind_are_not_taken_for_a_pyramid(extra: Path) -> Non
         "vaeformer-0.3",
         "vaeformer-0.4",
         "vaeformer-0.5",
+        "vaeformer-0.7",
         "former",
     }
 

@@ -1,5 +1,6 @@
 """Latents decode from the SPEC alone: a plain Python reader gets the integers that isopress gets."""
 
+from collections.abc import Sequence
 from functools import cache
 from math import prod
 
@@ -36,10 +37,14 @@ def waves(*shape: int) -> Array:
 
 
 def assert_read_alike(
-    x: Array, latent: Latent, mixings: tuple[Mixing, ...] | None = None, model: LatentModel = MODEL
+    x: Array,
+    latent: Latent,
+    mixings: tuple[Mixing, ...] | None = None,
+    model: LatentModel = MODEL,
+    ahead: Sequence[int] | None = None,
 ) -> tuple[bytes, spec_latent.Decoded]:
     """Code fields and compare what both readers make of them."""
-    section, values = encode_fields(x, latent, model, mixings=mixings)
+    section, values = encode_fields(x, latent, model, mixings=mixings, ahead=ahead)
     ours = spec_latent.decode(section, x.shape, tensors_of(model))
     theirs = read_latents(section, x.shape, model)
     for grid, channel in zip(ours.channels.values(), theirs, strict=True):
@@ -139,3 +144,19 @@ def test_scale_offsets_of_phases_with_many_points_are_read_alike(size: tuple[int
         patch.setattr(latents, "Offsets", Noting)
         latents.decode(reader, prod(kept), split, split[-1].low, MODEL.contexts)
     assert len(set(told)) > 3
+
+
+@pytest.mark.parametrize(
+    ("shape", "ahead", "periodic"),
+    [
+        ((64, 48), [1, 1, 0, *[0] * 11, 1, 1], True),
+        ((66, 96), [2, 1, 2, 0, 1, *[0] * 10, 2], True),
+        ((70, 99), [*[0] * 13, 1, 2, 1, 2], False),
+        ((2, 65, 49), [1] * 16, True),
+    ],
+)
+def test_rows_that_are_halved_ahead_are_read_alike(
+    shape: tuple[int, ...], ahead: Sequence[int], periodic: bool
+) -> None:
+    section, _ = assert_read_alike(waves(*shape), Latent(0.3, 0.0, periodic, corrected=False), ahead=ahead)
+    assert section[0] & 32

@@ -127,7 +127,7 @@ def test_training_of_contexts_goes_on_from_a_checkpoint(tmp_path):
 def examples_of(transforms: Transforms) -> list[train_transforms.Example]:
     source = originals(FIELDS, np.random.default_rng(0), (64, 64), blocks=0)
     model = random_contexts().model()
-    return [code(x, x, spread, model, 0.12) for x, spread in islice(source, 2)]
+    return [code(x, x, spread, model, 0.12, analysis=True) for x, spread in islice(source, 2)]
 
 
 @pytest.mark.parametrize("phase", ["variational", "rounded", "frozen"])

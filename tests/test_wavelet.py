@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from isopress.codec.vaeformer.latents import Latents
-from isopress.codec.vaeformer.wavelet import STOP, Level, analyse, levels, synthesise
+from isopress.codec.vaeformer.wavelet import STOP, Level, levels
 from tests.fields import spectral_field
 from tests.strategies import Array
 
@@ -22,7 +22,7 @@ def noise(*shape: int, size: float = 1.0) -> Array:
 def rebuilt(latents: Latents, split: tuple[Level, ...], *, whole: bool = False) -> Array:
     low = latents.top
     for level, bands in zip(split[::-1], latents.bands[::-1], strict=True):
-        low = synthesise(low, bands, level, whole=whole)
+        low = level.synthesise(low, bands, whole=whole)
     return low
 
 
@@ -59,7 +59,7 @@ def test_whole_synthesis_gives_integers_near_the_float_ones(
 @pytest.mark.parametrize(("shape", "periodic"), [((8, 16), True), ((9, 13), False), ((1, 40), True), ((37, 1), False)])
 def test_each_level_is_nearly_orthonormal(shape: tuple[int, int], periodic: bool) -> None:
     count = shape[0] * shape[1]
-    low, bands = analyse(np.eye(count).reshape(count, *shape), Level(*shape, periodic))
+    low, bands = Level(*shape, periodic).analyse(np.eye(count).reshape(count, *shape))
     scales = np.linalg.svd(np.concatenate([b.reshape(count, -1) for b in (low, *bands)], 1), compute_uv=False)
     assert 0.65 < scales.min() <= scales.max() < 1.6
 
@@ -75,11 +75,11 @@ def test_all_levels_keep_the_energy_of_noise() -> None:
 def test_numpy_and_torch_give_the_same_floats(shape: tuple[int, int], periodic: bool) -> None:
     x = noise(2, *shape)
     level = Level(*shape, periodic and shape[1] % 2 == 0)
-    low, bands = analyse(x, level)
-    low_t, bands_t = analyse(torch.from_numpy(x), level)
+    low, bands = level.analyse(x)
+    low_t, bands_t = level.analyse(torch.from_numpy(x))
     for ours, theirs in zip((low, *bands), (low_t, *bands_t), strict=True):
         np.testing.assert_array_equal(ours, theirs.numpy())
-    np.testing.assert_array_equal(synthesise(low, bands, level), synthesise(low_t, bands_t, level).numpy())
+    np.testing.assert_array_equal(level.synthesise(low, bands), level.synthesise(low_t, bands_t).numpy())
 
 
 def test_a_field_turned_by_two_to_the_levels_has_latents_turned_by_one() -> None:
@@ -99,19 +99,19 @@ def test_longitude_closes_on_itself_only_while_its_width_is_even() -> None:
     assert not any(level.periodic for level in levels(10, 40, False))
     x = np.cos(2 * np.pi * (np.arange(32) / 32)) * np.ones((8, 1))
     (closed,), (open_,) = levels(8, 32, True)[:1], levels(8, 32, False)[:1]
-    edge = [np.abs(analyse(x, level)[1][0][:, [0, -1]]).max() for level in (closed, open_)]
+    edge = [np.abs(level.analyse(x)[1][0][:, [0, -1]]).max() for level in (closed, open_)]
     assert edge[0] < 0.1 * edge[1]
 
 
 @pytest.mark.parametrize("degree", range(4))
 def test_details_of_polynomials_vanish_away_from_the_edges(degree: int) -> None:
     along = ((np.arange(64) - 30) / 10.0) ** degree
-    _, (hl, lh, hh) = analyse(along[:, None] * along, Level(64, 64, False))
+    _, (hl, lh, hh) = Level(64, 64, False).analyse(along[:, None] * along)
     inner = slice(3, -3)
     for band in (hl, lh, hh):
         assert np.abs(band[inner, inner]).max() < 1e-10 * np.abs(along).max() ** 2
     fourth = ((np.arange(64) - 30) / 10.0) ** 4
-    assert np.abs(analyse(fourth[:, None] * np.ones(64), Level(64, 64, False))[1][1][inner]).max() > 1e-4
+    assert np.abs(Level(64, 64, False).analyse(fourth[:, None] * np.ones(64))[1][1][inner]).max() > 1e-4
 
 
 def test_smooth_fields_end_up_in_few_coefficients() -> None:

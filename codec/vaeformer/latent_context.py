@@ -17,7 +17,8 @@ from isopress.codec.entropy import TAILS
 from isopress.codec.intnet import F32, Network
 from isopress.codec.predictor import LOG_ONE, MEAN_REACH, SCALE_REACH
 from isopress.codec.scratch import Scratch
-from isopress.codec.vaeformer.maps import PAD, BandMaps, LevelMaps, box_at, wide, wrap
+from isopress.codec.vaeformer.maps import PAD, BandMaps, LevelMaps, wide, wrap
+from isopress.codec.vaeformer.points import Points, Where
 
 Index = NDArray[np.intp]
 
@@ -112,6 +113,7 @@ class BandContext:
     def __init__(self, maps: LevelMaps, band: int, related: Related | None) -> None:
         self.maps, self.band, self.related = maps, band, related
         self.height, self.width = maps.level.band(band)
+        self.strips = maps.level.strips(band)
         self.own = np.zeros_like(maps.bend)
         self.magnitude = np.zeros_like(maps.bend)
         self.rest = maps.bend * np.float32(0.25) + maps.parent_smooth[band]
@@ -125,23 +127,16 @@ class BandContext:
 
     def phase(self, index: int) -> PhaseContext:
         """Return the contexts of phase 0..3, all phases before it having been set."""
-        points = self.points(index)
-        rest = self.rest[points]
-        own_smooth = box_at(self.magnitude, points) if index else np.zeros_like(rest)
-        return PhaseContext(self, index, own_smooth, own_smooth * np.float32(2) + rest)
+        points = Points(self.strips, PHASES[index])
+        rest = points.take(self.rest)
+        own_smooth = points.box(self.magnitude) if index else np.zeros_like(rest)
+        return PhaseContext(self, index, points, own_smooth, own_smooth * np.float32(2) + rest)
 
-    def points(self, index: int) -> tuple[slice, slice]:
-        """Return where the points of a phase lie in the padded maps."""
-        y, x = PHASES[index]
-        return slice(PAD + y, PAD + self.height, 2), slice(PAD + x, PAD + self.width, 2)
-
-    def set(self, index: int, values: F32) -> None:
+    def set(self, phase: PhaseContext, values: F32) -> None:
         """Take in the decoded values (n,) of a phase, in units."""
-        points = self.points(index)
         if values.any():
-            target = self.own[points]
-            target[...] = values.reshape(target.shape)
-            np.abs(target, out=self.magnitude[points])
+            phase.points.put(self.own, values)
+            phase.points.put(self.magnitude, np.abs(values))
             if self.maps.level.periodic:
                 wrap(self.own)
                 wrap(self.magnitude)
@@ -152,16 +147,15 @@ class BandContext:
 
     def finish(self) -> BandMaps:
         """Return the maps of the whole band."""
-        return BandMaps.of(self.own, self.magnitude)
+        return BandMaps.of(self.own, self.magnitude, self.maps.level)
 
 
 class PhaseContext:
     """The points of one phase: their activity, and the features of any of them."""
 
-    def __init__(self, band: BandContext, index: int, own_smooth: F32, activity: F32) -> None:
-        self.band, self.index, self.own_smooth = band, index, own_smooth.ravel()
-        self.columns = activity.shape[1]
-        rough = log_index(activity.ravel() + np.float32(FLOOR)) - FLOOR_INDEX
+    def __init__(self, band: BandContext, index: int, points: Points, own_smooth: F32, activity: F32) -> None:
+        self.band, self.index, self.points, self.own_smooth = band, index, points, own_smooth
+        rough = log_index(activity + np.float32(FLOOR)) - FLOOR_INDEX
         self.rough = np.minimum(rough, INDEXES - 1, out=rough)
         self.live = live(len(band.maps.bands), index, band.related is not None)
 
@@ -184,24 +178,23 @@ class PhaseContext:
         related, slots, rough = self.band.related, self.live.slots, self.rough[points]
         out = scratch.array("latent features", np.float32)(len(self.live.rows) + 1, len(points))
         out[-1] = 1
-        row, column = np.divmod(points, self.columns)
-        y, x = PHASES[self.index]
-        stride = self.band.own.shape[1]
-        at = (2 * row + (y + PAD)) * stride + (2 * column + (x + PAD))
-        rows = _Rows(out, slots, at, stride)
-        self._signed(rows, row, column)
+        where = self.points.where(points, self.band.maps.level.low[1])
+        pitch = self.band.own.shape[1]
+        at, right = where.flat(pitch)
+        rows = _Rows(out, slots, at, right, pitch)
+        self._signed(rows, where)
         self._pooled(rows)
         scale = FEATURE_OF[rough]
         out[: slots[SIGNED + POOLED]] *= scale
         if related:
             first, last = slots[ALONE], slots[ALONE + RELATED - 3]
-            _related_rows(_Rows(out, slots, at, stride, ALONE), related)
+            _related_rows(_Rows(out, slots, at, right, pitch, ALONE), related)
             out[first:last] *= scale
         self._logs(out, points, at, rough)
         np.rint(out, out=out)
         return np.clip(out, -FEATURE_MAX, FEATURE_MAX, out=out)
 
-    def _signed(self, rows: _Rows, row: Index, column: Index) -> None:
+    def _signed(self, rows: _Rows, where: Where) -> None:
         """Fill the values of neighbours, of the bands before this one, of parents, and the bends of the low band."""
         band, maps = self.band, self.band.maps
         rows.take(band.own, _RING)
@@ -209,8 +202,7 @@ class PhaseContext:
             rows.take(other.values if other else None, _NINE)
         same, first, second = (maps.parents[(band.band + k) % 3].values for k in range(3))
         # At the coarsest level the parents are zeros of this level's own shape.
-        parent_at = (row + PAD) * same.shape[1] + (column + PAD)
-        parent = _Rows(rows.out, rows.slots, parent_at, same.shape[1], rows.next)
+        parent = _Rows(rows.out, rows.slots, *where.parents(maps).flat(same.shape[1]), same.shape[1], rows.next)
         parent.take(same, _NINE)
         parent.take(first, _NINE[:1])
         parent.take(second, _NINE[:1])
@@ -260,12 +252,16 @@ def _related_rows(rows: _Rows, related: Related) -> None:
 
 
 class _Rows:
-    """Fills the live rows of a feature matrix, one of all rows after another."""
+    """Fills the live rows of a feature matrix, one of all rows after another.
 
-    def __init__(self, out: F32, slots: tuple[int, ...], at: Index, stride: int, start: int = 0) -> None:
-        self.out, self.slots, self.stride, self.next = out, slots, stride, start
-        self.lead = stride + 1  # no offset reaches farther back; maps are padded by more
+    at, right : flat indexes of the points, and of the last columns that their values stand for
+    """
+
+    def __init__(self, out: F32, slots: tuple[int, ...], at: Index, right: Index, pitch: int, start: int = 0) -> None:
+        self.out, self.slots, self.pitch, self.next = out, slots, pitch, start
+        self.lead = pitch + 1  # no offset reaches farther back; maps are padded by more
         self.at = at - self.lead
+        self.right = self.at if right is at else right - self.lead
 
     def take(self, map_: F32 | None, offsets: tuple[tuple[int, int], ...]) -> None:
         """Go on by a row for each offset from the points; without a map they are dead."""
@@ -273,7 +269,8 @@ class _Rows:
             flat = map_.ravel()
             for slot, (dy, dx) in zip(self.slots[self.next :], offsets, strict=False):
                 if slot >= 0:
-                    flat[self.lead + dy * self.stride + dx :].take(self.at, out=self.out[slot], mode="clip")
+                    at = self.right if dx > 0 else self.at
+                    flat[self.lead + dy * self.pitch + dx :].take(at, out=self.out[slot], mode="clip")
         self.next += len(offsets)
 
     def put(self, values: F32 | None) -> None:

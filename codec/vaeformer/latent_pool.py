@@ -17,7 +17,8 @@ from isopress.codec.vaeformer.latents import ContextModel, Latents, encode
 from isopress.codec.vaeformer.maps import BANDS
 from isopress.codec.vaeformer.mixing import choose
 from isopress.codec.vaeformer.walk import Place
-from isopress.codec.vaeformer.wavelet import Level, levels
+from isopress.codec.vaeformer.wavelet import Level
+from isopress.codec.vaeformer.zones import choose_ahead, zoned_levels
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
@@ -87,7 +88,7 @@ def crops(
             y = choose(y, 1.0)[0].forward(y, 0)
         if analyse:
             y = np.stack([analyse(channel) for channel in y])
-        yield Crop(y, levels(y.shape[1], y.shape[2], periodic=False))
+        yield Crop(y, zoned_levels(y.shape[1], y.shape[2], False, choose_ahead(y)))
 
 
 def drawn_as_often(field: Field) -> float:

@@ -23,9 +23,9 @@ from isopress.codec.entropy import (
 from isopress.codec.errors import CorruptPayloadError
 from isopress.codec.intnet import Network
 from isopress.codec.scratch import Scratch
-from isopress.codec.vaeformer.latent_context import PHASES, UNITS, PhaseContext, Prediction, predict
+from isopress.codec.vaeformer.latent_context import UNITS, PhaseContext, Prediction, predict
 from isopress.codec.vaeformer.walk import Place, related, walk
-from isopress.codec.vaeformer.wavelet import Level, analyse
+from isopress.codec.vaeformer.wavelet import Level
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
@@ -61,7 +61,7 @@ class Latents:
     """Coefficients of one channel in steps: the top band and the detail bands of every level, finest first."""
 
     top: F64
-    bands: tuple[tuple[F64, F64, F64], ...]
+    bands: tuple[tuple[F64, ...], ...]
 
     @cached_property
     def finest(self) -> int:
@@ -81,7 +81,7 @@ class Latents:
         """Transform a field (h, w), in steps."""
         bands = []
         for level in levels:
-            y, detail = analyse(y, level)
+            y, detail = level.analyse(y)
             bands.append(detail)
         return cls(y, tuple(bands))
 
@@ -174,8 +174,7 @@ def encode(
     for latents in channels:
 
         def residual(place: Place, phase: PhaseContext, predicted: Prediction, latents: Latents = latents) -> F32:
-            y, x = PHASES[place.phase]
-            target = latents.bands[place.level][place.band][y::2, x::2].astype(np.float32).ravel()
+            target = phase.points.take(latents.bands[place.level][place.band], pad=0).astype(np.float32)
             k = offsets.choose(writer, target, predicted, quantiser)
             writer.phase(k, predicted.scale, predicted.tail, corrected=False)
             if watch:

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from isopress.codec.vaeformer.wavelet import Level
+from isopress.codec.vaeformer.wavelet import Level, Strip
+from isopress.codec.vaeformer.zones import fitted
 
 F32 = NDArray[np.float32]
 PAD = 4
@@ -35,29 +36,49 @@ def wrap(map_: F32) -> None:
     map_[:, edge + PAD] = map_[:, edge % w + PAD]
 
 
-def box(map_: F32) -> F32:
-    """Return the map smoothed by (1 2 1) x (1 2 1) / 16; the outermost ring becomes 0."""
+def box(map_: F32, level: Level) -> F32:
+    """Return the map smoothed by (1 2 1) x (1 2 1) / 16; the outermost ring becomes 0.
+
+    Where values stand for several columns they are smoothed with those beside them, and there is nothing beyond.
+    """
     out = np.zeros_like(map_)
     rows = map_[:-2] + map_[2:]
     rows += map_[1:-1]
     rows += map_[1:-1]
-    inner = out[1:-1, 1:-1]
-    np.add(rows[:, :-2], rows[:, 2:], out=inner)
-    inner += rows[:, 1:-1]
-    inner += rows[:, 1:-1]
-    inner *= np.float32(1 / 16)
+    _box_row(rows[:, :-2], rows[:, 1:-1], rows[:, 2:], out=out[1:-1, 1:-1])
+    broad = [strip for strip in level.low_strips if strip.stride > 1]
+    for strip in broad:
+        top, bottom = PAD + strip.start, PAD + strip.stop
+        out[top:bottom] = 0
+        strip.fill(out[PAD:-PAD, PAD:-PAD], _box_row(*_beside(rows[top - 1 : bottom - 1], strip)))
+    if broad and level.periodic:
+        wrap(out)
     return out
 
 
-def box_at(map_: F32, points: tuple[slice, slice]) -> F32:
-    """Return what `box` has at every second row and column, in the same additions."""
-    (top, bottom), (left, right) = ((one.start, one.stop) for one in points)
+def box_at(map_: F32, strip: Strip, y: int, x: int) -> F32:
+    """Return what `box` has at every second row and value of a strip, from row y and value x on."""
+    top, bottom = PAD + strip.start + y, PAD + strip.stop
     rows = map_[top - 1 : bottom - 1 : 2] + map_[top + 1 : bottom + 1 : 2]
     rows += map_[top:bottom:2]
     rows += map_[top:bottom:2]
-    out: F32 = rows[:, left - 1 : right - 1 : 2] + rows[:, left + 1 : right + 1 : 2]
-    out += rows[:, left:right:2]
-    out += rows[:, left:right:2]
+    return _box_row(*_beside(rows, strip, x, 2))
+
+
+def _beside(rows: F32, strip: Strip, first: int = 0, every: int = 1) -> tuple[F32, F32, F32]:
+    """Return, of padded rows, what lies left of, at and right of some of a strip's values."""
+    if strip.stride == 1:
+        left, at, right = (rows[:, PAD + k + first : PAD + k + strip.count : every] for k in (-1, 0, 1))
+        return left, at, right
+    columns = PAD + strip.stride * np.arange(first, strip.count, every)
+    following = np.minimum(columns + strip.stride, rows.shape[1] - PAD)
+    return rows[:, columns - 1], rows[:, columns], rows[:, following]
+
+
+def _box_row(left: F32, at: F32, right: F32, out: F32 | None = None) -> F32:
+    out = np.add(left, right, out=out)
+    out += at
+    out += at
     out *= np.float32(1 / 16)
     return out
 
@@ -89,8 +110,8 @@ class BandMaps:
     smooth: F32
 
     @classmethod
-    def of(cls, values: F32, magnitude: F32) -> BandMaps:
-        return cls(values, box(magnitude))
+    def of(cls, values: F32, magnitude: F32, level: Level) -> BandMaps:
+        return cls(values, box(magnitude, level))
 
     @classmethod
     def zeros(cls, shape: tuple[int, int]) -> BandMaps:
@@ -104,7 +125,7 @@ class LevelMaps:
 
     bend_x, bend_y : second differences of the low band; bend : their smoothed magnitudes
     parents : the three bands of the coarser level (zeros at the coarsest), parent_smooth : their smoothed
-        magnitudes on this level's grid
+        magnitudes on this level's grid, parent_strips : their strips
     bands : filled as they are decoded
     """
 
@@ -114,14 +135,15 @@ class LevelMaps:
     bend: F32
     parents: tuple[BandMaps, ...]
     parent_smooth: tuple[F32, ...]
+    parent_strips: tuple[Strip, ...] = ()
     bands: list[BandMaps] = field(default_factory=list)
 
     @classmethod
     def of(cls, low: NDArray[np.floating], level: Level, coarser: LevelMaps | None) -> LevelMaps:
         """Prepare a level from its decoded low band (h, w) in units and the level below it in resolution."""
         shape = level.low
-        bend_x, bend_y = (padded(d, shape, level.periodic) for d in _bends(low.astype(np.float32), level.periodic))
-        bend = box(np.abs(bend_x) + np.abs(bend_y))
+        bend_x, bend_y = (padded(d, shape, level.periodic) for d in _bends(low, level))
+        bend = box(np.abs(bend_x) + np.abs(bend_y), level)
         if coarser is None:
             parents: tuple[BandMaps, ...] = (BandMaps.zeros(shape),) * BANDS
             return cls(level, bend_x, bend_y, bend, parents, tuple(p.smooth for p in parents))
@@ -132,17 +154,39 @@ class LevelMaps:
             if level.periodic:
                 wrap(up)
             smooth.append(up)
-        return cls(level, bend_x, bend_y, bend, parents, tuple(smooth))
+        return cls(level, bend_x, bend_y, bend, parents, tuple(smooth), coarser.level.low_strips)
 
 
-def _bends(low: F32, periodic: bool) -> tuple[F32, F32]:
-    """Return second differences along longitude and latitude, 0 at edges that have no neighbour."""
-    x, y = np.zeros_like(low), np.zeros_like(low)
+def _bends(low: NDArray[np.floating], level: Level) -> tuple[F32, F32]:
+    """Return second differences along longitude and latitude, 0 at edges that have no neighbour.
+
+    Rows beside a strip are fitted to it.
+    """
+    strips = level.low_strips
+    parts = [strip.cells(low) for strip in strips]
+    bends: tuple[F32, F32] = np.zeros(low.shape, np.float32), np.zeros(low.shape, np.float32)
+    for i, (strip, part) in enumerate(zip(strips, parts, strict=True)):
+        n = part.shape[1]
+        above = [fitted(parts[i - 1][-1:], n, level.periodic)] if i else []
+        below = [fitted(parts[i + 1][:1], n, level.periodic)] if i + 1 < len(parts) else []
+        y = _bends_y(np.concatenate([*above, part, *below]).astype(np.float32))
+        strip.fill(bends[0], _bends_x(part.astype(np.float32), level.periodic))
+        strip.fill(bends[1], y[len(above) : len(above) + len(part)])
+    return bends
+
+
+def _bends_x(low: F32, periodic: bool) -> F32:
+    x = np.zeros_like(low)
     if low.shape[1] > 2:
         x[:, 1:-1] = (low[:, 1:-1] + low[:, 1:-1]) - low[:, :-2] - low[:, 2:]
         if periodic:
             x[:, 0] = (low[:, 0] + low[:, 0]) - low[:, -1] - low[:, 1]
             x[:, -1] = (low[:, -1] + low[:, -1]) - low[:, -2] - low[:, 0]
+    return x
+
+
+def _bends_y(low: F32) -> F32:
+    y = np.zeros_like(low)
     if low.shape[0] > 2:
         y[1:-1] = (low[1:-1] + low[1:-1]) - low[:-2] - low[2:]
-    return x, y
+    return y

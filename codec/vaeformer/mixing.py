@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from isopress.codec.entropy import SymbolReader, SymbolWriter
 from isopress.codec.errors import CorruptPayloadError
-from isopress.codec.vaeformer.wavelet import analyse, levels
+from isopress.codec.vaeformer.wavelet import levels
 
 F64 = NDArray[np.float64]
 
@@ -151,7 +151,7 @@ def _bands(fields: F64) -> list[F64]:
     bands = []
     h, w = low.shape[-2:]
     for level in levels(h, w, periodic=False):
-        low, details = analyse(low, level)
+        low, details = level.analyse(low)
         bands.append(np.concatenate([d.reshape(*d.shape[:-2], -1) for d in details], -1))
     return bands or [low.reshape(*low.shape[:-2], -1)]
 

@@ -24,7 +24,7 @@ from isopress.codec.vaeformer.maps import BANDS
 if TYPE_CHECKING:
     from isopress.codec.vaeformer.transforms import Transforms
 
-DEFAULT = "vaeformer-0.5"  # what the name "default" means to writers; readers go by sha256
+DEFAULT = "vaeformer-0.7"  # what the name "default" means to writers; readers go by sha256
 KIND: Kind = "vaeformer"
 _ID_DIGITS = 32  # of a sha256, as many as a payload holds
 

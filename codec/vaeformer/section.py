@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
@@ -17,7 +18,7 @@ from isopress.codec.vaeformer.latent_context import UNITS
 from isopress.codec.vaeformer.latents import TRADE, ContextModel, Latents, decode, encode
 from isopress.codec.vaeformer.mixing import IDENTITY, MAX_AXIS, Mixing, channel_order, choose, identity
 from isopress.codec.vaeformer.model import LatentModel
-from isopress.codec.vaeformer.wavelet import levels
+from isopress.codec.vaeformer.zones import choose_ahead, read_ahead, write_ahead, zoned_levels
 
 F64 = NDArray[np.float64]
 
@@ -25,8 +26,8 @@ MAX_FIELDS = 4096
 LEAST_SIDE = 16  # fields with a shorter side are left to the wavelet alone
 _HEAD = struct.Struct("<Bdd")  # flags, step, offset
 _CRC = 4  # bytes at the end: CRC32C of the decoded latents
-_PERIODIC, _CORRECTED, _EQUALISED, _ADAPTED, _FINE = 1, 2, 4, 8, 16
-_KNOWN = _PERIODIC | _CORRECTED | _EQUALISED | _ADAPTED | _FINE
+_PERIODIC, _CORRECTED, _EQUALISED, _ADAPTED, _FINE, _AHEAD = 1, 2, 4, 8, 16, 32
+_KNOWN = _PERIODIC | _CORRECTED | _EQUALISED | _ADAPTED | _FINE | _AHEAD
 _GAINS = 9
 _WORTH_GAINS = 1000  # bytes of a section that gains are added to
 
@@ -101,20 +102,33 @@ class CodedFields:
 
 @in_turn
 def encode_fields(
-    fields: F64, latent: Latent, model: LatentModel, *, mixings: tuple[Mixing, ...] | None = None, trade: float = TRADE
+    fields: F64,
+    latent: Latent,
+    model: LatentModel,
+    *,
+    mixings: tuple[Mixing, ...] | None = None,
+    ahead: Sequence[int] | None = None,
+    trade: float = TRADE,
 ) -> tuple[bytes, F64]:
     """Code fields (..., h, w) at one step; return the section and the decoded values. Parameters of `code_fields`."""
-    coded = code_fields(fields, latent, model, mixings=mixings, trade=trade)
+    coded = code_fields(fields, latent, model, mixings=mixings, ahead=ahead, trade=trade)
     return coded.section, coded.fields()
 
 
 @in_turn
 def code_fields(
-    fields: F64, latent: Latent, model: LatentModel, *, mixings: tuple[Mixing, ...] | None = None, trade: float = TRADE
+    fields: F64,
+    latent: Latent,
+    model: LatentModel,
+    *,
+    mixings: tuple[Mixing, ...] | None = None,
+    ahead: Sequence[int] | None = None,
+    trade: float = TRADE,
 ) -> CodedFields:
     """Code fields (..., h, w) at one step; their values are left to be decoded when somebody asks.
 
     mixings : one transform per leading axis; chosen for these fields if left out.
+    ahead : how often each block of rows is halved in longitude ahead of latitude; chosen likewise.
     """
     shape, fields = fields.shape, fields.reshape(coded_shape(fields.shape))
     y = (fields - latent.offset) / latent.step
@@ -123,7 +137,8 @@ def code_fields(
     for axis, mixing in enumerate(mixings):
         y = mixing.forward(y, axis)
     corrected = latent.corrected and min(h, w) >= LEAST_SIDE
-    split = levels(h, w, latent.periodic)
+    ahead = choose_ahead(y.reshape(-1, h, w)) if ahead is None else ahead
+    split = zoned_levels(h, w, latent.periodic, ahead)
     latents = np.empty(leading, object)
     for at in np.ndindex(leading):
         channel = model.transforms.analyse(y[at], latent.periodic) if corrected else y[at]
@@ -134,9 +149,11 @@ def code_fields(
     for mixing, n in zip(mixings, leading, strict=True):
         if n > 1:
             mixing.write(writer)
+    if any(ahead):
+        write_ahead(writer, ahead)
     order = channel_order(latents.shape)
     decoded = encode(writer, [latents.ravel()[i] for i in order], split, contexts, trade)
-    flags = _PERIODIC * latent.periodic | _CORRECTED * corrected | _ADAPTED
+    flags = _PERIODIC * latent.periodic | _CORRECTED * corrected | _ADAPTED | _AHEAD * any(ahead)
     head = _HEAD.pack(flags, latent.step, latent.offset)
     section = head + writer.finish() + _checksum(decoded)
     return CodedFields(section, shape, decoded, latents.shape, mixings, replace(latent, corrected=corrected), model)
@@ -157,7 +174,8 @@ def decode_fields(section: bytes, shape: tuple[int, ...], model: LatentModel) ->
     reader = SymbolReader(contexts.tables, stream, peaked=True)
     mixings = tuple(Mixing.read(reader, n) if n > 1 else identity(1) for n in shape[:-2])
     kept = tuple(len(m.rows) for m in mixings)
-    split = levels(shape[-2], shape[-1], latent.periodic)
+    ahead = read_ahead(reader, shape[-2], shape[-1]) if section[0] & _AHEAD else ()
+    split = zoned_levels(shape[-2], shape[-1], latent.periodic, ahead)
     top = split[-1].low if split else (shape[-2], shape[-1])
     decoded = decode(reader, prod(kept), split, top, contexts, adapted=bool(section[0] & _ADAPTED))
     reader.finish()

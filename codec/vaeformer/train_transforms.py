@@ -34,7 +34,8 @@ from isopress.codec.vaeformer.latents import TRADE, ContextModel, Latents, encod
 from isopress.codec.vaeformer.mixing import choose
 from isopress.codec.vaeformer.transforms import Transforms
 from isopress.codec.vaeformer.walk import Place
-from isopress.codec.vaeformer.wavelet import analyse, levels, synthesise
+from isopress.codec.vaeformer.wavelet import levels
+from isopress.codec.vaeformer.zones import choose_ahead, zoned_levels
 
 F32 = NDArray[np.float32]
 STEPS = (0.03, 1.8)  # steps drawn log-uniformly, in standard deviations of the fields
@@ -66,8 +67,8 @@ class TransformConfig:
 
 @dataclass(frozen=True)
 class Example:
-    """One channel of a crop, coded: the original and what was decoded (h, w) in steps, and of every band the
-    contexts' means and scales (h, w) in steps."""
+    """One channel of a crop, coded: the original and what was decoded (h, w) in steps, and, if analysis learns, of
+    every band the contexts' means and scales (h, w) in steps."""
 
     x: F32
     decoded: F32
@@ -123,13 +124,17 @@ def _window(pieces: NDArray[np.floating], rng: np.random.Generator, crop: tuple[
     return pieces[:, y : y + crop[0], x : x + crop[1]]
 
 
-def code(x: F32, original: F32, spread: float, model: ContextModel, trade: float) -> Example:
-    """Code one channel `x` (the analysis of `original`), and keep what its contexts said."""
-    split = levels(x.shape[0], x.shape[1], periodic=False)
+def code(x: F32, original: F32, spread: float, model: ContextModel, trade: float, *, analysis: bool = False) -> Example:
+    """Code one channel `x` (the analysis of `original`); if analysis learns, with what its contexts said, and without
+    halvings ahead."""
+    y = x.astype(np.float64)
+    split = zoned_levels(x.shape[0], x.shape[1], False, () if analysis else choose_ahead(y[None]))
     priors = [[(np.zeros(lv.band(b), np.float32), np.full(lv.band(b), LEAST_SCALE, np.float32)) for b in range(3)]
-              for lv in split]  # fmt: skip
+              for lv in split if analysis]  # fmt: skip
 
     def watch(place: Place, phase: PhaseContext, predicted: Prediction, target: F32, k: NDArray[np.int32]) -> None:
+        if not analysis:
+            return
         y, x = PHASES[place.phase]
         mean, scale = (p[y::2, x::2] for p in priors[place.level][place.band])
         mean[...] = predicted.mean.reshape(mean.shape) / UNITS
@@ -137,7 +142,7 @@ def code(x: F32, original: F32, spread: float, model: ContextModel, trade: float
         scale[...] = np.maximum(sigma, LEAST_SCALE).reshape(scale.shape)
 
     writer = SymbolWriter(model.tables, peaked=True)
-    decoded = encode(writer, [Latents.of(x.astype(np.float64), split)], split, model, trade, watch)
+    decoded = encode(writer, [Latents.of(y, split)], split, model, trade, watch)
     bits = 8.0 * len(writer.finish())
     return Example(original, (decoded[0] / UNITS).astype(np.float32), spread, tuple(tuple(b) for b in priors), bits)
 
@@ -264,10 +269,10 @@ def _phase(done: float, config: TransformConfig) -> str:
 def _pool(
     source: Iterator[tuple[F32, float]], transforms: Transforms, model: ContextModel, config: TransformConfig
 ) -> list[Example]:
-    found = []
+    found, analysis = [], config.variational + config.rate_distortion > 0
     for _ in range(config.pool):
         x, spread = next(source)
-        found.append(code(analysed(transforms, x, spread), x, spread, model, config.trade))
+        found.append(code(analysed(transforms, x, spread), x, spread, model, config.trade, analysis=analysis))
     return found
 
 
@@ -293,7 +298,7 @@ def _soft(transforms: Transforms, batch: Sequence[Example], x: Tensor, spread: T
     split = levels(x.shape[2], x.shape[3], periodic=False)
     low, bits, kept = seen, torch.zeros(len(batch)), list[tuple[Tensor, Tensor, Tensor]]()
     for number, level in enumerate(split):
-        low, bands = analyse(low, level)
+        low, bands = level.analyse(low)
         drawn = []
         for band, y in enumerate(bands):
             said = np.stack([np.stack(e.priors[number][band]) for e in batch])[:, :, None]
@@ -308,7 +313,7 @@ def _soft(transforms: Transforms, batch: Sequence[Example], x: Tensor, spread: T
                 drawn.append(mean + symbols)
         kept.append((drawn[0], drawn[1], drawn[2]))
     for level, three in zip(split[::-1], kept[::-1], strict=True):
-        low = synthesise(low, three, level)
+        low = level.synthesise(low, three)
     learns = phase == "variational"
     weights = {name: w if learns else w.detach() for name, w in transforms.synthesis.named_parameters()}
     error = low + functional_call(transforms.synthesis, weights, (low, spread, False)) - x

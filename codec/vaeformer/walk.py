@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from isopress.codec.scratch import Scratch
 from isopress.codec.vaeformer.latent_context import DEPTHS, PHASES, BandContext, PhaseContext, Prediction, Related
 from isopress.codec.vaeformer.maps import BANDS, BandMaps, LevelMaps
-from isopress.codec.vaeformer.wavelet import Level, synthesise
+from isopress.codec.vaeformer.wavelet import Level
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
@@ -19,16 +19,12 @@ F64 = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Place:
-    """Where a phase lies: level (0 finest), band (0..2), phase (0..3)."""
+    """Where a phase lies: level (0 finest), band (0..2), phase (0..3); and which of the networks' biases applies."""
 
     level: int
     band: int
     phase: int
-
-    @property
-    def depth(self) -> int:
-        """Which of the networks' biases applies."""
-        return min(self.level, DEPTHS - 1)
+    depth: int
 
 
 Evaluate = Callable[[Place, PhaseContext, Scratch], Prediction]
@@ -62,15 +58,15 @@ def walk(
     for number in range(len(levels) - 1, -1, -1):
         level = levels[number]
         if number < finest:
-            found.append((BandMaps.zeros(level.low),) * BANDS)
-            hl, lh, hh = (np.zeros(level.band(band)) for band in range(BANDS))
+            found.append((BandMaps.zeros(level.low),) * level.band_count)
+            bands = [np.zeros(level.band(band)) for band in range(level.band_count)]
         else:
-            coarser = LevelMaps.of(low, level, coarser)
-            hl, lh, hh = (
-                _decode_band(coarser, number, band, before, evaluate, residual, scratch) for band in range(BANDS)
-            )
+            coarser = LevelMaps.of(level.own(low), level, coarser if level.band_count == BANDS else None)
+            bands = [
+                _decode_band(coarser, number, band, before, evaluate, residual, scratch) for band in range(level.band_count)
+            ]
             found.append(tuple(coarser.bands))
-        low = synthesise(low, (hl, lh, hh), level, whole=True)
+        low = level.synthesise(low, bands, whole=True)
     return Channel(low, tuple(found[::-1]))
 
 
@@ -88,9 +84,9 @@ def _decode_band(
     for index in range(len(PHASES)):
         phase = context.phase(index)
         if phase.size:
-            place = Place(number, band, index)
+            place = Place(number, band, index, min(maps.level.depth, DEPTHS - 1))
             predicted = evaluate(place, phase, scratch)
-            context.set(index, predicted.mean + residual(place, phase, predicted))
+            context.set(phase, predicted.mean + residual(place, phase, predicted))
     maps.bands.append(context.finish())
     return context.inner()
 

@@ -7,6 +7,7 @@ torch (training): every step is one elementwise product and sum.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,14 +18,52 @@ NORM = 1.149604398860241  # makes the basis nearly orthonormal
 STOP = 3  # a side beyond which the low band is halved once more
 MAX_LEVELS = 32
 
+Parts = list[Any]
+Fit = Callable[[Any, int], Any]  # an edge (..., n, 1) of one part -> what it is beside a part of other width
+
+
+@dataclass(frozen=True)
+class Strip:
+    """Rows start..stop of a map, in which each of `count` values stands for `stride` columns and lies in the first.
+
+    The last one stands for as many as there are.
+    """
+
+    start: int
+    stop: int
+    count: int
+    stride: int = 1
+
+    def cells(self, values: Any) -> Any:
+        """Return a view (..., rows, count) of an array (..., h, w)."""
+        return values[..., self.start : self.stop, : self.count * self.stride : self.stride]
+
+    def first(self, parity: int) -> int:
+        """Return the first row of this parity, counted from `start`."""
+        return (parity - self.start) % 2
+
+    def fill(self, values: Any, cells: Any) -> None:
+        """Write cells to all columns that they stand for."""
+        target = values[..., self.start : self.stop, : self.count * self.stride]
+        target[...] = cells if self.stride == 1 else cells.repeat(self.stride, -1)[..., : target.shape[-1]]
+
 
 @dataclass(frozen=True)
 class Level:
-    """Shape (height, width) that a level splits, and whether its longitude is periodic there."""
+    """Shape (height, width) that a level splits, and whether its longitude is periodic there.
+
+    depth : how many levels are finer
+    """
 
     height: int
     width: int
     periodic: bool
+    depth: int = 0
+
+    @property
+    def band_count(self) -> int:
+        """Number of detail bands."""
+        return 3
 
     @property
     def low(self) -> tuple[int, int]:
@@ -36,60 +75,81 @@ class Level:
         (h, w), (hh, wh) = self.low, (self.height // 2, self.width // 2)
         return ((h, wh), (hh, w), (hh, wh))[index]
 
+    @property
+    def low_strips(self) -> tuple[Strip, ...]:
+        """Strips of the low band, from top to bottom."""
+        return (Strip(0, *self.low),)
+
+    def strips(self, index: int) -> tuple[Strip, ...]:
+        """Strips of a detail band: where it has coefficients."""
+        return (Strip(0, *self.band(index)),)
+
+    def own(self, low: Any) -> Any:
+        """Return, of the array that the level's synthesis takes, what is its low band."""
+        return low
+
+    def analyse(self, x: Any) -> tuple[Any, tuple[Any, ...]]:
+        """Split fields (..., h, w) into (low, (high in longitude, high in latitude, high in both))."""
+        low, high = split([x], self.periodic)
+        (ll, lh), (hl, hh) = split_rows(low), split_rows(high)
+        return ll[0], (hl[0], lh[0], hh[0])
+
+    def synthesise(self, low: Any, bands: Sequence[Any], *, whole: bool = False) -> Any:
+        """Undo `analyse`; with `whole` every lifting step is rounded to integers, so that all machines agree."""
+        hl, lh, hh = bands
+        rows = join_rows([low], [lh], whole), join_rows([hl], [hh], whole)
+        return join(*rows, self.periodic, whole)[0]
+
 
 def levels(height: int, width: int, periodic: bool) -> tuple[Level, ...]:
     """Return the levels of a field, finest first: halvings until no side exceeds 3."""
     found: list[Level] = []
     while max(height, width) > STOP:
-        found.append(Level(height, width, periodic and width % 2 == 0))
+        found.append(Level(height, width, periodic and width % 2 == 0, len(found)))
         height, width = found[-1].low
         periodic = found[-1].periodic
     return tuple(found)
 
 
-def analyse(x: Any, level: Level) -> tuple[Any, tuple[Any, Any, Any]]:
-    """Split fields (..., h, w) into (low, (high in longitude, high in latitude, high in both))."""
-    low, high = _split(x, level.periodic)
-    (ll, lh), (hl, hh) = (_split_rows(part) for part in (low, high))
-    return ll, (hl, lh, hh)
+def split_rows(parts: Parts, fit: Fit | None = None) -> tuple[Parts, Parts]:
+    """Split parts (..., h, w) that lie below one another along latitude; return their low and high rows."""
+    low, high = split([p.swapaxes(-1, -2) for p in parts], False, fit)
+    return [p.swapaxes(-1, -2) for p in low], [p.swapaxes(-1, -2) for p in high]
 
 
-def synthesise(low: Any, bands: tuple[Any, Any, Any], level: Level, *, whole: bool = False) -> Any:
-    """Undo `analyse`; with `whole` every lifting step is rounded to integers, so that all machines agree."""
-    hl, lh, hh = bands
-    rows = _join_rows(low, lh, whole), _join_rows(hl, hh, whole)
-    return _join(rows[0], rows[1], level.periodic, whole)
+def join_rows(low: Parts, high: Parts, whole: bool, fit: Fit | None = None) -> Parts:
+    """Undo `split_rows`."""
+    parts = [p.swapaxes(-1, -2) for p in low], [p.swapaxes(-1, -2) for p in high]
+    return [p.swapaxes(-1, -2) for p in join(*parts, False, whole, fit)]
 
 
-def _split_rows(x: Any) -> tuple[Any, Any]:
-    low, high = _split(x.swapaxes(-1, -2), False)
-    return low.swapaxes(-1, -2), high.swapaxes(-1, -2)
+def split(parts: Parts, periodic: bool, fit: Fit | None = None) -> tuple[Parts, Parts]:
+    """Split along the last axis; several parts follow one another along it, and `fit` makes the edge of one suit
+    the next. All but the last have an even number of samples."""
+    low, high = [p[..., ::2] for p in parts], [p[..., 1::2] for p in parts]
+    if not high or not high[0].shape[-1]:
+        return low, high
+    high = [h + ALPHA * around for h, around in zip(high, _around_high(low, high, periodic, fit), strict=True)]
+    low = [x + BETA * around for x, around in zip(low, _around_low(low, high, periodic, fit), strict=True)]
+    high = [h + GAMMA * around for h, around in zip(high, _around_high(low, high, periodic, fit), strict=True)]
+    low = [x + DELTA * around for x, around in zip(low, _around_low(low, high, periodic, fit), strict=True)]
+    return [x * NORM for x in low], [h * (1 / NORM) for h in high]
 
 
-def _join_rows(low: Any, high: Any, whole: bool) -> Any:
-    return _join(low.swapaxes(-1, -2), high.swapaxes(-1, -2), False, whole).swapaxes(-1, -2)
-
-
-def _split(x: Any, periodic: bool) -> tuple[Any, Any]:
-    if x.shape[-1] == 1:
-        return x, x[..., :0]
-    low, high = x[..., ::2], x[..., 1::2]
-    high = high + ALPHA * _around_high(low, high, periodic)
-    low = low + BETA * _around_low(low, high, periodic)
-    high = high + GAMMA * _around_high(low, high, periodic)
-    low = low + DELTA * _around_low(low, high, periodic)
-    return low * NORM, high * (1 / NORM)
-
-
-def _join(low: Any, high: Any, periodic: bool, whole: bool) -> Any:
-    if not high.shape[-1]:
+def join(low: Parts, high: Parts, periodic: bool, whole: bool, fit: Fit | None = None) -> Parts:
+    """Undo `split`."""
+    if not high or not high[0].shape[-1]:
         return low
-    low, high = _rounded(low * (1 / NORM), whole), _rounded(high * NORM, whole)
-    low -= _rounded(_times(_around_low(low, high, periodic), DELTA), whole)
-    high -= _rounded(_times(_around_high(low, high, periodic), GAMMA), whole)
-    low -= _rounded(_times(_around_low(low, high, periodic), BETA), whole)
-    high -= _rounded(_times(_around_high(low, high, periodic), ALPHA), whole)
-    return _interleave(low, high)
+    low, high = [_rounded(x * (1 / NORM), whole) for x in low], [_rounded(h * NORM, whole) for h in high]
+    for x, around in zip(low, _around_low(low, high, periodic, fit), strict=True):
+        x -= _rounded(_times(around, DELTA), whole)
+    for h, around in zip(high, _around_high(low, high, periodic, fit), strict=True):
+        h -= _rounded(_times(around, GAMMA), whole)
+    for x, around in zip(low, _around_low(low, high, periodic, fit), strict=True):
+        x -= _rounded(_times(around, BETA), whole)
+    for h, around in zip(high, _around_high(low, high, periodic, fit), strict=True):
+        h -= _rounded(_times(around, ALPHA), whole)
+    return [_interleave(x, h) for x, h in zip(low, high, strict=True)]
 
 
 def _times(x: Any, factor: float) -> Any:
@@ -106,18 +166,35 @@ def _rounded(x: Any, whole: bool) -> Any:
     return x
 
 
-def _around_high(low: Any, high: Any, periodic: bool) -> Any:
+def _around_high(low: Parts, high: Parts, periodic: bool, fit: Fit | None) -> Parts:
     """Return for each odd sample the sum of its two even neighbours."""
-    if low.shape[-1] > high.shape[-1]:
-        return _sums(low)
-    return _sums(low, after=low[..., :1] if periodic else low[..., -1:])
+    found = []
+    for x, following in zip(low, [*low[1:], None], strict=True):
+        if following is not None:
+            assert fit is not None
+            found.append(_sums(x, after=fit(following[..., :1], x.shape[-2])))
+        elif x.shape[-1] > high[-1].shape[-1]:
+            found.append(_sums(x))
+        else:
+            found.append(_sums(x, after=x[..., :1] if periodic else x[..., -1:]))
+    return found
 
 
-def _around_low(low: Any, high: Any, periodic: bool) -> Any:
+def _around_low(low: Parts, high: Parts, periodic: bool, fit: Fit | None) -> Parts:
     """Return for each even sample the sum of its two odd neighbours."""
-    if low.shape[-1] > high.shape[-1]:
-        return _sums(high, high[..., :1], high[..., -1:])
-    return _sums(high, high[..., -1:] if periodic else high[..., :1])
+    found = []
+    for x, h, preceding in zip(low, high, [None, *high[:-1]], strict=True):
+        longer = x.shape[-1] > h.shape[-1]
+        if preceding is not None:
+            assert fit is not None
+            before = fit(preceding[..., -1:], h.shape[-2])
+        else:
+            before = h[..., -1:] if periodic and not longer else h[..., :1]
+        if h.shape[-1]:
+            found.append(_sums(h, before, h[..., -1:] if longer else None))
+        else:
+            found.append(before + before)
+    return found
 
 
 def _sums(x: Any, before: Any = None, after: Any = None) -> Any:
