@@ -67,7 +67,7 @@ def find_gains(original: F64, decoded: F64, periodic: bool) -> I8 | None:
 def _evened(gains: I8, waves: F64, p: F64, q: F64, c: F64) -> I8:
     """Return gains moved, one unit of one gain after another, while that brings the worst wavenumbers nearer to
     their power for less error than that is worth."""
-    judged = (waves >= KNOTS[0]) & (waves <= KNOTS[-1]) & (p > 0)
+    judged = (waves >= KNOTS[0]) & (waves < KNOTS[-1] + SPACING) & (p > 0)
     kept = q[judged] / p[judged]
 
     def cost(moved: I8) -> float:

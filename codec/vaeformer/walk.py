@@ -57,14 +57,13 @@ def walk(
     found: list[tuple[BandMaps, ...]] = []
     for number in range(len(levels) - 1, -1, -1):
         level = levels[number]
+        numbers = range(level.band_count)
         if number < finest:
-            found.append((BandMaps.zeros(level.low),) * level.band_count)
-            bands = [np.zeros(level.band(band)) for band in range(level.band_count)]
+            found.append((BandMaps.zeros(level.low),) * len(numbers))
+            bands = [np.zeros(level.band(band)) for band in numbers]
         else:
-            coarser = LevelMaps.of(level.own(low), level, coarser if level.band_count == BANDS else None)
-            bands = [
-                _decode_band(coarser, number, band, before, evaluate, residual, scratch) for band in range(level.band_count)
-            ]
+            coarser = LevelMaps.of(level.own(low), level, coarser if len(numbers) == BANDS else None)
+            bands = [_decode_band(coarser, number, band, before, evaluate, residual, scratch) for band in numbers]
             found.append(tuple(coarser.bands))
         low = level.synthesise(low, bands, whole=True)
     return Channel(low, tuple(found[::-1]))
