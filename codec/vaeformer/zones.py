@@ -268,7 +268,7 @@ def _cost_by_block(x: F64, blocks: Blocks, times: int) -> F64:
         x, bands = level.analyse(x)
         finer = blocks.log2_rows - (level.depth + 1 if level.band_count > 1 else 0)  # log2 of a block's rows there
         for index, band in enumerate(bands):
-            for strip in level.strips(index):
+            for strip in level.strips(index):  # one, as all rows are alike, or none where they are not split
                 bits = np.log2(1 + np.square(strip.cells(band) * (1 / DEAD))).sum((0, 2))
                 if finer < 0:
                     bits = (bits * 2.0**finer).repeat(1 << -finer)
