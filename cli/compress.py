@@ -2,7 +2,7 @@
 
 import click
 
-from isopress.cli import report
+from isopress.cli import interrupts, report
 from isopress.cli.params import CHUNK, ERROR, RATIO, RMSE, OrderedCommand, in_order
 from isopress.codec.target import MAX_EFFORT
 from isopress.format.error_spec import ErrorSpec
@@ -110,6 +110,6 @@ def compress(
             embed_models=embed_models,
             jobs=jobs,
             overwrite=overwrite,
-            observer=observer,
+            observer=interrupts.checked(observer),
         )
     report.show(result, as_json=as_json)

@@ -17,6 +17,7 @@ os.environ.setdefault("MKL_NUM_THREADS", "1")
 
 import click
 
+from isopress.cli import interrupts
 from isopress.cli.exit_codes import INTERRUPTED, KEPT, TERMINATED, USAGE
 from isopress.codec.errors import IsopressError
 
@@ -84,6 +85,7 @@ def _terminate(signum: int, frame: FrameType | None) -> NoReturn:
 def main() -> None:
     """Make weather data small, with an error bound you choose and can check."""
     signal.signal(signal.SIGTERM, _terminate)
+    interrupts.watch()
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from isopress.codec.target import MAX_EFFORT, TOLERANCE, Target
 from isopress.codec.turns import in_turn
 from isopress.codec.vaeformer.latents import TRADE
 from isopress.codec.vaeformer.model import LatentModel, load_vaeformer
-from isopress.codec.vaeformer.section import CodedFields, Latent, code_fields, coded_shape
+from isopress.codec.vaeformer.section import GAINS, WORTH_GAINS, CodedFields, Latent, code_fields, coded_shape
 
 F64 = NDArray[np.float64]
 
@@ -33,7 +33,8 @@ SIZE_OF_ERROR = 1.3  # bytes fall with this power of the error, about
 LOSSLESS_NEVER = 20  # times smaller: not worth a try
 TRIES = 9
 AIM = 0.997  # part of the target that a search aims at
-LEAST, MOST = 1 / (1 + TOLERANCE), 1.025  # parts of the target that are near enough
+LEAST, MOST = 1 / (1 + TOLERANCE), 1.025  # parts of the target that are near enough;
+MOST_BYTES = 1 + TOLERANCE - GAINS / WORTH_GAINS  # of bytes, to which gains are added at the end
 EVEN = 0.99 * math.sqrt(3)  # bound of an error that is the same everywhere below it, over its RMSE
 PILOT = 4  # of how many parts one is coded to find the first step
 LARGE = 100_000  # values of a part that is worth it
@@ -173,7 +174,7 @@ class _Search:
             value = self._value(found)
             if best is None or self._nearer(value, self._value(best)):
                 best = found
-            if LEAST <= value / self._wanted() <= MOST:
+            if LEAST <= value / self._wanted() <= self._most:
                 break
             seen.append((step, value))
             following = next_step(seen, goal, forecast)
@@ -197,6 +198,11 @@ class _Search:
         foretold = Forecast.of((part - unit.offset) / unit.step, of_error=forecast.of_error).value(step)
         return forecast.step(forecast.value(step) * EDGES * foretold / found) if found else step
 
+    @property
+    def _most(self) -> float:
+        """Return the largest part of the target that is near enough."""
+        return MOST_BYTES if self.target.rmse is None else MOST
+
     def _wanted(self) -> float:
         """Return the number of bytes, or the error, that is wanted."""
         if self.target.ratio is not None:
@@ -209,7 +215,7 @@ class _Search:
 
     def _nearer(self, value: float, best: float) -> bool:
         """Whether a coding is to be preferred: on the good side of the target, and there the largest."""
-        limit = MOST * self._wanted()
+        limit = self._most * self._wanted()
         return (value > limit, -value if value <= limit else value) < (best > limit, -best if best <= limit else best)
 
 

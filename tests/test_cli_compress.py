@@ -1,6 +1,7 @@
 """`isopress compress` and `decompress`: options, errors in one line, exit codes, nothing left behind."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 import xarray as xr
 from click.testing import CliRunner, Result
 
+from isopress.cli import interrupts
 from isopress.cli.main import main
 from isopress.format import source as source_module
 from tests.datasets import decoded, raw, save_netcdf, save_zarr, smooth, weather
@@ -167,6 +169,29 @@ def test_a_bug_is_one_line_too(source: Path, tmp_path: Path, monkeypatch: pytest
 
     monkeypatch.setattr("isopress.format.container.write", fail)
     refused(run("compress", source, tmp_path / "out.zarr"), "unexpected TypeError: two lines")
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_interruption_that_a_finaliser_swallowed_is_seen_at_the_next_chunk() -> None:
+    class Swallowing:
+        def __del__(self) -> None:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.1)
+
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        interrupts.watch()
+        seen = list[int]()
+        observe = interrupts.checked(seen.append)
+        observe(1)
+        Swallowing()
+        with pytest.raises(KeyboardInterrupt):
+            observe(2)
+        assert seen == [1]
+        interrupts.watch()
+        observe(3)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_an_interrupted_process_leaves_nothing(tmp_path: Path) -> None:

@@ -28,8 +28,8 @@ _HEAD = struct.Struct("<Bdd")  # flags, step, offset
 _CRC = 4  # bytes at the end: CRC32C of the decoded latents
 _PERIODIC, _CORRECTED, _EQUALISED, _ADAPTED, _FINE, _AHEAD = 1, 2, 4, 8, 16, 32
 _KNOWN = _PERIODIC | _CORRECTED | _EQUALISED | _ADAPTED | _FINE | _AHEAD
-_GAINS = 9
-_WORTH_GAINS = 1000  # bytes of a section that gains are added to
+GAINS = 9  # bytes that they take
+WORTH_GAINS = 1000  # bytes of a section that gains are added to
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class CodedFields:
         from isopress.codec.vaeformer.equaliser import ONE_OCTAVE, find_gains
 
         decoded = self._in_steps()
-        if not self.latent.corrected or len(self.section) < _WORTH_GAINS:
+        if not self.latent.corrected or len(self.section) < WORTH_GAINS:
             return self.section, self._values(decoded)
         wanted = (original.reshape(decoded.shape) - self.latent.offset) / self.latent.step
         gains = find_gains(wanted, decoded, self.latent.periodic)
@@ -187,7 +187,7 @@ def decode_fields(section: bytes, shape: tuple[int, ...], model: LatentModel) ->
 def _parts(section: bytes) -> tuple[Latent, F64 | None, memoryview]:
     """Return how fields were coded, their gains in octaves, and the stream of symbols."""
     flags = section[0] if section else 0
-    count = _GAINS if flags & _EQUALISED else 0
+    count = GAINS if flags & _EQUALISED else 0
     least = _HEAD.size + count + _CRC
     if len(section) < least:
         raise TruncatedPayloadError(f"the latent section has {len(section)} bytes, at least {least} are needed")
@@ -207,7 +207,7 @@ def _octaves(section: bytes, flags: int) -> F64:
     from isopress.codec.vaeformer.equaliser import ONE_OCTAVE, ONE_OCTAVE_05
 
     one = ONE_OCTAVE if flags & _FINE else ONE_OCTAVE_05
-    return np.frombuffer(section, np.int8, _GAINS, _HEAD.size) / one
+    return np.frombuffer(section, np.int8, GAINS, _HEAD.size) / one
 
 
 def _contexts(model: LatentModel, corrected: bool) -> ContextModel:
