@@ -7,19 +7,11 @@ from hypothesis import strategies as st
 
 from isopress.codec.entropy import OFFSET_MAX, SymbolReader, SymbolWriter, offset_model
 from isopress.codec.errors import CorruptPayloadError
+from isopress.codec.vaeformer.halvings import choose_ahead, read_ahead, write_ahead
 from isopress.codec.vaeformer.latents import Latents
 from isopress.codec.vaeformer.section import Latent, code_fields, decode_fields
 from isopress.codec.vaeformer.wavelet import Level, levels
-from isopress.codec.vaeformer.zones import (
-    Ahead,
-    Blocks,
-    Zoned,
-    choose_ahead,
-    fitted,
-    read_ahead,
-    write_ahead,
-    zoned_levels,
-)
+from isopress.codec.vaeformer.zones import Ahead, Blocks, Zoned, fitted, zoned_levels
 from tests.fields import spectral_field, sphere_field
 from tests.latent_models import small_model
 from tests.strategies import Array

@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 
 from isopress.codec.entropy import FIRST_SCALE, SCALES, SymbolWriter, high_part, split_scale
 from isopress.codec.train_pool import Field
+from isopress.codec.vaeformer.halvings import choose_ahead
 from isopress.codec.vaeformer.latent_context import ALONE, DEPTHS, RELATED, UNITS, PhaseContext, Prediction
 from isopress.codec.vaeformer.latents import ContextModel, Latents, encode
 from isopress.codec.vaeformer.maps import BANDS
 from isopress.codec.vaeformer.mixing import choose
 from isopress.codec.vaeformer.walk import Place
 from isopress.codec.vaeformer.wavelet import Level
-from isopress.codec.vaeformer.zones import choose_ahead, zoned_levels
+from isopress.codec.vaeformer.zones import zoned_levels
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]

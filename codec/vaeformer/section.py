@@ -6,6 +6,7 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import prod
+from typing import Any
 
 import google_crc32c
 import numpy as np
@@ -14,11 +15,12 @@ from numpy.typing import NDArray
 from isopress.codec.entropy import SymbolReader, SymbolWriter
 from isopress.codec.errors import CorruptPayloadError, TruncatedPayloadError
 from isopress.codec.turns import in_turn
+from isopress.codec.vaeformer.halvings import choose_ahead, read_ahead, write_ahead
 from isopress.codec.vaeformer.latent_context import UNITS
 from isopress.codec.vaeformer.latents import TRADE, ContextModel, Latents, decode, encode
 from isopress.codec.vaeformer.mixing import IDENTITY, MAX_AXIS, Mixing, channel_order, choose, identity
 from isopress.codec.vaeformer.model import LatentModel
-from isopress.codec.vaeformer.zones import choose_ahead, read_ahead, write_ahead, zoned_levels
+from isopress.codec.vaeformer.zones import zoned_levels
 
 F64 = NDArray[np.float64]
 
@@ -101,17 +103,9 @@ class CodedFields:
 
 
 @in_turn
-def encode_fields(
-    fields: F64,
-    latent: Latent,
-    model: LatentModel,
-    *,
-    mixings: tuple[Mixing, ...] | None = None,
-    ahead: Sequence[int] | None = None,
-    trade: float = TRADE,
-) -> tuple[bytes, F64]:
-    """Code fields (..., h, w) at one step; return the section and the decoded values. Parameters of `code_fields`."""
-    coded = code_fields(fields, latent, model, mixings=mixings, ahead=ahead, trade=trade)
+def encode_fields(fields: F64, latent: Latent, model: LatentModel, **choices: Any) -> tuple[bytes, F64]:
+    """Code fields (..., h, w) at one step; return the section and the decoded values. Choices of `code_fields`."""
+    coded = code_fields(fields, latent, model, **choices)
     return coded.section, coded.fields()
 
 

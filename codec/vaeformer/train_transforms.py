@@ -28,6 +28,7 @@ from isopress.codec.entropy import SymbolWriter
 from isopress.codec.train_pool import LOGISTIC, Field
 from isopress.codec.train_pyramid import log_mass
 from isopress.codec.vaeformer.corrector import CorrectorConfig
+from isopress.codec.vaeformer.halvings import choose_ahead
 from isopress.codec.vaeformer.latent_context import PHASES, UNITS, PhaseContext, Prediction
 from isopress.codec.vaeformer.latent_pool import RATE, drawn_as_often
 from isopress.codec.vaeformer.latents import TRADE, ContextModel, Latents, encode
@@ -35,7 +36,7 @@ from isopress.codec.vaeformer.mixing import choose
 from isopress.codec.vaeformer.transforms import Transforms
 from isopress.codec.vaeformer.walk import Place
 from isopress.codec.vaeformer.wavelet import levels
-from isopress.codec.vaeformer.zones import choose_ahead, zoned_levels
+from isopress.codec.vaeformer.zones import zoned_levels
 
 F32 = NDArray[np.float32]
 STEPS = (0.03, 1.8)  # steps drawn log-uniformly, in standard deviations of the fields
