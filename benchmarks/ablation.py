@@ -27,7 +27,7 @@ from benchmarks.peers import PEERS, Peer
 from benchmarks.releases import DatasetError
 
 if TYPE_CHECKING:
-    from isopress.codec.vaeformer.model import LatentModel
+    from isopress.codec.latent.weights import LatentModel
 
 USED = (200.0, 400.0)
 # Of these groups one block is taken.
@@ -107,9 +107,9 @@ def latents(*, corrected: bool = True, mixed: bool = False, ahead: bool = True, 
 
     weights : a file to use instead of the shipped ones
     """
-    from isopress.codec.vaeformer.mixing import identity
-    from isopress.codec.vaeformer.model import load_vaeformer
-    from isopress.codec.vaeformer.section import Latent, encode_fields
+    from isopress.codec.latent.decorrelation import identity
+    from isopress.codec.latent.section import Latent, encode_fields
+    from isopress.codec.latent.weights import load_vaeformer
 
     model = load_vaeformer() if weights is None else model_of(weights)
 
@@ -128,7 +128,7 @@ def model_of(path: Path) -> "LatentModel":
     """Return the latent codec's model of a weights file."""
     from safetensors import safe_open
 
-    from isopress.codec.vaeformer.model import parse_vaeformer
+    from isopress.codec.latent.weights import parse_vaeformer
 
     with safe_open(path, "np") as file:
         corrector = json.loads(file.metadata()["corrector"])
@@ -137,7 +137,7 @@ def model_of(path: Path) -> "LatentModel":
 
 def is_global(x: np.ndarray) -> bool:
     """Whether longitude closes on itself, as the codec itself finds out."""
-    from isopress.codec.pyramid import looks_periodic
+    from isopress.codec.bounded.pyramid import looks_periodic
 
     return bool(looks_periodic(x.astype(np.float64).reshape(-1, *x.shape[-2:]), None))
 
@@ -146,7 +146,7 @@ def patch_model(path: Path) -> AtStep:
     """Return the plain patch VAEformer of a checkpoint; its bytes are ideal code lengths."""
     import torch
 
-    from isopress.codec.vaeformer.train_patch import ideal_rate, load_patch
+    from isopress.codec.training.vaeformer import ideal_rate, load_patch
 
     model = load_patch(path)
 

@@ -215,8 +215,8 @@ def codec_of(name: str) -> Codec:
 
 def encode_at_step(x: np.ndarray, step: float, _: str) -> bytes:
     """Return the latent section of `x` at one step: what a search does several times, and no more."""
-    from isopress.codec.vaeformer.model import load_vaeformer
-    from isopress.codec.vaeformer.section import Latent, encode_fields
+    from isopress.codec.latent.section import Latent, encode_fields
+    from isopress.codec.latent.weights import load_vaeformer
 
     fields = x.astype(np.float64)
     return encode_fields(fields, Latent(step, float(fields.mean()), periodic=True), load_vaeformer())[0]

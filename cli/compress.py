@@ -2,7 +2,8 @@
 
 import click
 
-from isopress.cli import interrupts, report
+from isopress.cli import interrupts
+from isopress.cli import tables as report
 from isopress.cli.params import CHUNK, ERROR, RATIO, RMSE, OrderedCommand, in_order
 from isopress.codec.target import MAX_EFFORT
 from isopress.format.error_spec import ErrorSpec
@@ -94,7 +95,7 @@ def compress(
     Float variables keep their bound or meet their target, everything else is exact. Every chunk is read back and
     compared with SRC before DST appears.
     """
-    from isopress.format.container import write  # not for --help
+    from isopress.format.store.write import write  # not for --help
 
     with report.progress(quiet=as_json) as observer:
         result = write(

@@ -9,7 +9,7 @@ import click
 @click.option("--overwrite", is_flag=True, help="Replace OUT, once the new one is complete.")
 def decompress(store: str, out: str, overwrite: bool) -> None:
     """Write the values of STORE to OUT, a .nc file or a .zarr store that needs no isopress."""
-    from isopress.format.restore import restore  # not for --help
+    from isopress.format.store.restore import restore  # not for --help
 
     restore(store, out, overwrite=overwrite)
     click.echo(f"{out}: written", err=True)

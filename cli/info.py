@@ -2,7 +2,7 @@
 
 import click
 
-from isopress.cli import report
+from isopress.cli import tables as report
 
 
 @click.command()
@@ -10,6 +10,6 @@ from isopress.cli import report
 @click.option("--json", "as_json", is_flag=True, help="Print only JSON.")
 def info(store: str, as_json: bool) -> None:
     """Show shape, chunks, bound, achieved errors, sizes and models of each variable of STORE."""
-    from isopress.format.inspection import read_report  # not for --help
+    from isopress.format.report.info import read_report  # not for --help
 
     report.show(read_report(store), as_json=as_json, layout=True)

@@ -9,11 +9,11 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from isopress.cli.report import size
+from isopress.cli.tables import size
 
 if TYPE_CHECKING:
-    from isopress.codec.model_files import Weights
-    from isopress.format.models import Copy
+    from isopress.codec.models.registry import Weights
+    from isopress.format.store.embedded_models import Copy
 
 _PLAIN_WIDTH = 160  # in files and pipes, where there is no terminal to ask
 _DIGITS = 16  # of a sha256: as many as name weights without their name
@@ -30,7 +30,7 @@ def models() -> None:
 @_json_option
 def list_models(as_json: bool) -> None:
     """List all weights that can be found, in the order in which they are looked at."""
-    from isopress.codec.model_files import folders, installed
+    from isopress.codec.models.registry import folders, installed
 
     found = installed()
     if as_json:
@@ -50,7 +50,7 @@ def list_models(as_json: bool) -> None:
 @_json_option
 def show(name: str, as_json: bool) -> None:
     """Show what is known of the weights NAME (a name, 16 or more digits of a sha256, or a file)."""
-    from isopress.format.models import card, look_up
+    from isopress.format.store.embedded_models import card, look_up
 
     weights = look_up(name)
     text = card(weights)
@@ -68,7 +68,7 @@ def show(name: str, as_json: bool) -> None:
 @_json_option
 def embed(store: str, as_json: bool) -> None:
     """Copy the weights that STORE needs into it (_models/), so that they travel with it."""
-    from isopress.format.models import embed as run
+    from isopress.format.store.embedded_models import embed as run
 
     copies = run(store)
     if not copies and not as_json:
@@ -81,7 +81,7 @@ def embed(store: str, as_json: bool) -> None:
 @_json_option
 def install(source: str, as_json: bool) -> None:
     """Copy the weights that a store carries, or those in a .safetensors file, to where you can read with them."""
-    from isopress.format.models import install as run
+    from isopress.format.store.embedded_models import install as run
 
     _show_copies(run(source), "installed as", "known already:", as_json=as_json)
 

@@ -63,8 +63,8 @@ def pyramid(
     import torch
 
     from isopress.cli.train_report import TrainingReport, fields_and_held
-    from isopress.codec.train_pyramid import TrainConfig
-    from isopress.codec.train_pyramid import train as run
+    from isopress.codec.training.pyramid import TrainConfig
+    from isopress.codec.training.pyramid import train as run
 
     _check_out(out, resume)
     torch.set_num_threads(1)  # every phase has a thread of its own; more would only wait for each other
@@ -99,8 +99,8 @@ def vaeformer(
     import torch
 
     from isopress.cli.train_report import TrainingReport, fields_and_held
-    from isopress.codec.vaeformer.train import CONFIGS, SCORE
-    from isopress.codec.vaeformer.train import train as run
+    from isopress.codec.training.latent import CONFIGS, SCORE
+    from isopress.codec.training.latent import train as run
 
     _check_out(out, resume)
     if name not in CONFIGS:
@@ -123,7 +123,7 @@ def _check_out(out: Path, resume: bool) -> None:
 
 
 def _weights_to_start_from(name: str) -> Path:
-    from isopress.format.models import look_up
+    from isopress.format.store.embedded_models import look_up
 
     try:
         weights = look_up(name)

@@ -13,8 +13,8 @@ import click
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from isopress.codec.errors import IsopressError
-from isopress.codec.train_pool import Field
-from isopress.format.training_data import hold_out, load_fields
+from isopress.codec.training.pyramid_pool import Field
+from isopress.format.source.training_fields import hold_out, load_fields
 
 
 class State(Protocol):

@@ -2,7 +2,7 @@
 
 import click
 
-from isopress.cli import report
+from isopress.cli import tables as report
 from isopress.cli.exit_codes import BROKEN, KEPT
 
 
@@ -15,7 +15,7 @@ from isopress.cli.exit_codes import BROKEN, KEPT
 def verify(ctx: click.Context, store: str, source: str, jobs: int, as_json: bool) -> None:
     """Decode STORE and compare every value with SRC; exit with 1 when a bound, target or checksum is not kept."""
 
-    from isopress.format.verification import verify as check  # not for --help
+    from isopress.format.store.verify import verify as check  # not for --help
 
     result = check(store, source, jobs=jobs)
     report.show(result, as_json=as_json)

@@ -4,9 +4,9 @@ from importlib import import_module
 from typing import Any
 
 _PUBLIC = {
-    "Isopress": "isopress.format.numcodecs_codec",
-    "IsopressCodec": "isopress.format.zarr_codec",
-    "JointCodec": "isopress.format.joint_codec",
+    "Isopress": "isopress.format.zarr.v2_codec",
+    "IsopressCodec": "isopress.format.zarr.v3_codec",
+    "JointCodec": "isopress.format.zarr.joint_codec",
     "compress": "isopress.format.api",
     "decompress": "isopress.format.api",
     "inspect": "isopress.format.api",

@@ -7,7 +7,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from isopress.codec.chunk import ChunkDecoder, ContextMode, encode_chunk
+from isopress.codec.encode import ChunkDecoder, ContextMode, encode_chunk
 from isopress.codec.encoded import EncodedChunk, Method
 from isopress.codec.errors import ArgumentError
 from isopress.codec.target import Target
@@ -144,7 +144,7 @@ def decompress_part(buf: BytesLike, selection: Any, *, channel: int | None = Non
 def _encode(x: Array, settings: Settings) -> EncodedChunk:
     limit = settings.limit
     if isinstance(limit, Target):
-        from isopress.codec.latent import encode_latent  # loads torch
+        from isopress.codec.latent.rate_control import encode_latent  # loads torch
 
         return encode_latent(x, limit, model=settings.model, effort=settings.effort)
     return encode_chunk(x, limit, model=settings.model, context=cast(ContextMode, settings.context))

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from isopress.codec.errors import ArgumentError
 
 if TYPE_CHECKING:
-    from isopress.codec.chunk import ChunkDecoder
+    from isopress.codec.encode import ChunkDecoder
 
 DEFAULT_MEGABYTES = 256.0  # of 2^20 bytes
 VARIABLE = "ISOPRESS_CACHE_MB"

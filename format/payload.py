@@ -1,7 +1,7 @@
 """The payload: header, section table and checksums of one compressed array. SPEC.md is normative.
 
 This module knows bytes, not codecs: it says where the sections lie and that they arrived intact,
-and leaves their meaning to `isopress.codec.chunk`.
+and leaves their meaning to `isopress.codec.encode`.
 """
 
 import math

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from isopress.format.container import write
+from isopress.format.store.write import write
 from tests.datasets import errors, save_netcdf, weather
 from tests.model_folders import MINE, put
 

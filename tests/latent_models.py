@@ -11,18 +11,18 @@ import torch
 from numpy.typing import NDArray
 from safetensors.numpy import save
 
-from isopress.codec.entropy import SCALES, TAILS, SymbolReader
-from isopress.codec.vaeformer.corrector import CorrectorConfig
-from isopress.codec.vaeformer.corrector_v1 import CorrectorConfigV1
-from isopress.codec.vaeformer.halvings import read_ahead
-from isopress.codec.vaeformer.latent_context import ALONE, DEPTHS, RELATED
-from isopress.codec.vaeformer.latents import decode
-from isopress.codec.vaeformer.maps import BANDS
-from isopress.codec.vaeformer.mixing import Mixing
-from isopress.codec.vaeformer.model import LatentModel, parse_vaeformer
-from isopress.codec.vaeformer.section import coded_shape
-from isopress.codec.vaeformer.transforms import Transforms, stored
-from isopress.codec.vaeformer.zones import zoned_levels
+from isopress.codec.entropy.coder import SCALES, TAILS, SymbolReader
+from isopress.codec.latent.coefficients import decode
+from isopress.codec.latent.context_features import ALONE, DEPTHS, RELATED
+from isopress.codec.latent.context_maps import BANDS
+from isopress.codec.latent.corrector_v1 import CorrectorConfigV1
+from isopress.codec.latent.decorrelation import Mixing
+from isopress.codec.latent.halvings import read_ahead
+from isopress.codec.latent.reduced_grid import zoned_levels
+from isopress.codec.latent.section import coded_shape
+from isopress.codec.latent.synthesis import CorrectorConfig
+from isopress.codec.latent.transforms import Transforms, stored
+from isopress.codec.latent.weights import LatentModel, parse_vaeformer
 
 CONFIG = CorrectorConfig(cell=2, token=8, channels=6, dim=16, heads=2, blocks=2, window=4, mlp_ratio=1.0)
 CONFIG_V1 = CorrectorConfigV1(channels=6, dim=16, heads=2, blocks=2, window=4, mlp_ratio=1.0)

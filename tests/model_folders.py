@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 from safetensors.numpy import load, save
 
 from isopress.cli.main import main
-from isopress.codec.model_files import PACKAGE_FOLDER, SUFFIX
+from isopress.codec.models.registry import PACKAGE_FOLDER, SUFFIX
 
 SHIPPED = (PACKAGE_FOLDER / f"pyramid-0.1{SUFFIX}").read_bytes()
 

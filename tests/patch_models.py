@@ -5,8 +5,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from isopress.codec.train_pool import Field
-from isopress.codec.vaeformer.configs import PatchConfig
+from isopress.codec.training.pyramid_pool import Field
+from isopress.codec.vaeformer.config import PatchConfig
 
 TINY = PatchConfig(
     kernel=(4, 4), stride=(4, 4), dim=16, heads=2, depth=2, windows=((4, 4),), latents=16,

@@ -11,7 +11,7 @@ from typing import Any
 __version__ = version("isopress")
 
 _PUBLIC = {
-    "IsopressCodec": "isopress.format.zarr_codec",
+    "IsopressCodec": "isopress.format.zarr.v3_codec",
     "compress": "isopress.format.api",
     "decompress": "isopress.format.api",
     "inspect": "isopress.format.api",

@@ -1,1 +1,1 @@
-"""The base layer: latents of fields, their entropy models, and the transformers around them."""
+"""The paper's VAEformer: patch transformer and hyperprior."""

@@ -1,0 +1,76 @@
+"""Weights by name or sha256, as models: loaded once per process, and verified."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cache
+
+import numpy as np
+
+from isopress.codec.bounded.geometry import CONTEXTS, FEATURE_MAX
+from isopress.codec.bounded.predictor import PROXY_FEATURES, NumpyPredictor
+from isopress.codec.bounded.pyramid import PyramidModel
+from isopress.codec.entropy.coder import Tables
+from isopress.codec.entropy.integer_mlp import ACTIVATION_MAX, Conditioning, IntegerLayer, IntegerNetwork
+from isopress.codec.models.registry import find, is_id
+
+# What the name "default" means to writers, for fields alone and for fields with references; readers go by sha256.
+DEFAULT, DEFAULT_FOR_BLOCKS = "pyramid-0.1", "pyramid-0.2"
+_ID_DIGITS = 32  # of a sha256, as many as a payload holds
+
+
+def load_pyramid(name_or_sha: str = "default", *, references: bool = False) -> PyramidModel:
+    """Return the pyramid weights of this name, or whose sha256 begins with these hexadecimal digits (at least 16).
+
+    `references` says which weights the name "default" stands for: those for blocks.
+
+    Raises
+    ------
+    ModelNotFoundError
+        No such weights are installed; `model_files.find` says where they are looked for.
+    """
+    name = name_or_sha
+    if name == "default":
+        name = DEFAULT_FOR_BLOCKS if references else DEFAULT
+    complete = is_id(name) and len(name) >= _ID_DIGITS
+    sha256 = name.lower() if complete else find(name, "pyramid").sha256
+    return _pyramid(sha256[:_ID_DIGITS])
+
+
+@cache
+def _pyramid(model_id: str) -> PyramidModel:
+    weights = find(model_id, "pyramid")
+    return parse_pyramid(weights.name, weights.read())
+
+
+def parse_pyramid(name: str, data: bytes) -> PyramidModel:
+    """Build a model from the bytes of its safetensors file (SPEC, section Weights)."""
+    from safetensors.numpy import load  # here, so that opening a store does not pay for it
+
+    tensors = load(data)
+    networks = {c.name: _network(tensors, c.name) for c in CONTEXTS}
+    tables = Tables(tensors["tables.frequencies"].astype(np.float64), tensors["tables.support"].astype(np.int32))
+    references = all(network.conditioning for network in networks.values())
+    return PyramidModel(name, hashlib.sha256(data).digest(), NumpyPredictor(networks), tables, references)
+
+
+def _network(tensors: dict[str, np.ndarray], name: str) -> IntegerNetwork:
+    layers: list[IntegerLayer] = []
+    kind, gap = tensors.get(f"{name}.kind"), tensors.get(f"{name}.gap")
+    more = 0 if kind is None or gap is None else int(np.abs(kind).max()) + int(np.abs(gap).max())
+    while f"{name}.{len(layers)}.weight" in tensors:
+        part = {k: tensors[f"{name}.{len(layers)}.{k}"] for k in ("weight", "bias", "shift")}
+        limit = ACTIVATION_MAX if layers else FEATURE_MAX
+        layers.append(
+            IntegerLayer.from_integers(
+                part["weight"], part["bias"], part["shift"], input_max=limit, more=0 if layers else more
+            )
+        )
+    if kind is None or gap is None:
+        return IntegerNetwork(tuple(layers))
+    alone = next(c.n_features for c in CONTEXTS if c.name == name)
+    scale = -tensors[f"{name}.0.shift"].astype(np.int32)
+    conditioning = Conditioning(
+        alone, PROXY_FEATURES, *(np.ldexp(extra.astype(np.float32), scale) for extra in (kind, gap))
+    )
+    return IntegerNetwork(tuple(layers), conditioning)

@@ -1,0 +1,221 @@
+"""From decoded steps to final values: signs, special values and exceptions, of a whole chunk or some of its fields."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+from typing import Any
+
+import numpy as np
+
+from isopress.codec.bounded import pyramid, weights
+from isopress.codec.bounded.block import BlockDecoder
+from isopress.codec.bounded.geometry import UNITS
+from isopress.codec.encoded import EncodedChunk, Method, Section, checked_sections
+from isopress.codec.errors import CorruptPayloadError, TruncatedPayloadError
+from isopress.codec.values.label_map import decode_classes
+from isopress.codec.values.lossless import decode_lossless
+from isopress.codec.values.outliers import Exceptions, apply_exceptions, decode_exceptions, is_list
+from isopress.codec.values.quantiser import Quantiser
+from isopress.codec.values.special_values import Specials, decode_specials, restore_specials
+
+Shape3 = tuple[int, int, int]
+Sections = dict[Section, bytes]
+Value = np.floating[Any]
+
+FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+
+
+class ChunkDecoder:
+    """Decodes a chunk, or only the fields that are wanted, each at most once.
+
+    Parameters
+    ----------
+    encoded : EncodedChunk
+    dtype, shape : of the decoded chunk; fields are counted in C order of the axes before the last two.
+
+    Raises
+    ------
+    UnsupportedVersionError
+        A method or section this reader does not know.
+    CorruptPayloadError, TruncatedPayloadError
+        Sections that are missing, foreign, damaged, or of another size than `dtype` and `shape` need.
+    ModelNotFoundError
+        The weights are not installed.
+    """
+
+    def __init__(self, encoded: EncodedChunk, dtype: np.dtype, shape: tuple[int, ...]) -> None:
+        self._dtype, self._shape = np.dtype(dtype).newbyteorder("="), shape
+        self._fields = field_shape(shape)
+        self._sections = checked_sections(encoded)
+        self._encoded = encoded
+        self._values: np.ndarray | None = None
+        self._block: _PartialBlock | None = None
+        if encoded.method != Method.LOSSLESS and (self._dtype not in FLOATS or not math.prod(self._fields)):
+            raise CorruptPayloadError(
+                f"method {encoded.method} holds float32 or float64 values, not {self._dtype}{self._shape}"
+            )
+        if encoded.method == Method.BLOCK:
+            self._block = _PartialBlock(self._sections, encoded.models[0].hex(), self._dtype, shape)
+
+    @property
+    def decoded(self) -> int:
+        """Number of fields decoded so far."""
+        if self._block is not None:
+            return len(self._block.decoder.done)
+        return 0 if self._values is None else self._fields[0]
+
+    def decode(self, fields: Collection[int] | None = None) -> np.ndarray:
+        """Return the values in C order and native byte order; if `fields` are named, only those are right.
+
+        The array belongs to the decoder.
+        """
+        if self._block is not None:
+            return self._block.decode(fields).reshape(self._shape)
+        if self._values is None:
+            self._values = self._decode_all().reshape(self._shape)
+        return self._values
+
+    def _decode_all(self) -> np.ndarray:
+        sections = self._sections
+        if self._encoded.method == Method.LOSSLESS:
+            return decode_lossless(sections[Section.LOSSLESS], self._dtype, math.prod(self._shape))
+        if self._encoded.method == Method.LATENT:
+            return self._decode_latent()
+        v = None
+        if self._encoded.method == Method.BASED:
+            v = self._decode_based()
+        elif self._encoded.method == Method.PYRAMID:
+            network = weights.load_pyramid(self._encoded.models[0].hex())
+            v = pyramid.decode(sections[Section.PYRAMID], self._fields, model=network)
+        elif self._encoded.method == Method.INTEGERS:
+            v = decode_integers(sections[Section.INTEGERS], self._fields)
+        return assemble(sections, v, self._dtype, self._fields)
+
+    def _decode_latent(self) -> np.ndarray:
+        from isopress.codec.latent import section
+        from isopress.codec.latent import weights as model  # this imports torch
+
+        shape = (*self._shape[:-2], *self._fields[1:])
+        network = model.load_vaeformer(self._encoded.models[0].hex())
+        fields = section.decode_fields(self._sections[Section.LATENT], shape, network)
+        return assemble_latent(self._sections, fields.reshape(self._fields), self._dtype)
+
+    def _decode_based(self) -> np.ndarray:
+        from isopress.codec.latent import base_layer as based
+        from isopress.codec.latent.weights import load_vaeformer
+
+        first, second = (model.hex() for model in self._encoded.models)
+        base, refinement = load_vaeformer(first), weights.load_pyramid(second)
+        return based.decode(self._sections, self._fields, self._shape[:-2], base, refinement)
+
+
+class _Overlay:
+    """Signs and special values of a chunk, read once and laid over any of its fields."""
+
+    def __init__(self, sections: Sections, dtype: np.dtype, shape: Shape3) -> None:
+        self._negative: np.ndarray | None = None
+        self._specials: Specials | None = None
+        if Section.SIGNS in sections:
+            self._negative = decode_classes(sections[Section.SIGNS], shape, 2).astype(bool)
+        if Section.SPECIAL in sections:
+            self._specials = decode_specials(sections[Section.SPECIAL], dtype, shape)
+
+    def lay(self, x_hat: np.ndarray, fields: slice) -> None:
+        """Change `x_hat`, the decoded values of `fields`, in place."""
+        if self._negative is not None:
+            np.negative(x_hat, out=x_hat, where=self._negative[fields])
+        if self._specials is not None:
+            restore_specials(x_hat, self._specials.of_fields(fields))
+
+
+class _PartialBlock:
+    """The fields of a block, decoded and assembled as they are asked for."""
+
+    def __init__(self, sections: Sections, model: str, dtype: np.dtype, shape: tuple[int, ...]) -> None:
+        fields = field_shape(shape)
+        self._sections, self._whole = sections, fields
+        self._quantiser = Quantiser.from_bytes(sections[Section.PARAMETERS], fields[0])
+        self._overlay = _Overlay(sections, dtype, fields)
+        self._exceptions: Exceptions | None = None
+        self._ready: set[int] = set()
+        self._x_hat = np.zeros(fields, dtype)
+        if Section.EXCEPTIONS in sections and is_list(sections[Section.EXCEPTIONS]):
+            self._exceptions = decode_exceptions(sections[Section.EXCEPTIONS], self._x_hat)
+        self.decoder = BlockDecoder(memoryview(sections[Section.BLOCK]), shape, weights.load_pyramid(model))
+
+    def decode(self, fields: Collection[int] | None) -> np.ndarray:
+        everything = Section.EXCEPTIONS in self._sections and self._exceptions is None  # corrections to all values
+        wanted = range(self._whole[0]) if fields is None or everything else fields
+        new = sorted(set(wanted) - self._ready)
+        if not new:
+            return self._x_hat
+        v = self.decoder.decode(new)
+        for field in new:
+            at = slice(field, field + 1)
+            x_hat = self._quantiser.of_field(field).to_data(v[at], self._x_hat.dtype)
+            self._overlay.lay(x_hat, at)
+            self._x_hat[at] = x_hat
+        self._except(new)
+        self._ready.update(new)
+        return self._x_hat
+
+    def _except(self, fields: list[int]) -> None:
+        if Section.EXCEPTIONS not in self._sections:
+            return
+        if self._exceptions is None:
+            apply_exceptions(self._x_hat, decode_exceptions(self._sections[Section.EXCEPTIONS], self._x_hat))
+            return
+        size = self._whole[1] * self._whole[2]
+        here = np.isin(self._exceptions.positions // size, fields)
+        apply_exceptions(self._x_hat, Exceptions(self._exceptions.positions[here], self._exceptions.bits[here]))
+
+
+def field_shape(shape: tuple[int, ...]) -> Shape3:
+    """Return the (B, H, W) that `shape` is coded as; fewer than two axes make one row."""
+    height, width = (1, 1, *shape)[-2:]
+    return math.prod(shape[:-2]), height, width
+
+
+def assemble(sections: Sections, v: np.ndarray | None, dtype: np.dtype, shape: Shape3) -> np.ndarray:
+    """Return the final values (B, H, W): decoded steps (or the constant), then signs, special values, exceptions."""
+    if v is None:
+        x_hat = np.full(shape, decode_value(sections[Section.PARAMETERS], dtype))
+    else:
+        quantiser = Quantiser.from_bytes(sections[Section.PARAMETERS], shape[0])
+        x_hat = quantiser.to_data(v, dtype)
+    _Overlay(sections, dtype, shape).lay(x_hat, slice(None))
+    if Section.EXCEPTIONS in sections:
+        apply_exceptions(x_hat, decode_exceptions(sections[Section.EXCEPTIONS], x_hat))
+    return x_hat
+
+
+def assemble_latent(sections: Sections, fields: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Return the final values (B, H, W) of decoded latents: within the dtype's range, special values laid over.
+
+    `fields` are used up.
+    """
+    limits = np.finfo(dtype)
+    x_hat: np.ndarray = np.clip(fields, limits.min, limits.max, out=fields).astype(dtype)
+    _Overlay(sections, dtype, field_shape(x_hat.shape)).lay(x_hat, slice(None))
+    return x_hat
+
+
+def decode_value(section: bytes, dtype: np.dtype) -> Value:
+    """Return the one value of `dtype` that `section` holds."""
+    if len(section) < dtype.itemsize:
+        raise TruncatedPayloadError(f"the constant has {len(section)} bytes, {dtype.itemsize} are needed")
+    if len(section) > dtype.itemsize:
+        raise CorruptPayloadError(f"the constant has {len(section)} bytes, only {dtype.itemsize} belong there")
+    value: Value = np.frombuffer(section, dtype.newbyteorder("<")).astype(dtype)[0]
+    return value
+
+
+def decode_integers(section: bytes, shape: Shape3) -> np.ndarray:
+    """Return v (B, H, W) of the integers section."""
+    if not section:
+        raise TruncatedPayloadError("the integers section is empty; at least 2 bytes are needed")
+    if section[0] not in (4, 8):
+        raise CorruptPayloadError(f"the integers section has integers of {section[0]} bytes; known are 4 and 8")
+    integers = decode_lossless(section[1:], np.dtype(f"i{section[0]}"), math.prod(shape))
+    return integers.reshape(shape) * float(UNITS)

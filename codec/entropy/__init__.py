@@ -1,0 +1,1 @@
+"""Integers choose tables; symbols <-> bytes."""

@@ -1,0 +1,81 @@
+"""The latent base under the refinement pyramid: steps = what latents say + what the pyramid adds, bound guaranteed.
+
+The base is float and may come out a little different on another machine. That drift is allowed for: the pyramid codes
+the rest in steps smaller by a margin, which the payload records.
+"""
+
+from __future__ import annotations
+
+import struct
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isopress.codec.bounded import pyramid
+from isopress.codec.bounded.geometry import UNITS
+from isopress.codec.bounded.pyramid import PyramidModel, looks_periodic
+from isopress.codec.encoded import Section
+from isopress.codec.errors import CorruptPayloadError, TruncatedPayloadError
+from isopress.codec.latent.section import Latent, decode_fields, encode_fields
+from isopress.codec.latent.weights import LatentModel
+
+F64 = NDArray[np.float64]
+
+BASE_STEP = 1.5  # steps of the pyramid in one of the base (measured: 1 to 2 are near the best)
+DRIFT = 2.0**-16  # largest relative difference of the base between machines: ten times what is seen in binary32
+LEAST_MARGIN, MOST_MARGIN = 2.0**-10, 0.125
+_MARGIN = struct.Struct("<d")
+
+
+def encode(
+    y: F64,
+    valid: NDArray[np.bool_] | None,
+    leading: tuple[int, ...],
+    zero: F64,
+    base: LatentModel,
+    refinement: PyramidModel,
+) -> tuple[dict[Section, bytes], F64] | None:
+    """Code fields y (B, H, W) in steps; return sections and v in 1/64 steps, or None if the margin would be too large.
+
+    zero : (1,) or (B,), what 0 steps are in data units, in steps: drift is relative to the values themselves.
+    """
+    middle = float(y.min() + y.max()) / 2
+    latent = Latent(BASE_STEP, middle, looks_periodic(y, valid))
+    section, fields = encode_fields(y.reshape(*leading, *y.shape[1:]), latent, base)
+    y0 = fields.reshape(y.shape)
+    margin = max(LEAST_MARGIN, 4 * DRIFT * float(np.abs(y0 + zero[:, None, None]).max()))
+    if margin > MOST_MARGIN:
+        return None
+    rest = (y - y0) * (1 + margin)
+    refined, v = pyramid.encode(rest, valid, model=refinement, periodic=latent.periodic, taper=0)
+    sections = {Section.LATENT: section, Section.PYRAMID: refined, Section.MARGIN: _MARGIN.pack(margin)}
+    return sections, _joined(y0, v, margin)
+
+
+def decode(
+    sections: dict[Section, bytes],
+    shape: tuple[int, int, int],
+    leading: tuple[int, ...],
+    base: LatentModel,
+    refinement: PyramidModel,
+) -> F64:
+    """Return v (B, H, W) in 1/64 steps.
+
+    Raises
+    ------
+    CorruptPayloadError, TruncatedPayloadError
+        A section is damaged.
+    """
+    stored = sections[Section.MARGIN]
+    if len(stored) < _MARGIN.size:
+        raise TruncatedPayloadError(f"the margin section has {len(stored)} bytes, {_MARGIN.size} are needed")
+    (margin,) = _MARGIN.unpack_from(stored)
+    if len(stored) > _MARGIN.size or not 0 <= margin <= MOST_MARGIN:
+        raise CorruptPayloadError(f"the margin section holds {margin} in {len(stored)} bytes")
+    v = pyramid.decode(sections[Section.PYRAMID], shape, model=refinement)
+    y0 = decode_fields(sections[Section.LATENT], (*leading, *shape[1:]), base).reshape(shape)
+    return _joined(y0, v, margin)
+
+
+def _joined(y0: F64, v: NDArray[np.int32], margin: float) -> F64:
+    return y0 * UNITS + v / (1 + margin)

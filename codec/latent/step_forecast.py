@@ -1,0 +1,100 @@
+"""Which step reaches a target: foretold from a sample of wavelet coefficients, then corrected by what was tried."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isopress.codec.latent.decorrelation import choose
+from isopress.codec.latent.wavelet import levels
+
+F64 = NDArray[np.float64]
+
+WINDOW, WINDOWS = (768, 64), 8  # shape and number of the pieces of each field that a forecast looks at
+LIKELY_STEP = 0.3  # standard deviations
+DEAD = 0.76  # steps: coefficients below become zero, about (fitted to training fields, as the next two)
+BITS_PER_SYMBOL = 4.5  # of a coefficient that does not, about, with what the zeros cost
+KEPT_ERROR = 0.065  # squared steps of error of such a coefficient, about
+TRUST = 0.94  # part of the forecast's error that is still there at the step that it leads to
+FAR = 8.0  # a step, and what it brings, are never trusted to be farther off
+
+
+@dataclass(frozen=True, eq=False)
+class Forecast:
+    """About what a step, in standard deviations, will bring: bits per value, or RMSE in standard deviations.
+
+    magnitudes : of a sample's coefficients, largest first
+    values : what is foretold if all from here on become zero; bits rise along it, errors fall
+    """
+
+    magnitudes: F64
+    values: F64
+    of_error: bool
+
+    @classmethod
+    def of(cls, fields: F64, *, of_error: bool) -> Forecast:
+        """Look at some windows of fields (..., h, w), whose deviation is 1."""
+        magnitudes = np.sort(np.concatenate([_magnitudes(window) for window in _windows(fields)]))[::-1]
+        number = np.arange(magnitudes.size)
+        if not of_error:
+            return cls(magnitudes, BITS_PER_SYMBOL * number / magnitudes.size, of_error)
+        smaller = np.cumsum(np.square(magnitudes[::-1]))[::-1]  # energy of this coefficient and all smaller ones
+        error = smaller + number * np.square(magnitudes / DEAD) * KEPT_ERROR
+        return cls(magnitudes, np.sqrt(np.minimum.accumulate(error) / magnitudes.size), of_error)
+
+    def step(self, value: float) -> float:
+        """Return the step at which `value` is foretold."""
+        sign = -1 if self.of_error else 1
+        at = int(np.searchsorted(sign * self.values, sign * value))
+        return float(self.magnitudes[min(max(at, 1), self.magnitudes.size) - 1]) / DEAD
+
+    def value(self, step: float) -> float:
+        """Return what is foretold of a step."""
+        at = int(np.searchsorted(-self.magnitudes, -step * DEAD))
+        return float(self.values[min(max(at, 1), self.values.size - 1)])
+
+    def corrected(self, step: float, value: float, goal: float) -> float:
+        """Return the step for a goal, given the value that was found at a step."""
+        foretold, change = self.value(step), goal / max(value, goal / FAR)
+        before, after = self.step(foretold), self.step(foretold * change**TRUST)
+        return step * min(max(after / before, 1 / FAR), FAR) if before > 0 else step
+
+
+def _windows(fields: F64) -> list[F64]:
+    """Return windows of the fields, their columns evenly spread."""
+    h, w = fields.shape[-2:]
+    top, count = max(0, (h - WINDOW[0]) // 2), min(WINDOWS, -(-w // WINDOW[1]))
+    lefts = [(2 * i + 1) * w // (2 * count) - min(WINDOW[1], w) // 2 for i in range(count)]
+    return [fields[..., top : top + WINDOW[0], max(left, 0) : max(left, 0) + WINDOW[1]] for left in lefts]
+
+
+def _magnitudes(low: F64) -> F64:
+    """Return the magnitudes of all wavelet coefficients of fields, after what they share was transformed away."""
+    for axis, mixing in enumerate(choose(low, LIKELY_STEP)):
+        low = mixing.forward(low, axis)
+    found = []
+    for level in levels(low.shape[-2], low.shape[-1], periodic=False):
+        low, bands = level.analyse(low)
+        found += [np.abs(b).ravel() for b in bands]
+    return np.concatenate([*found, np.abs(low).ravel()])
+
+
+def next_step(seen: list[tuple[float, float]], goal: float, forecast: Forecast) -> float:
+    """Return the step to try: between two that enclose the goal, else as foretold, corrected by the nearest.
+
+    seen : (step, value) of what was tried, steps in standard deviations
+    """
+    below, above = ([s for s in seen if (s[1] > goal) is over] for over in (False, True))
+    if below and above:
+        (s0, v0), (s1, v1) = max(below, key=lambda s: s[1]), min(above, key=lambda s: s[1])
+        v0 = max(v0, goal / FAR)
+        part = math.log(goal / v0) / math.log(v1 / v0)
+        return float(s0 * (s1 / s0) ** min(max(part, 0.05), 0.95))
+    step, value = min(seen, key=lambda s: abs(math.log(max(s[1], goal / FAR) / goal)))
+    following = forecast.corrected(step, value, goal)
+    if math.isclose(following, step, rel_tol=1e-3):  # the sample holds nothing of that size
+        following = step * (goal / max(value, goal / FAR)) ** (1.0 if forecast.of_error else -1.3)
+    return following

@@ -1,0 +1,1 @@
+"""Weight files, their names and ids."""

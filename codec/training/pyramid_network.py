@@ -1,0 +1,174 @@
+"""The trainable form of the pyramid's networks (torch), and its exact conversion to integers.
+
+Trained with the rounding of every activation and weight in the loop (straight-through), so that the
+integer network is not an approximation of this one: it is this one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 - torch's own convention
+
+from isopress.codec.bounded.geometry import BINS, CONTEXTS, FEATURE_MAX, FEATURE_ONE, MEAN_ONE
+from isopress.codec.bounded.predictor import LEVELS, PROXY_FEATURES
+from isopress.codec.bounded.reference_order import GAPS, KINDS, PROXIES
+from isopress.codec.entropy.integer_mlp import ACTIVATION_MAX, WEIGHT_MAX, Conditioning, IntegerLayer, IntegerNetwork
+
+ACTIVATION_ONE = 16  # the integer that stands for a hidden activation of one
+OUTPUT_ONE = (MEAN_ONE, BINS, 1)  # of mean, log2 of scale, tail class
+INITIAL_OUTPUT = (0.0, -1.0, 1.0)
+
+
+@dataclass(frozen=True)
+class PyramidConfig:
+    """Everything that shapes the networks: hidden widths, shared by the three phases."""
+
+    widths: tuple[int, ...] = (80, 64)
+
+
+@dataclass(frozen=True)
+class IntegerWeights:
+    """One layer as stored: weight (out, in), bias (LEVELS, out) in units of 2**-shift, shift (out,)."""
+
+    weight: NDArray[np.int8]
+    bias: NDArray[np.int32]
+    shift: NDArray[np.int8]
+
+
+class RoundedReLU(torch.autograd.Function):
+    """ReLU, clipped and rounded as the integers are, with the gradient of the plain ReLU."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        y = F.relu(x)
+        ctx.save_for_backward(y)
+        return (y * ACTIVATION_ONE).round_().clamp_max_(ACTIVATION_MAX).mul_(1 / ACTIVATION_ONE)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        (y,) = ctx.saved_tensors
+        result: Tensor = torch.ops.aten.threshold_backward(gradients[0], y, 0)
+        return result
+
+
+class RoundedLayers(nn.Module):
+    """MLP (mean, octaves of scale, tail) whose first layer has biases chosen by indices.
+
+    With `rounded` it computes the integer network's numbers, scaled.
+    """
+
+    def __init__(self, n_in: int, widths: tuple[int, ...]) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise((n_in, *widths, len(OUTPUT_ONE))))
+        last = self.linears()[-1]
+        nn.init.zeros_(last.weight)
+        last.bias.data = torch.tensor(INITIAL_OUTPUT)
+
+    def linears(self) -> list[nn.Linear]:
+        return [layer for layer in self.layers if isinstance(layer, nn.Linear)]
+
+    def outputs(self, x: Tensor, chosen: Sequence[tuple[Tensor, Tensor]], rounded: bool) -> Tensor:
+        """Map features (M, n_in) int8 to (M, 3); `chosen` are (indices (M,), biases (n, width)) for the first layer."""
+        h = x.float() / FEATURE_ONE
+        # The gradient of indexing is slow.
+        one_hot = torch.cat([F.one_hot(i.long(), len(biases)) for i, biases in chosen], 1).to(h)
+        for i, layer in enumerate(self.linears()):
+            weight: Tensor = layer.weight
+            bias: Tensor = layer.bias
+            extra: Tensor = torch.cat([biases for _, biases in chosen])
+            if rounded:
+                scale = row_scale(layer)
+                unit = scale * (ACTIVATION_ONE if i else FEATURE_ONE)
+                weight, bias = round_ste(weight, scale[:, None]), round_ste(bias, unit)
+                extra = round_ste(extra, unit) if i == 0 else extra
+            y = h @ weight.t() + bias
+            if i == 0:
+                y = y + one_hot @ extra
+            h = RoundedReLU.apply(y) if rounded else F.relu(y)  # type: ignore[no-untyped-call]
+        return round_ste(y, torch.tensor(OUTPUT_ONE, dtype=y.dtype)) if rounded else y
+
+    @torch.no_grad()
+    def integer_layers(self, levels: Tensor) -> list[IntegerWeights]:
+        """Return the layers of the integer network, the biases (n, width) of `levels` within those of the first."""
+        linears, result = self.linears(), []
+        for i, layer in enumerate(linears):
+            scale = row_scale(layer)
+            unit = scale * (ACTIVATION_ONE if i else FEATURE_ONE)
+            bias = torch.round(layer.bias * unit).expand(len(levels), -1)
+            if i == 0:
+                bias = bias + torch.round(levels * unit)
+            one = torch.tensor(OUTPUT_ONE if i == len(linears) - 1 else ACTIVATION_ONE, dtype=torch.float32)
+            result.append(
+                IntegerWeights(
+                    torch.round(layer.weight * scale[:, None]).numpy().astype(np.int8),
+                    bias.numpy().astype(np.int32),
+                    torch.log2(unit / one).numpy().astype(np.int8),
+                )
+            )
+        return result
+
+
+class RoundedMLP(RoundedLayers):
+    """MLP of one phase with a bias per level, kind and gap class of references."""
+
+    def __init__(self, alone: int, config: PyramidConfig) -> None:
+        super().__init__(alone + PROXIES * PROXY_FEATURES, config.widths)
+        self.alone = alone
+        self.level, self.kind, self.gap = (
+            nn.Parameter(torch.zeros(n, config.widths[0])) for n in (LEVELS, KINDS, GAPS)
+        )
+
+    def forward(self, x: Tensor, level: Tensor, kind: Tensor, gap: Tensor, rounded: bool) -> Tensor:
+        """Map features (M, n_in) int8, levels, kinds and gap classes (M,) int8 to (M, 3): mean, octaves of scale, tail.
+
+        Features of proxies that a kind lacks are 0.
+        """
+        return self.outputs(x, ((level, self.level), (kind, self.kind), (gap, self.gap)), rounded)
+
+    def integers(self) -> list[IntegerWeights]:
+        """Return the layers of the integer network."""
+        return self.integer_layers(self.level)
+
+    def conditions(self) -> dict[str, NDArray[np.int32]]:
+        """Return what kind and gap class add to the bias of the first layer, in its units."""
+        unit = row_scale(self.linears()[0]) * FEATURE_ONE
+        parts = {"kind": self.kind, "gap": self.gap}
+        return {name: torch.round(x.detach() * unit).numpy().astype(np.int32) for name, x in parts.items()}
+
+    def integer_network(self) -> IntegerNetwork:
+        """Return the integer network, ready to run."""
+        limits = [FEATURE_MAX, *[ACTIVATION_MAX] * (len(self.layers) - 1)]
+        layers, extra = self.integers(), self.conditions()
+        more = sum(int(np.abs(x).max()) for x in extra.values())
+        scaled = [np.ldexp(x.astype(np.float32), -layers[0].shift.astype(np.int32)) for x in extra.values()]
+        return IntegerNetwork(
+            tuple(
+                IntegerLayer.from_integers(w.weight, w.bias, w.shift, input_max=limit, more=0 if i else more)
+                for i, (w, limit) in enumerate(zip(layers, limits, strict=True))
+            ),
+            Conditioning(self.alone, PROXY_FEATURES, *scaled),
+        )
+
+
+def row_scale(layer: nn.Linear) -> Tensor:
+    """Return per row of the weights the largest power of two whose product with the row fits int8."""
+    top = layer.weight.detach().abs().amax(1).clamp_min(1e-6)
+    return torch.exp2(torch.floor(torch.log2(WEIGHT_MAX / top)).clamp(-8, 14))
+
+
+def round_ste(x: Tensor, scale: Tensor) -> Tensor:
+    """Round x to multiples of 1/scale, with the gradient of the identity."""
+    return x + (torch.round(x * scale) / scale - x).detach()
+
+
+def build(config: PyramidConfig) -> dict[str, RoundedMLP]:
+    """Return one network per phase."""
+    return {c.name: RoundedMLP(c.n_features, config) for c in CONTEXTS}

@@ -1,0 +1,1 @@
+"""What is read: datasets as people have them."""

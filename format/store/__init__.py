@@ -1,0 +1,1 @@
+"""A dataset -> a store, checked; and a store -> a dataset."""

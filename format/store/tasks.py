@@ -1,0 +1,218 @@
+"""The work on one region of a variable, or of several that are coded together: scan, convert, compare with the source.
+
+Each task runs in a worker that holds the source and the store open. A worker is a context manager that
+yields the function of its task; it takes only paths, so that any process can start one.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+
+from isopress.codec.errors import BoundError, IsopressError, ModelNotFoundError
+from isopress.codec.target import Target
+from isopress.format.payload import inspect
+from isopress.format.settings import Promise
+from isopress.format.source.dataset import Source, open_source
+from isopress.format.store.chunking import Region, chunk_indexes, regions
+from isopress.format.store.distortion import NO_VALUES, Array, Distortion, measure
+from isopress.format.store.joint import share
+from isopress.format.zarr.groups import arrays, open_group
+
+
+@dataclass(frozen=True)
+class Task:
+    """A region of one variable or several, and the promise the values of each must keep (None: exactly equal).
+
+    `array` is where the values are written to, if not to the array of the one variable: the joint array, in which
+    variables are channels in this order.
+    """
+
+    bounds: Mapping[str, Promise | None]
+    region: Region
+    array: str | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a variable in a task: source bytes, bytes stored, distortion, models, seconds, damage.
+
+    `short_chunks` counts chunks that are not as many times smaller as their target says.
+    """
+
+    name: str
+    nbytes: int
+    stored_nbytes: int = 0
+    distortion: Distortion = NO_VALUES
+    models: frozenset[str] = frozenset()
+    seconds: float = 0.0
+    damage: str | None = None
+    short_chunks: int = 0
+
+    def __add__(self, other: "Outcome") -> "Outcome":
+        return Outcome(
+            self.name,
+            self.nbytes + other.nbytes,
+            self.stored_nbytes + other.stored_nbytes,
+            self.distortion + other.distortion,
+            self.models | other.models,
+            self.seconds + other.seconds,
+            self.damage or other.damage,
+            self.short_chunks + other.short_chunks,
+        )
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """What was found in files of chunks: their size, the sha256 of each model, chunks short of their ratio."""
+
+    nbytes: int
+    models: frozenset[str]
+    short_chunks: int
+
+
+Work = Callable[[Task], list[Outcome]]
+
+
+@contextmanager
+def scanning(source_path: str) -> Iterator[Work]:
+    """Yield a function that finds the range of finite values, as `low` and `high` of the distortion."""
+    with open_source(source_path) as source:
+
+        def scan(task: Task) -> list[Outcome]:
+            return [_scan(source, name, task.region) for name in task.bounds]
+
+        yield scan
+
+
+@contextmanager
+def converting(source_path: str, store_path: str) -> Iterator[Work]:
+    """Yield a function that writes a region to a local store, reads it back and compares.
+
+    It raises BoundError when what is read back is not within the bound, or the RMSE that was the target.
+    """
+    with open_source(source_path) as source, ExitStack() as stack:
+        group = open_group(store_path, stack, "r+")
+        targets = arrays(group)
+
+        def convert(task: Task) -> list[Outcome]:
+            start = time.perf_counter()
+            values = {name: source.read(name, task.region) for name in task.bounds}
+            stored = _write(group, Path(store_path), task, values)
+            outcomes = [
+                Outcome(
+                    name,
+                    _source_nbytes(source, name, x),
+                    share(stored.nbytes, index, len(values)),
+                    _read_back(targets[name], name, x, task),
+                    stored.models,
+                    short_chunks=stored.short_chunks,
+                )
+                for index, (name, x) in enumerate(values.items())
+            ]
+            seconds = (time.perf_counter() - start) / len(outcomes)
+            return [replace(outcome, seconds=seconds) for outcome in outcomes]
+
+        yield convert
+
+
+@contextmanager
+def comparing(source_path: str, store_path: str) -> Iterator[Work]:
+    """Yield a function that compares a region of a store with the source; damage is reported, not raised."""
+    with open_source(source_path) as source, open_source(store_path) as store:
+
+        def compare(task: Task) -> list[Outcome]:
+            return [_compare_stored(source, store, name, task) for name in task.bounds]
+
+        yield compare
+
+
+def _scan(source: Source, name: str, region: Region) -> Outcome:
+    x = source.read(name, region)
+    finite = x[np.isfinite(x)]
+    low, high = finite.min(initial=np.inf), finite.max(initial=-np.inf)
+    extremes = Distortion(low=float(low), high=float(high))
+    return Outcome(name, _source_nbytes(source, name, x), distortion=extremes)
+
+
+def _write(group: zarr.Group, store: Path, task: Task, values: dict[str, Array]) -> _Stored:
+    """Write one variable, or several as the channels of their array; return what `_look_at_chunks` finds."""
+    x = np.stack(list(values.values())) if task.array else next(iter(values.values()))
+    region = (slice(0, len(values)), *task.region) if task.array else task.region
+    path = task.array or next(iter(values))
+    target: Any = group[path]
+    target[region] = x
+    return _look_at_chunks(store / path, target, region, next(iter(task.bounds.values())))
+
+
+def _read_back(target: zarr.Array[Any], name: str, x: Array, task: Task) -> Distortion:
+    promise = task.bounds[name]
+    distortion = _compare(x, np.asarray(target[task.region]), promise, target.chunks)
+    if distortion.violations:
+        what = "values or chunks" if isinstance(promise, Target) else "values"
+        wanted = "target" if isinstance(promise, Target) else "bound"
+        raise BoundError(
+            f"{name}{_describe(task.region)}: {distortion.violations} {what} read back break the {wanted} (largest "
+            f"error {distortion.max_error:g}, RMSE {distortion.rmse:g}); please report this"
+        )
+    return distortion
+
+
+def _compare_stored(source: Source, store: Source, name: str, task: Task) -> Outcome:
+    x = source.read(name, task.region)
+    nbytes = _source_nbytes(source, name, x)
+    try:
+        x_hat = store.read(name, task.region)
+    except ModelNotFoundError:
+        raise  # says nothing about the store
+    except (IsopressError, ValueError, RuntimeError, OSError) as error:  # what damaged bytes raise
+        return Outcome(name, nbytes, damage=f"{type(error).__name__}: {error}")
+    return Outcome(name, nbytes, distortion=_compare(x, x_hat, task.bounds[name], store.chunks(name)))
+
+
+def _compare(x: Array, x_hat: Array, promise: Promise | None, chunks: Sequence[int]) -> Distortion:
+    """Measure a region that starts at the corner of a chunk."""
+    if promise is None:
+        return _compare_exactly(x, x_hat)
+    x_hat = x_hat.astype(x.dtype, copy=False)
+    if promise.mode not in ("range", "latent"):
+        return measure(x, x_hat, promise)
+    parts = regions(x.shape, [max(size, 1) for size in chunks])  # these are promises about each chunk
+    return sum((measure(x[part], x_hat[part], promise) for part in parts), NO_VALUES)
+
+
+def _compare_exactly(x: Array, x_hat: Array) -> Distortion:
+    if x.dtype.kind in "fc":
+        same = (x == x_hat) | (np.isnan(x) & np.isnan(x_hat))
+    else:
+        same = np.asarray(x.astype(object) == x_hat.astype(object)) if x.dtype != x_hat.dtype else x == x_hat
+    return Distortion(values=x.size, violations=x.size - int(np.count_nonzero(same)))
+
+
+def _look_at_chunks(folder: Path, array: zarr.Array[Any], region: Region, promise: Promise | None) -> _Stored:
+    """Look at the chunks of a region; at their headers if they have any, which is to say a promise."""
+    nbytes, models, short = 0, set[str](), 0
+    for index in chunk_indexes(region, array.chunks):
+        chunk = folder / array.metadata.encode_chunk_key(index)
+        if not chunk.exists():  # Zarr leaves out chunks that hold nothing but the fill value
+            continue
+        stored = chunk.stat().st_size
+        nbytes += stored
+        if promise is not None:
+            info = inspect(chunk.read_bytes())
+            models.update(info.models)
+            short += isinstance(promise, Target) and not promise.reached_by(info.original_nbytes / stored)
+    return _Stored(nbytes, frozenset(models), short)
+
+
+def _source_nbytes(source: Source, name: str, x: Array) -> int:
+    return x.size * int(source.stored.variables[name].dtype.itemsize)
+
+
+def _describe(region: Region) -> str:
+    return f"[{', '.join(f'{part.start}:{part.stop}' for part in region)}]"

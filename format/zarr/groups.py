@@ -1,0 +1,141 @@
+"""Opening Zarr stores on disk, in zip files and behind URLs, without the warnings that are not ours."""
+
+import os
+import warnings
+import zipfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import zarr
+from zarr.errors import UnstableSpecificationWarning, ZarrUserWarning
+from zarr.storage import ZipStore
+
+from isopress.codec.errors import ArgumentError
+from isopress.format.settings import Limit, Promise, Settings
+from isopress.format.zarr.joint_codec import JointCodec
+
+_METADATA = ("zarr.json", ".zgroup")  # of a group, versions 3 and 2
+
+
+@contextmanager
+def quiet_zarr() -> Iterator[None]:
+    """Silence what zarr says about files beside the arrays, string dtypes and consolidated metadata of v3."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ZarrUserWarning)
+        warnings.simplefilter("ignore", UnstableSpecificationWarning)
+        yield
+
+
+def is_zarr(path: str | Path) -> bool:
+    """Return whether a directory has the metadata of a Zarr group."""
+    return any(Path(path, name).is_file() for name in _METADATA)
+
+
+def looks_like_zarr(path: str) -> bool:
+    """Return whether `path` is a Zarr directory, a zip file or a URL or name that ends in `.zarr`."""
+    if "://" in path:
+        return path.rstrip("/").endswith(".zarr")
+    return is_zarr(path) or zipfile.is_zipfile(path)
+
+
+def open_group(path: str | Path, stack: ExitStack, mode: Literal["r", "r+"] = "r") -> zarr.Group:
+    """Return the root group of a store; `stack` closes it.
+
+    Raises
+    ------
+    ArgumentError
+        There is no Zarr group.
+    """
+    text = str(path)
+    local = "://" not in text
+    if local and not Path(text).exists():
+        raise ArgumentError(f"{text}: no such file or directory")
+    try:
+        with quiet_zarr():
+            if local and zipfile.is_zipfile(text):
+                return zarr.open_group(stack.enter_context(ZipStore(text, mode="r")), mode="r", path=zip_root(text))
+            return zarr.open_group(text, mode=mode)
+    except (OSError, ValueError, KeyError) as error:
+        raise ArgumentError(f"{text}: not a Zarr group ({_one_line(error)})") from error
+
+
+def arrays(group: zarr.Group) -> dict[str, zarr.Array[Any]]:
+    """Return the arrays of the group by name, sorted."""
+    with quiet_zarr():
+        return dict(sorted(group.arrays()))
+
+
+def dimensions(array: zarr.Array[Any]) -> tuple[str, ...]:
+    """Return the names of the array's dimensions, as xarray stores them in either Zarr version."""
+    names = array.metadata.dimension_names if array.metadata.zarr_format == 3 else array.attrs.get("_ARRAY_DIMENSIONS")
+    return tuple(str(name) for name in names or (f"dim_{axis}" for axis in range(array.ndim)))  # type: ignore[union-attr]
+
+
+def stored_bound(group: zarr.Group, array: zarr.Array[Any]) -> Promise | None:
+    """Return the bound or target that an isopress codec has for an array of the group; None if another codec stores it.
+
+    Of a joint array itself it is the largest one, of a variable whose joint array is missing None.
+    """
+    codec = _isopress_codec(array)
+    if isinstance(codec, JointCodec):
+        joint = joint_array(group, array)
+        bounds = _limit(None if joint is None else _isopress_codec(joint))
+        return bounds[codec.channel] if isinstance(bounds, tuple) and codec.channel < len(bounds) else None
+    limit = _limit(codec)
+    return max(limit, key=lambda bound: bound.value or 0) if isinstance(limit, tuple) else limit
+
+
+def writes_payloads(array: zarr.Array[Any]) -> bool:
+    """Return whether the chunks of an array, or those inside its shards, are isopress payloads."""
+    return isinstance(_isopress_codec(array), Settings)
+
+
+def joint_channel(array: zarr.Array[Any]) -> tuple[str, int] | None:
+    """Return the path of the joint array that holds the array's values, and its channel there, if there is one."""
+    codec = _isopress_codec(array)
+    return (codec.array, codec.channel) if isinstance(codec, JointCodec) else None
+
+
+def joint_array(group: zarr.Group, array: zarr.Array[Any]) -> zarr.Array[Any] | None:
+    """Return the joint array that holds the values of an array of the group, if there is one and it is there."""
+    place = joint_channel(array)
+    found = group.get(place[0]) if place else None
+    return found if isinstance(found, zarr.Array) else None
+
+
+def nbytes_on_disk(path: str | Path) -> int:
+    """Return the size of every file of a store, metadata included; of the file when it is a zip."""
+    if Path(path).is_file():
+        return Path(path).stat().st_size
+    return sum(os.path.getsize(os.path.join(folder, name)) for folder, _, names in os.walk(path) for name in names)
+
+
+def zip_root(path: str) -> str:
+    """Return the folder inside a zip that holds the store; "" when the store is at the top."""
+    with zipfile.ZipFile(path) as archive:
+        names = map(Path, archive.namelist())
+        roots = [name.parent.as_posix() for name in names if name.name in _METADATA]
+    if not roots:
+        raise ArgumentError(f"{path}: a zip file without a Zarr store in it")
+    return min(roots, key=len).removeprefix(".")
+
+
+def _isopress_codec(array: zarr.Array[Any]) -> Settings | JointCodec | None:
+    metadata: Any = array.metadata
+    codecs = list(metadata.codecs) if metadata.zarr_format == 3 else [metadata.compressor]
+    for codec in codecs:
+        codecs.extend(getattr(codec, "codecs", ()))  # of the chunks inside a shard
+        if isinstance(codec, (Settings, JointCodec)):
+            return codec
+    return None
+
+
+def _limit(codec: Settings | JointCodec | None) -> Limit | None:
+    """Return what a codec that writes was asked for; None of one that only reads."""
+    return codec.limit if isinstance(codec, Settings) else None
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__

@@ -1,0 +1,248 @@
+"""The benchmarks on tiny generated input: no network, no rival but pcodec, which isopress needs itself."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from benchmarks import (
+    blocks,
+    codecs,
+    datasets,
+    environment,
+    rate_distortion,
+    report,
+    speed,
+)
+from benchmarks.cases import BlockCase, Case, block_verdicts, verdicts
+from benchmarks.codecs import Outcome
+from benchmarks.datasets import Block
+from tests.fields import waves
+
+ROOT = Path(__file__).resolve().parents[2]
+PCODEC = next(rival for rival in codecs.RIVALS if rival.package == "pcodec")
+
+
+def a_case(advantage: float = 1.5, error: float = 0.9, rmse: float = 0.3, dataset: str = "native") -> Case:
+    """A case whose best rival needs `advantage` times the bytes of isopress."""
+    rivals = {
+        "other": Outcome(9000, 1.0, 0.4, "x", 1.0),
+        "best": Outcome(round(1000 * advantage), 1.0, 0.3, "y", 1.0),
+    }
+    ours = Outcome(1000, error, rmse, "default", 1.0)
+    return Case(dataset, "u850", "00", (100, 100), "float32", 10000, 40000, 1e-3, 1.0, ours, rivals, {})
+
+
+def a_block_case(advantage: float = 2.0, gain: float = 1.2, bound: float = 1e-2, dataset: str = "arome") -> BlockCase:
+    """A case of 1000 bytes with context and `gain` times that field by field."""
+    case = replace(a_case(advantage, dataset=dataset), relative_bound=bound)
+    return BlockCase(**vars(case), field_by_field=replace(case.isopress, n_bytes=round(1000 * gain)))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with one NetCDF file: a block of two fields, a constant field and an integer field."""
+    dims = ("time", "lat", "lon")
+    data = {"wave": (dims, waves(2, 20, 30)), "calm": (dims[1:], np.ones((20, 30), np.float32))}
+    data["count"] = (dims[1:], np.zeros((20, 30), np.int16))
+    (tmp_path / "fields").mkdir()
+    xr.Dataset(data).to_netcdf(tmp_path / "fields" / "tiny.nc", engine="netcdf4")
+    return tmp_path / "fields"
+
+
+def test_the_command_writes_json_and_plot_and_prints_tables(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    absent = replace(PCODEC, name="absent", package="no-such-distribution")
+    monkeypatch.setattr(rate_distortion, "RIVALS", (PCODEC, absent))
+    places = ["--data", str(folder), "--cache", str(tmp_path / "cache"), "--out", str(tmp_path / "out")]
+    assert rate_distortion.main(["--sets", *places, "--bounds", "1e-3", "1e-2"]) == 0
+    result = json.loads((tmp_path / "out" / "rate_distortion.json").read_text())
+    assert [(case["variable"], case["relative_bound"]) for case in result["cases"]] == [
+        ("tiny/wave", 1e-3),
+        ("tiny/wave", 1e-2),
+    ]
+    assert all(case["derived"]["error_over_bound"] <= 1 for case in result["cases"])
+    assert {"commit", "machine", "versions", "threads", "seed", "datasets"} <= set(result)
+    assert result["missing_rivals"] == {"absent": "no-such-distribution"}
+    assert result["left_out"] == ["fields/tiny/calm: constant, no bound relative to its range"]
+    printed = capsys.readouterr().out
+    assert "**Missing: absent**" in printed
+    assert "| fields/tiny/wave | 0.001 |" in printed
+    assert (tmp_path / "out" / "rate_distortion.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_blocks_command_writes_json_and_prints_tables(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(blocks, "BLOCK_RIVALS", (PCODEC,))
+    dims = ("time", "level", "lat", "lon")
+    data = {"deep": (dims, waves(2, 3, 16, 20)), "calm": (dims[1:], np.ones((3, 16, 20), np.float32))}
+    xr.Dataset(data).to_netcdf(folder / "levels.nc", engine="netcdf4")
+    places = ["--data", str(folder), "--cache", str(tmp_path / "cache"), "--out", str(tmp_path / "out")]
+    code = blocks.main(["--sets", *places, "--bounds", "1e-2", "5e-2"])
+    result = json.loads((tmp_path / "out" / "blocks.json").read_text())
+    cases = [BlockCase.from_json(entry) for entry in result["cases"]]
+    assert [(case.variable, case.shape, case.relative_bound) for case in cases] == [
+        ("levels/deep", (2, 3, 16, 20), 1e-2),
+        ("levels/deep", (2, 3, 16, 20), 5e-2),
+        ("tiny/wave", (2, 20, 30), 1e-2),
+        ("tiny/wave", (2, 20, 30), 5e-2),
+    ]
+    assert cases[0].bound == pytest.approx(1e-2 * waves(2, 3, 16, 20).std(dtype=float), rel=1e-5)
+    assert all(case.error_over_bound <= 1 and case.gain >= 1 for case in cases)
+    assert result["left_out"] == ["fields/levels/calm: constant, no bound relative to its deviation"]
+    assert code == (0 if all(verdict.kept for verdict in block_verdicts(cases, ())) else 1)
+    printed = capsys.readouterr().out
+    assert "| fields | size advantage at 0.01, geometric mean |" in printed
+    assert "| fields/levels/deep | 2 x 3 x 16 x 20 | 0.01 |" in printed
+
+
+def test_a_folder_without_blocks_is_bad_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    xr.Dataset({"flat": (("lat", "lon"), waves(8, 8))}).to_netcdf(tmp_path / "flat.nc", engine="netcdf4")
+    assert blocks.main(["--sets", "--data", str(tmp_path), "--out", str(tmp_path)]) == 2
+    assert "several (lat, lon) fields" in capsys.readouterr().err
+
+
+def test_a_bound_does_not_depend_on_the_last_bits_of_a_deviation() -> None:
+    assert blocks.six_digits(0.0123456789) == blocks.six_digits(0.0123456789 * (1 + 1e-12)) == 0.0123457
+
+
+def test_a_folder_without_fields_is_bad_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert rate_distortion.main(["--sets", "--data", str(tmp_path), "--out", str(tmp_path)]) == 2
+    assert "no NetCDF file" in capsys.readouterr().err
+
+
+def test_the_checksum_of_a_block_ignores_memory_order_and_byte_order() -> None:
+    x = waves(8, 12)
+    same = [x, np.asfortranarray(x), x.astype(">f4")]
+    assert len({Block("tiny", "wave", values).sha256 for values in same}) == 1
+    assert Block("tiny", "wave", x.T).sha256 != Block("tiny", "wave", x).sha256
+
+
+def test_the_cache_folder_follows_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("ISOPRESS_CACHE", str(tmp_path))
+    assert datasets.cache_folder() == tmp_path
+
+
+def test_the_best_peer_is_the_one_with_the_fewest_bytes() -> None:
+    case = a_case(advantage=1.5, rmse=0.33)
+    assert (case.best_rival, case.advantage) == ("best", 1.5)
+    assert case.rmse_ratio == pytest.approx(1.1)
+    assert Case.from_json(json.loads(json.dumps(case.to_json()))) == case
+
+
+def test_a_loss_is_printed_as_plainly_as_a_win() -> None:
+    assert "1.500x" in report.progress(a_case(advantage=1.5))
+    assert "**0.900x (larger)**" in report.progress(a_case(advantage=0.9))
+
+
+@pytest.mark.parametrize(
+    ("cases", "missed"),
+    [
+        ([a_case(1.4), a_case(1.3)], []),
+        ([a_case(1.2), a_case(1.2)], ["size advantage, geometric mean"]),
+        ([a_case(2.0), a_case(1.07)], ["size advantage, worst case"]),
+        ([a_case(1.4, error=1.0001)], ["largest error over the bound"]),
+        ([a_case(1.4, rmse=0.4)], ["RMSE over best peer's"]),
+        ([a_case(0.99, dataset="sample")], ["size advantage, worst case"]),
+        ([a_case(0.5, dataset="mine")], []),
+    ],
+)
+def test_every_target_has_a_verdict(cases: list[Case], missed: list[str]) -> None:
+    assert [verdict.target for verdict in verdicts(cases) if not verdict.kept] == missed
+
+
+@pytest.mark.parametrize(
+    ("cases", "missed"),
+    [
+        ([a_block_case(1.4, bound=1e-3), a_block_case(1.7), a_block_case(1.9, bound=5e-2)], []),
+        ([a_block_case(1.3, bound=1e-3), a_block_case(1.7)], 2 * ["size advantage at 0.001, geometric mean"]),
+        ([a_block_case(1.5), a_block_case(1.8, dataset="sample")], ["size advantage at 0.01, geometric mean"]),
+        ([a_block_case(1.7), a_block_case(1.2, dataset="sample")], ["size advantage at 0.01, geometric mean"]),
+        ([a_block_case(1.5), a_block_case(1.8, dataset="mine")], 2 * ["size advantage at 0.01, geometric mean"]),
+        ([a_block_case(gain=0.99), a_block_case(gain=3)], 2 * ["bytes field by field over bytes, worst case"]),
+        ([a_block_case(0.5, bound=0.2)], []),
+    ],
+)
+def test_every_target_of_blocks_has_a_verdict(cases: list[BlockCase], missed: list[str]) -> None:
+    found = block_verdicts(cases, {"arome", "sample"})
+    assert [verdict.target for verdict in found if not verdict.kept] == missed
+
+
+def test_a_block_case_survives_json() -> None:
+    case = a_block_case(gain=1.25)
+    entry = json.loads(json.dumps(case.to_json()))
+    assert entry["derived"]["gain"] == case.gain == 1.25
+    assert BlockCase.from_json(entry) == case
+
+
+def test_the_table_of_blocks_has_every_set_and_public_ones_together() -> None:
+    cases = [a_block_case(2.0), a_block_case(4.5, gain=0.9, dataset="sample"), a_block_case(3.0, dataset="mine")]
+    table = report.block_advantage(
+        {"cases": [case.to_json() for case in cases], "datasets": {"arome": {}, "sample": {}}}
+    )
+    rows = [line.split(" | ") for line in table.splitlines()[2:]]
+    assert [(row[0], row[3]) for row in rows] == [
+        ("| arome", "2.000x"),
+        ("| sample", "4.500x"),
+        ("| mine", "3.000x"),
+        ("| public sequences and levels", "2.000x"),
+        ("| all public", "3.000x"),
+    ]
+    assert rows[-1][-1] == "**0.900x (larger)** |"
+
+
+def test_tables_are_put_between_their_markers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result = {"cases": [a_case().to_json()], "rivals": {"best": {}, "other": {}, "third": {}}}
+    (tmp_path / "rate_distortion.json").write_text(json.dumps(result))
+    document = tmp_path / "a.md"
+    document.write_text("before\n<!-- table peers -->\nold\n<!-- end of table -->\nafter\n")
+    arguments = [str(document), "--results", str(tmp_path)]
+    assert report.main([*arguments, "--check"]) == 1
+    assert report.main(arguments) == 0
+    assert report.main([*arguments, "--check"]) == 0
+    assert "| native/u850 | 0.001 | **1000** | 1500 | 9000 | not installed |" in document.read_text()
+    assert "old" not in document.read_text()
+
+
+def test_an_unknown_table_and_a_missing_result_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    document = tmp_path / "a.md"
+    for name, message in (("nothing", "no table 'nothing'"), ("speed", "run python -m benchmarks.speed")):
+        document.write_text(f"<!-- table {name} -->\n<!-- end of table -->\n")
+        assert report.main([str(document), "--results", str(tmp_path)]) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_results_md_names_only_tables_that_exist() -> None:
+    names = [match[2] for match in report.TABLE.finditer((ROOT / "benchmarks" / "RESULTS.md").read_text())]
+    assert names == list(report.TABLES)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="peak memory is read from /proc")
+def test_speed_is_measured_in_a_fresh_process() -> None:
+    (run,) = speed.measure_all("tiny/wave", waves(64, 64), 1e-3, [PCODEC.name], repeat=1)
+    assert run["encode"]["mb_per_s"] > 0
+    assert run["decode"]["mb_per_s"] > 0
+    assert run["ratio"] > 1
+    result = {"runs": [run], **environment.environment(["numpy"])}
+    assert PCODEC.name in report.speed(result)
+    assert "Measured at commit" in report.origin(result)
+
+
+def test_reading_a_store_is_measured_too(tmp_path: Path) -> None:
+    np.save(tmp_path / "field.npy", waves(40, 48))
+    job = {"folder": str(tmp_path), "codec": speed.LATENT, "part": "read", "bound": 0.05, "repeat": 1}
+    found = speed.measure(job)
+    assert found["mb_per_s"] > 0
+    with xr.open_zarr(tmp_path / "store.zarr", consolidated=False) as store:
+        assert store.sizes == {"time": speed.STORED, "lat": 40, "lon": 48}
+        assert np.sqrt(np.square(store["x"] - waves(40, 48)).mean()) <= 0.052
+
+
+def test_speed_names_the_variables_that_exist(capsys: pytest.CaptureFixture[str]) -> None:
+    assert speed.main(["--variables", "native/nothing", "--codecs", "isopress"]) == 2
+    assert "no public variable 'native/nothing'; there are native/msl" in capsys.readouterr().err

@@ -1,0 +1,142 @@
+"""`isopress info` and `verify`, and how figures are printed."""
+
+import io
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import zarr
+from click.testing import CliRunner, Result
+
+from isopress.cli import tables as report
+from isopress.cli.main import main
+from isopress.codec.bound import Bound
+from isopress.format.report.records import VariableReport
+from isopress.format.store.write import Progress
+from tests.datasets import save_netcdf, weather
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_netcdf(weather().drop_vars("station"), tmp_path_factory.mktemp("source") / "weather.nc")
+
+
+@pytest.fixture(scope="module")
+def store(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("store") / "weather.zarr"
+    result = run("compress", source, path, "--error", "tp=pointwise:1%,floor=1e-6")
+    assert result.exit_code == 0, result.stderr
+    return path
+
+
+def test_info_shows_layout_bound_and_model(store: Path) -> None:
+    result = run("info", store)
+    lines = {line.split()[0]: line for line in result.stdout.splitlines() if line.split()}
+    assert "3 x 10 x 12" in lines["t2m"]
+    assert "float32" in lines["t2m"]
+    assert "exact" in lines["lat"]
+    assert "1 % of |x| or 1e-06 m" in lines["tp"]
+    assert not result.stderr
+
+
+def test_info_as_json_has_every_figure(store: Path) -> None:
+    result = run("info", store, "--json")
+    variables = {variable["name"]: variable for variable in json.loads(result.stdout)["variables"]}
+    assert set(variables) >= {"t2m", "tp", "lat", "crs"}
+    figures = {"shape", "chunks", "bound", "max_error", "rmse", "original_nbytes", "stored_nbytes", "ratio", "models"}
+    assert figures <= set(variables["t2m"])
+    assert variables["tp"]["error"] == "pointwise:0.01,floor=1e-06"
+    assert variables["lat"]["bound"] is None
+
+
+def test_info_does_not_load_torch_or_weights(store: Path) -> None:
+    script = (
+        "import sys\nfrom isopress.cli.main import main\n"
+        f"try: main(['info', {str(store)!r}])\nexcept SystemExit as end: assert end.code == 0\n"
+        "assert not {'torch', 'constriction', 'safetensors'} & set(sys.modules), sorted(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
+
+
+def test_verify_exits_with_0_when_all_is_kept(source: Path, store: Path) -> None:
+    result = run("verify", store, "--against", source)
+    assert result.exit_code == 0
+    assert not result.stderr
+    assert json.loads(run("verify", store, "--against", source, "--json").stdout)["kept"]
+
+
+@pytest.mark.parametrize("harm", ["value", "flip", "cut", "foreign"])
+def test_verify_exits_with_1_when_one_chunk_is_not_kept(source: Path, store: Path, tmp_path: Path, harm: str) -> None:
+    copy = tmp_path / "copy.zarr"
+    shutil.copytree(store, copy)
+    chunk = next(path for path in (copy / "t2m" / "c").rglob("*") if path.is_file())
+    data = chunk.read_bytes()
+    if harm == "value":
+        zarr.open_group(copy, mode="r+")["t2m"][0, 0, 0] = 999  # type: ignore[index]
+    else:
+        changed = bytes([data[len(data) // 2] ^ 4])
+        flipped = data[: len(data) // 2] + changed + data[len(data) // 2 + 1 :]
+        chunk.write_bytes({"flip": flipped, "cut": data[:-5], "foreign": b"hello"}[harm])
+    result = run("verify", copy, "--against", source, "--json")
+    assert result.exit_code == 1
+    report = json.loads(result.stdout)
+    assert not report["kept"]
+    assert [variable["name"] for variable in report["variables"] if not variable["kept"]] == ["t2m"]
+    assert result.stderr.startswith("isopress: t2m: ")
+    assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("bound", "error", "text"),
+    [
+        (None, None, "exact"),
+        (Bound("lossless"), "lossless", "exact"),
+        (Bound("abs", 0.1), "abs:0.1", "0.1 K"),
+        (Bound("abs", 0.25), "range:0.001", "0.25 K (range:0.001)"),
+        (Bound("range", 0.001), "range:0.001", "0.1 % of the chunk's range"),
+        (Bound("pointwise", 0.01), "pointwise:0.01", "1 % of |x|"),
+        (Bound("pointwise", 0.01, 1e-6), "pointwise:0.01,floor=1e-06", "1 % of |x| or 1e-06 K"),
+    ],
+)
+def test_a_bound_is_told_in_words_and_units(bound: Bound | None, error: str | None, text: str) -> None:
+    variable = VariableReport("t", ("x",), (1,), (1,), "float32", "K", 4, 4, error=error, bound=bound)
+    assert report.bound_text(variable) == text
+
+
+@pytest.mark.parametrize(("nbytes", "text"), [(0, "0 B"), (999, "999 B"), (1500, "1.5 kB"), (2e9, "2.0 GB")])
+def test_sizes_are_for_people(nbytes: float, text: str) -> None:
+    assert report.size(nbytes) == text
+
+
+class Terminal(io.StringIO):
+    """A stderr that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_terminal_gets_a_bar_with_speed_ratio_and_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "120")
+    with report.progress(quiet=False) as observer:
+        observer(Progress("scan", "t2m", 10, 10))
+        observer(Progress("compress", "t2m", 5_000_000, 10_000_000, 500_000))
+    drawn = terminal.getvalue()
+    assert "compress t2m" in drawn
+    assert "50%" in drawn
+    assert "MB/s, 10.0x" in drawn
+
+
+def test_quiet_progress_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    with report.progress(quiet=True) as observer:
+        observer(Progress("compress", "t2m", 5, 5, 1))
+    assert capsys.readouterr() == ("", "")

@@ -1,0 +1,148 @@
+"""`isopress train`: what the options mean to the training, and what a training leaves behind."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+from click.testing import CliRunner, Result
+from safetensors.numpy import save
+
+from isopress.cli import train_report
+from isopress.cli.main import main
+from isopress.codec.training import latent as vaeformer
+from isopress.codec.training.pyramid_pool import Field
+from tests.fields import spectral_field
+
+PNG = b"\x89PNG\r\n\x1a\n"
+WEIGHTS = save({"a": np.zeros(3, "f4")}, metadata={"kind": "vaeformer"})
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(main, ["train", *map(str, arguments)])
+
+
+def folder_of(path: Path, *names: str) -> Path:
+    path.mkdir()
+    fields = {name: (("y", "x"), spectral_field(72, 80, seed=i).astype("f4")) for i, name in enumerate(names)}
+    xr.Dataset(fields).to_netcdf(path / "a.nc")
+    return path
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return folder_of(tmp_path / "data", "t", "u")
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """What a training was called with; it takes no time and learns nothing, but reports and writes as one does."""
+    seen: list[dict[str, Any]] = []
+
+    def train(
+        fields: list[Field],
+        validation: list[Field],
+        out: Path,
+        config: Any,
+        *,
+        resume: bool,
+        init: Path | None,
+        report: Callable[[Any], None],
+    ) -> Any:
+        seen.append({"fields": fields, "held": validation, "config": config, "resume": resume, "init": init})
+        out.write_bytes(WEIGHTS)
+        progress = vaeformer.Progress(seconds=90.0, validation=[(30.0, 2.5), (60.0, 1.25), (90.0, 1.5)])
+        report(progress)
+        return progress
+
+    monkeypatch.setattr(vaeformer, "train", train)
+    return seen
+
+
+def test_options_reach_the_training(data: Path, tmp_path: Path, calls: list[dict[str, Any]]) -> None:
+    held = folder_of(tmp_path / "held", "v")
+    out = tmp_path / "own.safetensors"
+    options = ["--data", data, "--validation", held, "--out", out, "--minutes", "7.5", "--threads", "1", "--seed", "3"]
+    assert run("vaeformer", *options, "--config", "base").exit_code == 0
+    (call,) = calls
+    assert {field.name for field in call["fields"]} == {"a/t", "a/u"}
+    assert {field.name for field in call["held"]} == {"a/v"}
+    base = vaeformer.CONFIGS["base"]
+    config = call["config"]
+    assert (config.minutes, config.threads, config.seed, config.widths) == (7.5, 1, 3, base.widths)
+    assert (call["resume"], call["init"]) == (False, None)
+    assert not config.analysis
+    assert run("vaeformer", *options, "--resume", "--analysis").exit_code == 0
+    assert calls[1]["resume"]
+    assert calls[1]["config"].analysis
+    assert calls[1]["config"].widths == vaeformer.CONFIGS["small"].widths
+
+
+def test_a_training_leaves_a_card_and_the_curve_of_its_validations(
+    data: Path, tmp_path: Path, calls: list[dict[str, Any]]
+) -> None:
+    out = tmp_path / "own.safetensors"
+    result = run("vaeformer", "--data", data, "--out", out)
+    assert result.exit_code == 0, result.stderr
+    assert calls[0]["config"].minutes == vaeformer.CONFIGS["small"].minutes
+    card = out.with_suffix(".md").read_text()
+    assert f"validation: {vaeformer.SCORE} 1.25000" in card
+    assert "training fields: 1 of 1 variables (a/u)" in card
+    assert "validation fields: 1 of 1 variables (a/t)" in card
+    assert f"validation {vaeformer.SCORE} 1.50000" in " ".join(result.stdout.split())
+    assert out.with_suffix(".png").read_bytes().startswith(PNG)
+
+
+def test_without_matplotlib_there_is_no_curve_but_a_hint(
+    data: Path, tmp_path: Path, calls: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train_report, "find_spec", lambda name: None)
+    out = tmp_path / "own.safetensors"
+    result = run("vaeformer", "--data", data, "--out", out)
+    assert result.exit_code == 0
+    assert "pip install 'isopress[report]'" in result.stderr
+    assert out.with_suffix(".md").exists()
+    assert not out.with_suffix(".png").exists()
+
+
+def test_a_training_starts_from_weights_by_name_or_file(
+    data: Path, tmp_path: Path, calls: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "models"
+    folder.mkdir()
+    (folder / "first.safetensors").write_bytes(WEIGHTS)
+    monkeypatch.setenv("ISOPRESS_MODELS", str(folder))
+    for number, init in enumerate(("first", str(folder / "first.safetensors"))):
+        out = tmp_path / f"{number}.safetensors"
+        assert run("vaeformer", "--data", data, "--out", out, "--init", init).exit_code == 0
+    assert [call["init"] for call in calls] == [folder / "first.safetensors"] * 2
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (["--out", "own.pt"], "must end in .safetensors"),
+        (["--out", "own.safetensors", "--config", "huge"], "'huge' is unknown; there are: small, base"),
+        (["--out", "own.safetensors", "--init", "nix"], "--init: no weights 'nix'"),
+        (["--out", "own.safetensors", "--init", "pyramid-0.2"], "weights of kind pyramid, but vaeformer is needed"),
+        (["--out", "own.safetensors", "--minutes", "0"], "--minutes"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_in_one_line(
+    data: Path, tmp_path: Path, calls: list[dict[str, Any]], options: list[str], reason: str
+) -> None:
+    options[1] = str(tmp_path / options[1])
+    result = run("vaeformer", "--data", data, *options)
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+    assert reason in result.stderr
+    assert not calls
+
+
+def test_weights_that_are_there_are_not_overwritten(data: Path, tmp_path: Path, calls: list[dict[str, Any]]) -> None:
+    out = tmp_path / "own.safetensors"
+    out.write_bytes(b"years of work")
+    result = run("vaeformer", "--data", data, "--out", out)
+    assert (result.exit_code, out.read_bytes()) == (2, b"years of work")
+    assert "--resume" in result.stderr

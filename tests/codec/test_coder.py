@@ -1,0 +1,139 @@
+"""Symbols, scale indexes and their bytes."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from isopress.codec.bounded.weights import load_pyramid
+from isopress.codec.entropy.coder import (
+    OFFSET_MAX,
+    SCALES,
+    SHIFT_MAX,
+    TAILS,
+    SymbolReader,
+    SymbolWriter,
+    best_offset,
+    read_varint,
+    split_scale,
+    varint,
+)
+from isopress.codec.errors import CorruptPayloadError, PayloadError, TruncatedPayloadError
+from isopress.codec.training.tables import logistic_tables
+from tests.spec.range_decoder import RangeDecoder, table, uniform
+
+TABLES = load_pyramid().tables
+
+
+def draw(rng: np.random.Generator, n: int, spread: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    scale = rng.integers(-40, 150, n).astype(np.int16)
+    tail = rng.integers(0, TAILS, n).astype(np.int8)
+    symbols = np.rint(rng.standard_cauchy(n) * spread).clip(-(2**27), 2**27).astype(np.int32)
+    return symbols, scale, tail
+
+
+@pytest.mark.parametrize("spread", [0.01, 1.0, 1e3, 1e6])
+def test_symbols_come_back_whatever_scale_was_predicted(spread):
+    rng = np.random.default_rng(int(spread * 100))
+    phases = [draw(rng, n, spread) for n in (1, 7, 3000)]
+    writer = SymbolWriter(TABLES)
+    for phase in phases:
+        writer.phase(*phase)
+    reader = SymbolReader(TABLES, memoryview(writer.finish()))
+    for symbols, scale, tail in phases:
+        np.testing.assert_array_equal(reader.phase(scale, tail), symbols)
+    reader.finish()
+
+
+def test_a_second_decoder_written_from_the_spec_reads_the_same_symbols():
+    rng = np.random.default_rng(3)
+    symbols, scale, tail = draw(rng, 800, 2.0)
+    writer = SymbolWriter(TABLES)
+    writer.phase(symbols, scale, tail)
+    data = memoryview(writer.finish())
+    size, start = read_varint(data, 0)
+    escapes, decoder = (
+        data[start : start + size],
+        RangeDecoder(np.frombuffer(data[start + size :], "<u4").tolist()),
+    )
+    offset = decoder.decode(uniform(63)) - 31
+    c = scale.astype(int) + offset + 11
+    shift = np.clip((c - 72) // 8 + 1, 0, 20)
+    which = 72 * tail.astype(int) + np.clip(c - 8 * shift, 0, 71)
+    centre = TABLES.frequencies.shape[1] // 2
+    high = np.empty(800, int)
+    position = 0
+    for t in sorted(set(which.tolist())):
+        a = int(TABLES.support[t])
+        cumulative = table(TABLES.frequencies[t, centre - a : centre + a + 1].tolist())
+        for i in np.flatnonzero(which == t):
+            high[i] = decoder.decode(cumulative) - a
+            if abs(high[i]) == a:
+                excess, position = read_varint(escapes, position)
+                high[i] += np.sign(high[i]) * excess
+    for f in sorted(set(shift[shift > 0].tolist())):
+        for i in np.flatnonzero(shift == f):
+            high[i] = high[i] * 2**f + decoder.decode(uniform(2**f)) - 2 ** (f - 1)
+    np.testing.assert_array_equal(high, symbols)
+
+
+def test_the_offset_of_a_phase_makes_up_for_wrong_scales():
+    rng = np.random.default_rng(0)
+    symbols = np.rint(rng.logistic(size=5000) * 4).astype(np.int32)
+    tail = np.zeros(5000, np.int8)
+    sizes = []
+    for scale in (0, 40):  # the first is five octaves too low for what the reach of a large phase is
+        writer = SymbolWriter(TABLES)
+        writer.phase(symbols, np.full(5000, scale, np.int16), tail)
+        sizes.append(len(writer.finish()))
+    assert abs(best_offset(TABLES, symbols, np.full(5000, 32, np.int16), tail)) <= OFFSET_MAX
+    assert sizes[1] < sizes[0]
+
+
+def test_scales_beyond_the_last_table_shift_symbols_by_an_octave_each():
+    table_index, shift = split_scale(np.array([-100, 60, 61, 69, 1000], np.int32))
+    assert table_index.tolist() == [0, SCALES - 1, SCALES - 8, SCALES - 8, SCALES - 1]
+    assert shift.tolist() == [0, 0, 1, 2, SHIFT_MAX]
+
+
+def test_stored_tables_are_distributions_and_fresh_ones_equal_them():
+    frequencies, support = logistic_tables()
+    np.testing.assert_array_equal(frequencies, TABLES.frequencies.astype(np.float32))
+    np.testing.assert_array_equal(support, TABLES.support)
+    np.testing.assert_allclose(TABLES.frequencies.sum(1), 1, rtol=1e-5)
+    assert (np.count_nonzero(TABLES.frequencies, axis=1) == 2 * TABLES.support + 1).all()
+
+
+@settings(derandomize=True, deadline=None, max_examples=50)
+@given(st.integers(0, 2**35 - 1))
+def test_varints_come_back(value):
+    data = varint(value)
+    assert read_varint(memoryview(data), 0) == (value, len(data))
+
+
+@pytest.mark.parametrize("data", [b"", b"\x80", b"\xff\xff"])
+def test_a_cut_varint_is_truncated(data):
+    with pytest.raises(TruncatedPayloadError):
+        read_varint(memoryview(data), 0)
+
+
+@pytest.mark.parametrize("data", [b"\x80\x80\x80\x80\x80\x01", b"\x80\x00"])
+def test_a_varint_that_is_longer_than_needed_is_corrupt(data):
+    with pytest.raises(CorruptPayloadError):
+        read_varint(memoryview(data), 0)
+
+
+def test_damaged_streams_raise_or_decode_to_something_but_never_crash():
+    rng = np.random.default_rng(5)
+    symbols, scale, tail = draw(rng, 400, 3.0)
+    writer = SymbolWriter(TABLES)
+    writer.phase(symbols, scale, tail)
+    data = bytearray(writer.finish())
+    for i in range(0, len(data), 7):
+        damaged = bytearray(data)
+        damaged[i] ^= 1 << (i % 8)
+        try:
+            reader = SymbolReader(TABLES, memoryview(damaged))
+            assert reader.phase(scale, tail).shape == symbols.shape
+        except PayloadError:
+            continue

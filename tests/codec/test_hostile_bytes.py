@@ -1,0 +1,116 @@
+"""Damaged, cut and forged payloads of every method: an error, never a crash, a hang or unpaid memory."""
+
+import tracemalloc
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import pytest
+
+import isopress
+from isopress import ModelNotFoundError, PayloadError
+from isopress.codec.encoded import Method, Section
+from isopress.codec.errors import TruncatedPayloadError
+from isopress.format.payload import pack, unpack
+from tests.contract import Array, many_nans, smooth
+from tests.format.test_payload import repaired
+from tests.make_golden import drifting
+
+NAMES = ("constant", "lossless", "pyramid", "integers", "pointwise", "special", "block", "joint", "latent", "based")
+
+
+def _arrays() -> dict[str, tuple[Array, dict[str, object]]]:
+    rng = np.random.default_rng(0)
+    signs = np.where(rng.random((20, 24)) < 0.5, -1, 1) * smooth(20, 24)
+    signs[:2] = 0
+    return {
+        "constant": (np.full((30, 40), 1.5, "f4"), {"bound": 0.1}),
+        "lossless": (rng.standard_normal((6, 7)), {"mode": "lossless"}),
+        "pyramid": (smooth(2, 24, 30).astype("f4"), {"bound": 0.05}),
+        "integers": (smooth(50).astype("f4"), {"bound": 0.01}),
+        "pointwise": (signs.astype("f4"), {"mode": "pointwise", "bound": 0.01}),
+        "special": (many_nans(), {"bound": 0.05}),
+        "block": (smooth(5, 12, 14).astype("f4"), {"bound": 0.05, "context": "block"}),
+        "latent": (drifting(4), {"mode": "latent", "rmse": 0.3}),
+        "based": (drifting(12), {"bound": 3.0}),
+        "joint": (smooth(2, 2, 10, 12).astype("f4"), {"bound": [0.05, 0.1], "context": "block"}),
+    }
+
+
+@cache
+def payloads() -> dict[str, bytes]:
+    return {name: isopress.compress(x, **settings) for name, (x, settings) in _arrays().items()}  # type: ignore[arg-type]
+
+
+def _sample(bits: int, count: int) -> list[int]:
+    """Return at most `count` of `bits` positions, the same in every run."""
+    return sorted(np.random.default_rng(bits).permutation(bits)[:count].tolist())
+
+
+def test_these_payloads_use_every_method_and_section() -> None:
+    infos = [isopress.inspect(payload) for payload in payloads().values()]
+    assert {info.method for info in infos} == set(Method)
+    assert {section for info in infos for section, _ in info.sections} == set(Section)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_payload_cut_at_any_length_is_truncated(name: str) -> None:
+    payload = payloads()[name]
+    for length in range(len(payload)):
+        with pytest.raises(TruncatedPayloadError):
+            isopress.decompress(payload[:length])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_any_flipped_bit_is_an_error(name: str) -> None:
+    payload = payloads()[name]
+    for bit in _sample(8 * len(payload), 2000):
+        data = bytearray(payload)
+        data[bit // 8] ^= 1 << bit % 8
+        with pytest.raises(PayloadError):
+            isopress.decompress(data)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_flipped_bit_behind_good_checksums_is_an_error_or_wrong_values(name: str) -> None:
+    payload = payloads()[name]
+    for bit in _sample(8 * len(payload), 150):
+        data = bytearray(payload)
+        data[bit // 8] ^= 1 << bit % 8
+        _decode_forged(bytes(data))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_sections_of_noise_behind_good_checksums_are_an_error_or_wrong_values(name: str) -> None:
+    payload = payloads()[name]
+    body = sum(length for _, length in isopress.inspect(payload).sections)
+    rng = np.random.default_rng(1)
+    for _ in range(20):
+        _decode_forged(payload[: len(payload) - body] + rng.bytes(body))
+
+
+def _decode_forged(data: bytes) -> None:
+    if data[6:8] != b"\0\0" and int.from_bytes(data[6:8], "little") <= len(data):
+        data = repaired(data)
+    try:
+        info = isopress.inspect(data)
+        array = isopress.decompress(data)
+    except (PayloadError, ModelNotFoundError):
+        return
+    assert (array.shape, array.dtype) == (info.shape, info.dtype)
+
+
+@pytest.mark.parametrize("name", ["lossless", "pyramid", "integers", "pointwise", "special", "block", "joint"])
+@pytest.mark.parametrize("shape", [(4096, 4096), (2**24, 1), (1, 2**24), (4, 2048, 2048), (2, 2**12, 2**11, 1)])
+def test_a_few_bytes_that_claim_a_large_array_cost_little_more_than_that_array(
+    name: str, shape: tuple[int, ...]
+) -> None:
+    info, sections = unpack(payloads()[name])
+    data = pack(replace(info, shape=shape), sections)
+    tracemalloc.start()
+    try:
+        with pytest.raises(PayloadError):
+            isopress.decompress(data)
+        assert tracemalloc.get_traced_memory()[1] < 3 * isopress.inspect(data).original_nbytes
+    finally:
+        tracemalloc.stop()

@@ -1,0 +1,181 @@
+"""Latents are integers: what one machine, thread count, precision or batch size coded, every other decodes alike."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from isopress.codec.entropy.coder import SymbolReader, SymbolWriter
+from isopress.codec.latent import context_features as latent_context
+from isopress.codec.latent import transforms as vaeformer_transforms
+from isopress.codec.latent.coefficients import Latents, decode, encode
+from isopress.codec.latent.section import Latent, decode_fields, encode_fields
+from isopress.codec.latent.wavelet import levels
+from tests.fields import drifting_fields
+from tests.latent_models import read_latents, small_model, transforms
+from tests.strategies import Array
+
+ROOT = Path(__file__).parents[2]
+SHAPE = (3, 32, 48)
+LATENT = Latent(0.25, 280.0, periodic=True)
+MODEL = small_model()
+DRIFT = 2e-5  # of the largest value, in float synthesis
+
+# Decodes a section of another process, and codes the fields anew with the kernels and threads of its own.
+SCRIPT = """
+import sys
+import numpy as np
+import torch
+from isopress.codec.latent.section import Latent, decode_fields, encode_fields
+from tests.latent_models import read_latents, small_model
+
+folder, threads = sys.argv[1], int(sys.argv[2])
+torch.set_num_threads(threads)
+x, section = np.load(f"{folder}/x.npy"), open(f"{folder}/section", "rb").read()
+model = small_model()
+np.save(f"{folder}/latents.npy", read_latents(section, x.shape, model))
+np.save(f"{folder}/values.npy", decode_fields(section, x.shape, model))
+again, values = encode_fields(x, Latent(0.25, 280.0, True), model)
+open(f"{folder}/again", "wb").write(again)
+np.save(f"{folder}/again.npy", values)
+"""
+
+
+def fields() -> Array:
+    return 280 + 5 * drifting_fields(*SHAPE)
+
+
+@pytest.mark.parametrize(
+    ("settings", "threads"),
+    [
+        ({"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}, 1),
+        ({"OPENBLAS_NUM_THREADS": "2", "OMP_NUM_THREADS": "2"}, 2),
+        ({"OPENBLAS_NUM_THREADS": "1", "OPENBLAS_CORETYPE": "Haswell", "ATEN_CPU_CAPABILITY": "avx2"}, 1),
+        ({"OPENBLAS_NUM_THREADS": "1", "OPENBLAS_CORETYPE": "Nehalem", "ATEN_CPU_CAPABILITY": "default"}, 1),
+        ({"NPY_DISABLE_CPU_FEATURES": "AVX512F AVX512CD AVX512_SKX AVX512_CLX AVX512_CNL AVX512_ICL AVX512_SPR"}, 2),
+    ],
+    ids=["1 thread", "2 threads", "Haswell", "Nehalem", "no AVX-512"],
+)
+def test_other_kernels_and_thread_counts_decode_the_same_latents(
+    settings: dict[str, str], threads: int, tmp_path: Path
+) -> None:
+    x = fields()
+    section, values = encode_fields(x, LATENT, MODEL)
+    np.save(tmp_path / "x.npy", x)
+    (tmp_path / "section").write_bytes(section)
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, str(tmp_path), str(threads)],
+        env=os.environ | {"PYTHONPATH": str(ROOT)} | settings,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if "NPY_DISABLE_CPU_FEATURES" in settings and done.returncode:
+        pytest.skip("this numpy or processor cannot switch those features off")
+    assert done.returncode == 0, done.stderr
+    np.testing.assert_array_equal(np.load(tmp_path / "latents.npy"), read_latents(section, SHAPE, MODEL))
+    np.testing.assert_allclose(np.load(tmp_path / "values.npy"), values, rtol=0, atol=DRIFT * np.abs(values).max())
+    # Its own analysis may have chosen other symbols; they are read here as they were written there.
+    back = decode_fields((tmp_path / "again").read_bytes(), SHAPE, MODEL)
+    np.testing.assert_allclose(back, np.load(tmp_path / "again.npy"), rtol=0, atol=DRIFT * np.abs(values).max())
+
+
+# --- floats of analysis -----------------------------------------------------------------------------------------------
+
+
+def assert_read_alike(channels: Array) -> bytes:
+    """Code channels (n, h, w) in steps; the reader gets what the writer had."""
+    split = levels(*SHAPE[1:], True)
+    writer = SymbolWriter(MODEL.contexts.tables, peaked=True)
+    written = encode(writer, [Latents.of(y, split) for y in channels], split, MODEL.contexts, 0.15)
+    data = writer.finish()
+    reader = SymbolReader(MODEL.contexts.tables, memoryview(data), peaked=True)
+    read = decode(reader, len(channels), split, split[-1].low, MODEL.contexts)
+    reader.finish()
+    np.testing.assert_array_equal(read, written)
+    return data
+
+
+@pytest.fixture
+def in_half_precision(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Return what makes analysis and synthesis compute in bfloat16 from then on."""
+    plain = vaeformer_transforms._add_correction.__wrapped__  # type: ignore[attr-defined]
+
+    def halved(*args: object) -> None:
+        with torch.autocast("cpu", torch.bfloat16):
+            plain(*args)
+
+    return lambda: monkeypatch.setattr(vaeformer_transforms, "_add_correction", halved)
+
+
+@pytest.mark.parametrize("count", [1, 8])
+def test_analysis_in_half_precision_is_read_exactly(count: int, in_half_precision: Callable[[], None]) -> None:
+    model = transforms(size=0.3)
+    y = 20 * drifting_fields(count, *SHAPE[1:])
+    single = np.array([model.analyse(field, True) for field in y])
+    in_half_precision()
+    half = np.array([model.analyse(field, True) for field in y])
+    assert 0 < np.abs(half - single).max() < 1
+    assert assert_read_alike(half) != assert_read_alike(single)
+
+
+def test_analysis_of_eight_fields_at_once_is_read_exactly() -> None:
+    corrector = transforms(size=0.3).analysis
+    y = 20 * drifting_fields(8, *SHAPE[1:])
+    x, spread = torch.from_numpy(y.astype("f4"))[:, None], torch.full((8,), 3.0)
+    with torch.inference_mode():
+        together = corrector(x, spread, True)[:, 0].double().numpy()
+        alone = np.array([corrector(x[i : i + 1], spread[:1], True)[0, 0].double().numpy() for i in range(8)])
+    np.testing.assert_allclose(together, alone, atol=1e-4)
+    for corrections in (together, alone):
+        assert_read_alike(y + corrections)
+        assert_read_alike(y[:1] + corrections[:1])
+
+
+def test_a_whole_chunk_coded_in_half_precision_decodes_everywhere(in_half_precision: Callable[[], None]) -> None:
+    x = fields()
+    single, values = encode_fields(x, LATENT, MODEL)
+    in_half_precision()
+    half, _ = encode_fields(x, LATENT, MODEL)
+    assert half != single
+    back = decode_fields(single, SHAPE, MODEL)  # its checksum of the latents holds
+    assert 0 < np.abs(back - values).max() < LATENT.step
+
+
+def test_autocasting_of_the_program_changes_nothing() -> None:
+    x = fields()
+    section, values = encode_fields(x, LATENT, MODEL)
+    with torch.autocast("cpu", torch.bfloat16):
+        again, same = encode_fields(x, LATENT, MODEL)
+        back = decode_fields(section, SHAPE, MODEL)
+    assert again == section
+    np.testing.assert_array_equal(same, values)
+    np.testing.assert_array_equal(back, values)
+
+
+# --- how the work is cut ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("block", [1, 100])
+def test_points_taken_a_few_or_many_at_a_time_give_the_same_bytes(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    x = fields()[:2, :16, :24]
+    section, values = encode_fields(x, LATENT, MODEL)
+    monkeypatch.setattr(latent_context, "BLOCK", block)
+    assert encode_fields(x, LATENT, MODEL)[0] == section
+    np.testing.assert_array_equal(decode_fields(section, x.shape, MODEL), values)
+
+
+def test_threads_that_decode_side_by_side_do_not_disturb_each_other() -> None:
+    sections = [encode_fields(fields()[:, : 24 + 4 * i], LATENT, MODEL)[0] for i in range(3)] * 3
+    shapes = [(3, 24 + 4 * i, 48) for i in range(3)] * 3
+    expected = [read_latents(section, shape, MODEL) for section, shape in zip(sections, shapes, strict=True)]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda case: read_latents(*case, MODEL), zip(sections, shapes, strict=True)))
+    for ours, theirs in zip(expected, found, strict=True):
+        np.testing.assert_array_equal(ours, theirs)

@@ -1,0 +1,147 @@
+"""What torch does is done by threads of isopress: in turn, alike from every thread, and after a fork too."""
+
+import multiprocessing
+import os
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import isopress
+from isopress.codec.threads import LARGEST_TEAM, in_team, in_turn, processors
+from isopress.format.store.pool import run
+from isopress.format.store.tasks import Outcome
+from tests.fields import drifting_fields
+
+ROOT = Path(__file__).parents[2]
+
+
+@in_turn
+def name_in_turn() -> str:
+    return threading.current_thread().name
+
+
+@in_turn
+def names_of_nested() -> tuple[str, str]:
+    return threading.current_thread().name, name_in_turn()
+
+
+def test_turns_and_teams_have_threads_of_their_own() -> None:
+    here = threading.current_thread().name
+    assert "turn" in name_in_turn() != here
+    assert "team" in in_team(lambda: threading.current_thread().name)()
+    assert len(set(names_of_nested())) == 1  # who has the turn need not wait for it
+    team = in_team(lambda: threading.current_thread().name)
+    assert "team" in in_turn(team)()
+    assert in_team(lambda: (threading.current_thread().name,) * 2 == (team(), name_in_turn()))()
+
+
+def test_turns_have_one_thread_of_torch_teams_several_and_those_of_the_program_stay() -> None:
+    before = torch.get_num_threads()
+    assert in_turn(torch.get_num_threads)() == 1
+    assert in_team(torch.get_num_threads)() <= min(LARGEST_TEAM, processors())
+    assert torch.get_num_threads() == before
+    with ThreadPoolExecutor(1) as new:
+        assert new.submit(torch.get_num_threads).result() == before
+
+
+def test_no_more_run_at_once_than_there_are_processors() -> None:
+    running, most, lock = 0, 0, threading.Lock()
+
+    @in_turn
+    def work(_: int) -> None:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        time.sleep(0.01)
+        with lock:
+            running -= 1
+
+    with ThreadPoolExecutor(4 * processors()) as callers:
+        list(callers.map(work, range(8 * processors())))
+    assert 1 <= most <= processors()
+
+
+def test_errors_come_through_and_work_goes_on() -> None:
+    @in_turn
+    def fail() -> None:
+        raise KeyError("of the work")
+
+    for _ in range(3):
+        with pytest.raises(KeyError, match="of the work"):
+            fail()
+    assert name_in_turn()
+
+
+def test_many_threads_decode_at_once() -> None:
+    payloads = [isopress.compress(9 * x, mode="latent", ratio=20) for x in drifting_fields(6, 40, 48).astype("f4")]
+    alone = [np.asarray(isopress.decompress(payload)) for payload in payloads]
+    with ThreadPoolExecutor(6) as threads:
+        for x, y in zip(threads.map(isopress.decompress, payloads), alone, strict=True):
+            np.testing.assert_array_equal(x, y)
+
+
+FORK = """
+import multiprocessing, sys
+import numpy as np
+import isopress
+
+x = np.cumsum(np.random.default_rng(0).normal(size=(48, 64)), 0).astype("f4")
+payload = isopress.compress(x, mode="latent", ratio=20)
+here = np.asarray(isopress.decompress(payload))
+
+def child(answers):
+    answers.put(np.asarray(isopress.decompress(payload)))
+
+if __name__ == "__main__":
+    context = multiprocessing.get_context("fork")
+    answers = context.Queue()
+    process = context.Process(target=child, args=(answers,))
+    process.start()
+    np.testing.assert_array_equal(answers.get(timeout=100), here)
+    process.join(100)
+    sys.exit(process.exitcode)
+"""
+
+
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="this system has no fork")
+def test_a_forked_process_decodes_after_its_parent_did() -> None:
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", FORK], capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+
+
+# --- processes of a conversion ----------------------------------------------------------------------------------------
+
+
+class Told:
+    """A worker that says how many threads its process was told to use."""
+
+    def __enter__(self) -> "Told":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def __call__(self, task: str) -> list[Outcome]:
+        return [Outcome(task, int(os.environ["OMP_NUM_THREADS"]))]
+
+
+@pytest.mark.parametrize("said", [None, "7"])
+def test_processes_share_the_processors_unless_somebody_says_otherwise(
+    said: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if said:
+        monkeypatch.setenv("OMP_NUM_THREADS", said)
+    outcomes = list(run(partial(Told), ["a", "b", "c"], jobs=2))  # type: ignore[list-item]
+    assert {outcome.nbytes for outcome in outcomes} == {int(said) if said else max(1, processors() // 2)}
+    assert os.environ.get("OMP_NUM_THREADS") == said

@@ -1,0 +1,163 @@
+"""Weights are found by name or by content, are missed with a remedy, and can be listed."""
+
+import json
+import sys
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save
+
+import isopress
+from isopress.codec.bounded.weights import load_pyramid
+from isopress.codec.errors import ArgumentError, ModelNotFoundError
+from isopress.codec.models import registry as model_files
+from isopress.codec.models.registry import PACKAGE_FOLDER, SUFFIX, describe, find, folders, installed, user_folder
+from tests.contract import smooth
+from tests.model_folders import MINE, MINE_ID, SHIPPED, in_a_fresh_process, put, pyramid, run, vaeformer
+
+# --- looking for files ------------------------------------------------------------------------------------------------
+
+
+def test_folders_are_the_package_then_the_variable_then_the_user(
+    user: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert folders() == (PACKAGE_FOLDER, user)
+    a, b = tmp_path / "a", tmp_path / "b"
+    monkeypatch.setenv("ISOPRESS_MODELS", model_files.os.pathsep.join([str(a), "", str(b), str(a)]))
+    assert folders() == (PACKAGE_FOLDER, a, b, user)
+
+
+@pytest.mark.parametrize(
+    ("platform", "variable", "value", "expected"),
+    [
+        ("linux", "XDG_DATA_HOME", "/data", "/data/isopress/models"),
+        ("linux", "XDG_DATA_HOME", "relative", "/home/me/.local/share/isopress/models"),
+        ("linux", "XDG_DATA_HOME", "", "/home/me/.local/share/isopress/models"),
+        ("darwin", "XDG_DATA_HOME", "/data", "/home/me/Library/Application Support/isopress/models"),
+        ("win32", "LOCALAPPDATA", "/local", "/local/isopress/models"),
+        ("win32", "LOCALAPPDATA", "", "/home/me/AppData/Local/isopress/models"),
+    ],
+)
+def test_the_folder_of_the_user_is_where_the_system_keeps_data(
+    platform: str, variable: str, value: str, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "platform", platform)
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setenv(variable, value)
+    assert user_folder() == Path(expected)
+
+
+def test_a_name_means_the_file_in_the_first_folder(extra: Path, user: Path) -> None:
+    put(user, "mine", pyramid("hidden"))
+    put(extra, "pyramid-0.1", pyramid("also hidden"))
+    put(user, "other", pyramid("other"))
+    assert find("mine", "pyramid").path == extra / f"mine{SUFFIX}"
+    assert find("pyramid-0.1", "pyramid").sha256 == sha256(SHIPPED).hexdigest()
+    assert find("other").metadata == {"kind": "pyramid", "note": "other"}
+
+
+def test_a_sha256_means_the_content_whatever_the_file_is_called(extra: Path, user: Path) -> None:
+    put(user, "pyramid-0.2", MINE)
+    put(user, MINE_ID, pyramid("not what it says"))
+    for digits in (16, 32, 64):
+        found = find(MINE_ID[:digits].upper(), "pyramid")
+        assert (found.sha256, found.path) == (MINE_ID, extra / f"mine{SUFFIX}")
+    with pytest.raises(ModelNotFoundError, match="no pyramid weights '"):
+        find(MINE_ID[:15], "pyramid")
+    (extra / f"mine{SUFFIX}").unlink()
+    assert find(MINE_ID).path == user / f"pyramid-0.2{SUFFIX}"
+    (user / f"pyramid-0.2{SUFFIX}").unlink()
+    with pytest.raises(ModelNotFoundError, match=rf"damaged, or of another kind: {user / MINE_ID}"):
+        find(MINE_ID)
+
+
+@pytest.mark.parametrize("name", ["nix", "ab" * 16])
+def test_missing_weights_are_an_error_that_tells_where_and_what_to_do(name: str, extra: Path, user: Path) -> None:
+    with pytest.raises(ModelNotFoundError) as caught:
+        load_pyramid(name)
+    message = str(caught.value)
+    for part in (name, *map(str, folders()), "mine, pyramid", "isopress models install STORE_OR_FILE"):
+        assert part in message.replace("pyramid-0.1, pyramid-0.2, mine", "mine, pyramid"), part
+
+
+def test_weights_of_another_kind_are_not_taken_for_a_pyramid(extra: Path) -> None:
+    path = put(extra, "former", vaeformer())
+    assert find("former", "vaeformer").kind == find("former").kind == "vaeformer"
+    with pytest.raises(ModelNotFoundError, match="'former' are vaeformer weights"):
+        load_pyramid("former")
+    with pytest.raises(ModelNotFoundError):
+        load_pyramid(describe(path).sha256)
+    put(extra, "odd", save({"a": np.zeros(3, "f4")}, metadata={"kind": "odd"}))
+    assert find("odd").kind == "unknown"
+    assert {weights.name for weights in installed("vaeformer")} == {
+        "vaeformer-0.3",
+        "vaeformer-0.4",
+        "vaeformer-0.5",
+        "vaeformer-0.7",
+        "former",
+    }
+
+
+@pytest.mark.parametrize("content", [b"", b"junk", SHIPPED[:-1], SHIPPED + b"\0", b"\2" + bytes(7) + b"[]"])
+def test_what_is_no_whole_file_of_weights_is_passed_over(content: bytes, extra: Path) -> None:
+    path = put(extra, "broken", content)
+    assert "broken" not in [weights.name for weights in installed()]
+    assert find(MINE_ID).name == "mine"
+    with pytest.raises(ArgumentError, match="not a whole safetensors file"):
+        describe(path)
+    with pytest.raises(ModelNotFoundError):
+        find(sha256(content).hexdigest())
+
+
+def test_a_file_that_changes_after_it_was_found_is_noticed(extra: Path) -> None:
+    found = find("mine")
+    assert found.read() == MINE
+    changed = pyramid("changed " * 9)  # of another size: two changes in one tick of the clock look alike
+    put(extra, "mine", changed)
+    with pytest.raises(ModelNotFoundError, match="has changed"):
+        found.read()
+    assert find("mine").sha256 == sha256(changed).hexdigest()  # its metadata comes in any order: made once
+
+
+def test_weights_from_any_folder_code_and_decode(extra: Path) -> None:
+    x = smooth(24, 30).astype("f4")
+    payload = isopress.compress(x, bound=0.05, model="mine")
+    assert isopress.inspect(payload).models == (MINE_ID[:32],)
+    np.testing.assert_array_equal(isopress.decompress(payload), isopress.decompress(isopress.compress(x, bound=0.05)))
+    assert load_pyramid("mine") is load_pyramid(MINE_ID) is load_pyramid(MINE_ID[:16])
+
+
+# --- the command ------------------------------------------------------------------------------------------------------
+
+
+def test_list_shows_every_file_and_where_it_is(extra: Path) -> None:
+    result = run("models", "list")
+    assert result.exit_code == 0
+    (line,) = [line for line in result.stdout.splitlines() if line.strip().startswith("mine")]
+    assert line.split()[:5] == ["mine", "pyramid", MINE_ID[:16], *f"{len(MINE) / 1e6:.1f} MB".split()]
+    listed = json.loads(run("models", "list", "--json").stdout)
+    assert listed["folders"] == list(map(str, folders()))
+    assert [model["name"] for model in listed["models"]] == [weights.name for weights in installed()]
+    assert {"name", "kind", "sha256", "nbytes", "path"} == set(listed["models"][0])
+
+
+def test_show_tells_metadata_and_model_card(extra: Path) -> None:
+    assert "note: mine" in run("models", "show", MINE_ID[:20]).stdout
+    assert "# pyramid-0.2" in run("models", "show", "pyramid-0.2").stdout
+    record = json.loads(run("models", "show", extra / f"mine{SUFFIX}", "--json").stdout)
+    assert (record["metadata"]["note"], record["card"], record["sha256"]) == ("mine", None, MINE_ID)
+    missing = run("models", "show", "nix")
+    assert missing.exit_code == 2
+    assert missing.stderr.count("\n") == 1
+
+
+def test_listing_loads_neither_torch_nor_codec_nor_zarr(user: Path) -> None:
+    code = (
+        "import sys\nfrom isopress.cli.main import main\n"
+        "try: main(['models', 'list', '--json'])\nexcept SystemExit as end: assert end.code == 0\n"
+        "assert not {'torch', 'constriction', 'safetensors', 'zarr'} & set(sys.modules)"
+    )
+    done = in_a_fresh_process(code)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,78 @@
+"""Stores against their sources: verify keeps what was written and sees whatever is not as it should be."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+import zarr
+
+from isopress.format.store.verify import verify
+from tests.datasets import raw, save_netcdf, save_zarr, smooth
+
+pytestmark = pytest.mark.filterwarnings("ignore::zarr.errors.UnstableSpecificationWarning")  # |S1 and <U in v3
+
+
+def test_verify_keeps_what_was_written(netcdf: Path, store: Path) -> None:
+    report = verify(store, str(netcdf))
+    assert report.kept
+    assert all(variable.violations == 0 for variable in report.variables)
+
+
+@pytest.fixture
+def tampered(store: Path, tmp_path: Path) -> Path:
+    copy = tmp_path / "tampered.zarr"
+    shutil.copytree(store, copy)
+    return copy
+
+
+def chunk_of(store: Path, name: str) -> Path:
+    return next(path for path in (store / name / "c").rglob("*") if path.is_file())
+
+
+def test_verify_sees_a_flipped_bit(netcdf: Path, tampered: Path) -> None:
+    chunk = chunk_of(tampered, "t2m")
+    data = bytearray(chunk.read_bytes())
+    data[-9] ^= 1
+    chunk.write_bytes(data)
+    bad = [variable for variable in verify(tampered, str(netcdf)).variables if not variable.kept]
+    assert [variable.name for variable in bad] == ["t2m"]
+    assert "checksum" in str(bad[0].damage)
+
+
+def test_verify_sees_other_values_masks_and_missing_variables(netcdf: Path, tampered: Path) -> None:
+    group = zarr.open_group(tampered, mode="r+")
+    t2m, sst, soil = (group[name] for name in ("t2m", "sst", "soil"))
+    t2m[0, 5, 5] += np.float32(0.5)
+    sst[0, 0, 0] = 290
+    soil[1, 1] = 99
+    shutil.rmtree(tampered / "index" / "c")
+    report = {variable.name: variable for variable in verify(tampered, str(netcdf)).variables}
+    assert (report["t2m"].violations or 0) >= 1
+    assert (report["sst"].violations or 0) >= 1
+    assert report["soil"].violations == 1
+    assert report["index"].max_error == np.inf
+    assert report["tp"].kept
+
+
+def test_verify_sees_what_is_not_there(netcdf: Path, store: Path, tmp_path: Path) -> None:
+    more = raw(netcdf).assign(new=("time", [1.0, 2.0, 3.0])).isel(lat=slice(1, None))
+    found = verify(store, str(save_netcdf(more, tmp_path / "more.nc")))
+    report = {variable.name: variable for variable in found.variables}
+    assert report["new"].damage == "missing from the store"
+    assert report["t2m"].damage == "has shape (3, 10, 12), the source (3, 9, 12)"
+    assert report["time"].kept
+
+
+def test_a_store_written_through_xarray_is_verified_by_its_codec(tmp_path: Path) -> None:
+    from isopress.format.zarr.v3_codec import IsopressCodec
+
+    ds = xr.Dataset({"t": (("k", "y", "x"), smooth((4, 9, 11)))})
+    source = save_zarr(ds, tmp_path / "in.zarr")
+    codec = IsopressCodec(mode="range", bound=1e-2)
+    encoding = {"t": {"serializer": codec, "compressors": (), "chunks": (3, 9, 11)}}
+    ds.to_zarr(tmp_path / "out.zarr", encoding=encoding, consolidated=False)
+    report = verify(tmp_path / "out.zarr", str(source))
+    assert report.kept
+    assert report.variables[0].error == "range:0.01"

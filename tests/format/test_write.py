@@ -1,0 +1,285 @@
+"""Datasets -> stores -> datasets: what must survive, what must be kept, what must never be left behind."""
+
+import tracemalloc
+import zipfile
+from pathlib import Path
+
+import netCDF4
+import numpy as np
+import pytest
+import xarray as xr
+import zarr
+
+from isopress.codec.errors import ArgumentError, BoundError
+from isopress.format.report.info import read_report
+from isopress.format.source.dataset import open_source
+from isopress.format.store import tasks
+from isopress.format.store.restore import restore
+from isopress.format.store.verify import verify
+from isopress.format.store.write import Progress, write
+from tests.datasets import EXACT, LOSSY, decoded, errors, raw, save_zarr, smooth, weather
+
+pytestmark = pytest.mark.filterwarnings("ignore::zarr.errors.UnstableSpecificationWarning")  # |S1 and <U in v3
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_everything_but_the_lossy_values_survives(zarr_format: int, tmp_path: Path) -> None:
+    source = save_zarr(weather(), tmp_path / "in.zarr", zarr_format)
+    write(str(source), tmp_path / "out.zarr", errors=errors("0.1"), zarr_format=5 - zarr_format)
+    before, after = raw(source), raw(tmp_path / "out.zarr")
+    for name in EXACT:
+        a, b = before[name].variable, after[name].variable
+        assert a.dims == b.dims
+        assert np.array_equal(a.values.astype(object), b.values.astype(object)), name
+        assert a.dtype == b.dtype or a.dtype.kind in "UTO"
+        assert {key: value for key, value in a.attrs.items() if key != "_FillValue"} == {
+            key: value for key, value in b.attrs.items() if key != "_FillValue"
+        }
+    for name in LOSSY:
+        kept = {key for key in after[name].attrs if not key.startswith("isopress_") and key != "_FillValue"}
+        assert kept == set(before[name].attrs) - {"_FillValue"}
+        assert np.array_equal(np.isnan(before[name]), np.isnan(after[name]))
+        np.testing.assert_array_less(np.abs(before[name] - after[name]).fillna(0), 0.1 + 1e-12)
+    assert {"title", "history", "number"} <= set(after.attrs)
+
+
+def test_plain_xarray_and_dask_open_a_store_without_a_warning(netcdf: Path, store: Path) -> None:
+    with xr.open_zarr(store) as lazy, xr.open_dataset(netcdf, decode_timedelta=False) as source:
+        assert lazy["t2m"].chunks is not None
+        np.testing.assert_allclose(lazy["t2m"].mean().compute(), source["t2m"].mean(), atol=0.1)
+        assert lazy["time"].equals(source["time"])
+        assert lazy["t2m"].attrs["isopress_error"] == "abs:0.1"
+        assert "pip install isopress" in lazy.attrs["isopress_read_with"]
+
+
+def test_the_store_records_what_was_asked_and_what_was_achieved(netcdf: Path, store: Path) -> None:
+    report = {variable.name: variable for variable in read_report(store).variables}
+    source, after = decoded(netcdf), decoded(store)
+    index = report["index"]
+    assert index.error == "range:0.01"
+    spread = float(source["index"].max() - source["index"].min())
+    assert index.bound is not None
+    assert index.bound.mode == "abs"
+    assert index.bound.value == pytest.approx(0.01 * spread)
+    for name in LOSSY:
+        error = np.abs(source[name].astype("f8") - after[name].astype("f8"))
+        assert report[name].max_error == float(error.max())
+        assert report[name].rmse == pytest.approx(float(np.sqrt((error**2).mean())))
+        attrs = after[name].attrs
+        assert attrs["isopress_original_nbytes"] == source[name].nbytes
+        chunks = store / name / "c"
+        assert attrs["isopress_stored_nbytes"] == sum(p.stat().st_size for p in chunks.rglob("*") if p.is_file())
+    assert any(report[name].models for name in LOSSY)
+    assert report["lat"].bound is None
+
+
+@pytest.mark.parametrize("suffix", [".nc", ".zarr"])
+def test_decompress_gives_the_attributes_of_the_source_back(
+    netcdf: Path, store: Path, tmp_path: Path, suffix: str
+) -> None:
+    out = tmp_path / f"out{suffix}"
+    restore(store, out)
+    before, compressed, after = raw(netcdf), raw(store), raw(out)
+    assert after.attrs == before.attrs
+    for name, variable in before.variables.items():
+        np.testing.assert_equal({**after[name].attrs}, {**variable.attrs}, err_msg=name)
+        assert np.array_equal(compressed[name].values, after[name].values, equal_nan=variable.dtype.kind == "f")
+    if suffix == ".zarr":
+        assert "isopress" not in (out / "t2m" / "zarr.json").read_text()
+
+
+def packed_netcdf(path: Path) -> Path:
+    """Write what old archives hold: 16-bit packing, fill values, unlimited time, characters."""
+    values = 280 + 10 * smooth((4, 9, 11))
+    with netCDF4.Dataset(path, "w") as file:
+        for name, size in {"time": None, "lat": 9, "lon": 11, "letters": 3}.items():
+            file.createDimension(name, size)
+        packed = file.createVariable("t", "i2", ("time", "lat", "lon"), fill_value=-32767)
+        packed.scale_factor, packed.add_offset, packed.units = np.float64(0.002), np.float64(280), "K"
+        packed[:] = np.ma.masked_greater(values, 289)
+        filled = file.createVariable("f", "f4", ("time", "lat", "lon"), fill_value=np.float32(-9999))
+        filled[:] = np.ma.masked_less(values - 280, -5)
+        near = file.createVariable("near", "f4", ("time", "lat", "lon"), fill_value=np.float32(0.25))
+        near[:] = np.ma.masked_less(values - 280, -5)
+        count = file.createVariable("count", "i2", ("time", "lat", "lon"), fill_value=-1)
+        count[:] = np.ma.masked_less(np.arange(396).reshape(4, 9, 11), 5)
+        time = file.createVariable("time", "i4", ("time",))
+        time.units, time[:] = "days since 1970-01-01", np.arange(4)
+        code = file.createVariable("code", "S1", ("time", "letters"))
+        code[:] = np.array([list("abc")] * 4, "S1")
+    return path
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_packed_and_filled_variables_keep_bounds_in_physical_units(zarr_format: int, tmp_path: Path) -> None:
+    source, out = packed_netcdf(tmp_path / "packed.nc"), tmp_path / "out.zarr"
+    write(str(source), out, errors=errors("0.1"), zarr_format=zarr_format)
+    before, after = decoded(source), decoded(out)
+    for name in ("t", "f", "near"):
+        assert np.array_equal(np.isnan(before[name]), np.isnan(after[name]))
+        assert float(np.abs(before[name] - after[name]).max()) <= 0.1
+        assert before[name].dtype == after[name].dtype
+    for name in ("count", "time", "code"):
+        assert before[name].equals(after[name])
+    assert verify(out, str(source)).kept
+    assert read_report(out).variables[-1].original_nbytes == 4 * 4  # time, int32
+
+
+def test_a_lossless_packed_variable_is_packed_again_by_decompress(tmp_path: Path) -> None:
+    source, out, back = packed_netcdf(tmp_path / "packed.nc"), tmp_path / "out.zarr", tmp_path / "back.nc"
+    write(str(source), out, errors=errors("lossless"))
+    restore(out, back)
+    before, after = raw(source), raw(back)
+    assert before.identical(after)
+    with xr.open_dataset(back) as ds:
+        assert ds.encoding["unlimited_dims"] == {"time"}
+
+
+def test_a_fill_value_within_reach_of_changed_values_is_not_written_again(tmp_path: Path) -> None:
+    source, out, back = packed_netcdf(tmp_path / "packed.nc"), tmp_path / "out.zarr", tmp_path / "back.nc"
+    write(str(source), out, errors=errors("0.1"))
+    restore(out, back)
+    after = raw(back)
+    assert after["f"].attrs["_FillValue"] == np.float32(-9999)
+    assert "_FillValue" not in after["near"].attrs  # 0.25 could be a rounded value
+    assert after["t"].dtype == np.float64  # packing again would break the bound
+    assert decoded(back)["near"].equals(decoded(out)["near"].drop_attrs())
+
+
+def test_special_values_come_back_in_their_places(tmp_path: Path) -> None:
+    values = smooth((2, 9, 11)).astype(np.float64)
+    values[0, 0, :4] = np.nan, np.inf, -np.inf, -0.0
+    source = save_zarr(xr.Dataset({"x": (("k", "i", "j"), values)}), tmp_path / "in.zarr")
+    write(str(source), tmp_path / "out.zarr", errors=errors("pointwise:1%"))
+    after = raw(tmp_path / "out.zarr")["x"].values[0, 0, :4]
+    assert np.array_equal(after, values[0, 0, :4], equal_nan=True)
+    assert np.signbit(after[3])
+
+
+def test_odd_shapes_survive(tmp_path: Path) -> None:
+    ds = xr.Dataset(
+        {
+            "scalar": ((), np.float32(1.5)),
+            "line": (("x",), np.linspace(0, 1, 50)),
+            "constant": (("y", "x"), np.full((3, 50), 7.0, np.float32)),
+            "masked": (("y", "x"), np.full((3, 50), np.nan, np.float32)),
+            "empty": (("none", "y", "x"), np.zeros((0, 3, 50), np.float32)),
+            "five": (("a", "b", "c", "y", "x"), smooth((2, 1, 2, 3, 50))),
+            "whole": (("x",), np.arange(50)),
+            "yes": (("x",), np.arange(50) % 2 == 0),
+        }
+    )
+    source = save_zarr(ds, tmp_path / "in.zarr")
+    for zarr_format in (2, 3):
+        out = tmp_path / f"{zarr_format}.zarr"
+        write(str(source), out, errors=errors("range:1e-3"), zarr_format=zarr_format)
+        after = decoded(out)
+        for name in ("scalar", "constant", "masked", "empty", "whole", "yes"):
+            assert ds[name].variable.equals(after[name].variable), name
+        assert float(np.abs(ds["line"] - after["line"]).max()) <= 1e-3
+        assert verify(out, str(source)).kept
+
+
+def test_a_big_endian_source_survives(tmp_path: Path) -> None:
+    path = tmp_path / "old.nc"
+    ds = xr.Dataset({"t": (("y", "x"), smooth((8, 9))), "n": (("x",), np.arange(9, dtype=np.int32))})
+    ds.to_netcdf(path, format="NETCDF3_CLASSIC")
+    write(str(path), tmp_path / "out.zarr", errors=errors("0.01"))
+    after = decoded(tmp_path / "out.zarr")
+    assert after["n"].equals(ds["n"])
+    assert float(np.abs(after["t"] - ds["t"]).max()) <= 0.01
+
+
+@pytest.mark.parametrize("folder", ["", "inner.zarr/"])
+def test_a_zipped_store_is_a_source(tmp_path: Path, folder: str) -> None:
+    source = save_zarr(weather(), tmp_path / "in.zarr")
+    with zipfile.ZipFile(tmp_path / "in.zarr.zip", "w") as archive:
+        for file in source.rglob("*"):
+            archive.write(file, folder + file.relative_to(source).as_posix())
+    write(str(tmp_path / "in.zarr.zip"), tmp_path / "out.zarr", errors=errors("0.1"))
+    assert verify(tmp_path / "out.zarr", str(tmp_path / "in.zarr.zip")).kept
+
+
+def test_two_processes_write_the_same_bytes_as_one(tmp_path: Path) -> None:
+    source = save_zarr(weather(), tmp_path / "in.zarr")
+    for jobs in (1, 2):
+        write(str(source), tmp_path / f"{jobs}.zarr", errors=errors("range:1e-3"), chunks={"time": 1}, jobs=jobs)
+    files = [sorted(p.relative_to(tmp_path / "1.zarr") for p in (tmp_path / "1.zarr").rglob("*") if p.is_file())]
+    files.append(sorted(p.relative_to(tmp_path / "2.zarr") for p in (tmp_path / "2.zarr").rglob("*") if p.is_file()))
+    assert files[0] == files[1]
+    assert all((tmp_path / "1.zarr" / p).read_bytes() == (tmp_path / "2.zarr" / p).read_bytes() for p in files[0])
+
+
+def test_a_source_larger_than_memory_is_read_piece_by_piece(tmp_path: Path) -> None:
+    shape = (300, 128, 128)
+    group = zarr.create_group(tmp_path / "in.zarr")
+    group.create_array("t", shape=shape, dtype="f4", chunks=(1, 128, 128), fill_value=280, dimension_names="tyx")
+    tracemalloc.start()
+    try:
+        write(str(tmp_path / "in.zarr"), tmp_path / "out.zarr", errors=errors("0.1"), chunks={"t": 5})
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 4 * np.prod(shape) / 2
+    assert float(raw(tmp_path / "out.zarr")["t"].mean()) == pytest.approx(280, abs=0.1)
+
+
+class Stopped(BaseException):
+    """Stands for Ctrl-C."""
+
+
+@pytest.mark.parametrize("existing", [False, True])
+def test_an_interrupted_write_leaves_everything_as_it_was(netcdf: Path, tmp_path: Path, existing: bool) -> None:
+    out = tmp_path / "out.zarr"
+    if existing:
+        save_zarr(xr.Dataset({"old": ("x", [1])}), out)
+
+    def stop(step: Progress) -> None:
+        raise Stopped
+
+    with pytest.raises(Stopped):
+        write(str(netcdf), out, overwrite=True, observer=stop)
+    assert [path.name for path in tmp_path.iterdir()] == (["out.zarr"] if existing else [])
+    assert not existing or list(raw(out).variables) == ["old"]
+
+
+def test_a_chunk_that_reads_back_wrong_is_never_published(
+    netcdf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = tasks.measure
+    monkeypatch.setattr(tasks, "measure", lambda x, x_hat, bound: honest(x, x_hat + np.float32(1), bound))
+    with pytest.raises(BoundError, match=r"values read back break the bound"):
+        write(str(netcdf), tmp_path / "out.zarr", errors=errors("0.1"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_existing_output_is_replaced_only_when_asked(netcdf: Path, tmp_path: Path) -> None:
+    out = save_zarr(xr.Dataset({"old": ("x", [1])}), tmp_path / "out.zarr")
+    with pytest.raises(ArgumentError, match="--overwrite"):
+        write(str(netcdf), out)
+    write(str(netcdf), out, overwrite=True, errors=errors("lossless"))
+    assert "old" not in raw(out)
+    assert [path.name for path in tmp_path.iterdir()] == ["out.zarr"]
+
+
+def test_what_is_not_a_store_is_never_replaced(netcdf: Path, tmp_path: Path) -> None:
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "thesis.txt").write_text("years of work")
+    (tmp_path / "file.txt").write_text("work")
+    for name in ("notes", "file.txt"):
+        with pytest.raises(ArgumentError, match="not a Zarr store"):
+            write(str(netcdf), tmp_path / name, overwrite=True)
+    assert (tmp_path / "notes" / "thesis.txt").exists()
+    with pytest.raises(ArgumentError, match="are the same"):
+        write(str(netcdf), netcdf, overwrite=True)
+
+
+def test_a_compressed_store_can_be_a_source(store: Path, tmp_path: Path) -> None:
+    write(str(store), tmp_path / "again.zarr", errors=errors("t2m=1"))
+    assert raw(tmp_path / "again.zarr")["t2m"].attrs["isopress_error"] == "abs:1.0"
+    assert verify(tmp_path / "again.zarr", str(store)).kept
+
+
+def test_coordinates_by_attribute_are_not_lossy(netcdf: Path) -> None:
+    with open_source(str(netcdf)) as source:
+        assert set(source.lossy) == set(LOSSY)

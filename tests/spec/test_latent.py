@@ -1,0 +1,162 @@
+"""Latents decode from the SPEC alone: a plain Python reader gets the integers that isopress gets."""
+
+from collections.abc import Sequence
+from functools import cache
+from math import prod
+
+import numpy as np
+import pytest
+from safetensors.numpy import load
+
+from isopress.codec.entropy.coder import SymbolReader
+from isopress.codec.latent import coefficients as latents
+from isopress.codec.latent.coefficients import Offsets
+from isopress.codec.latent.context_features import Prediction
+from isopress.codec.latent.decorrelation import COSINE, IDENTITY, STORED, Mixing, identity
+from isopress.codec.latent.section import Latent, encode_fields
+from isopress.codec.latent.wavelet import levels
+from isopress.codec.latent.weights import LatentModel
+from tests.fields import drifting_fields, spectral_field
+from tests.latent_models import file_content, read_latents, small_model
+from tests.spec import latent as spec_latent
+from tests.strategies import Array
+
+MODEL = small_model()
+
+
+@cache
+def tensors_of(model: LatentModel) -> spec_latent.Tensors:
+    """Return what is in the file of small weights, without the transformers."""
+    content = load(file_content(quiet=model.contexts.quiet.shape[-1]))
+    return {k: tensor.tolist() for k, tensor in content.items() if not k.startswith(("analysis.", "synthesis."))}
+
+
+def waves(*shape: int) -> Array:
+    fields = drifting_fields(*shape) if len(shape) > 2 else spectral_field(*shape, slope=1.5)
+    return fields + 0.1 * np.random.default_rng(shape).normal(size=shape)
+
+
+def assert_read_alike(
+    x: Array,
+    latent: Latent,
+    mixings: tuple[Mixing, ...] | None = None,
+    model: LatentModel = MODEL,
+    ahead: Sequence[int] | None = None,
+) -> tuple[bytes, spec_latent.Decoded]:
+    """Code fields and compare what both readers make of them."""
+    section, values = encode_fields(x, latent, model, mixings=mixings, ahead=ahead)
+    ours = spec_latent.decode(section, x.shape, tensors_of(model))
+    theirs = read_latents(section, x.shape, model)
+    for grid, channel in zip(ours.channels.values(), theirs, strict=True):
+        assert grid == {at: int(value) for at, value in np.ndenumerate(channel)}
+    if not ours.corrected and x.ndim > 1 and x.shape[:-2] != (300,):
+        for at in list(np.ndindex(*x.shape))[:: max(1, x.size // 50)]:
+            assert ours.value(at[:-2], at[-2:]) == pytest.approx(values[at], rel=1e-12, abs=1e-12 * latent.step)  # type: ignore[arg-type]
+    return section, ours
+
+
+CASES = [
+    ((12, 17), 0.05),
+    ((11, 14), 2.0),
+    ((1, 23), 0.1),
+    ((19, 1), 0.1),
+    ((2, 2), 0.1),
+    ((3, 3), 1e-3),
+    ((4, 5), 1e-4),
+    ((1, 1), 1.0),
+    ((2, 9, 12), 0.1),
+    ((3, 1, 7, 8), 0.2),
+    ((2, 3, 6, 9), 0.1),
+]
+
+
+@pytest.mark.parametrize("periodic", [False, True])
+@pytest.mark.parametrize(("shape", "step"), CASES)
+def test_a_reader_written_from_the_spec_gets_the_same_latents(
+    shape: tuple[int, ...], step: float, periodic: bool
+) -> None:
+    assert_read_alike(waves(*shape), Latent(step, 0.3, periodic))
+
+
+def test_periodic_longitude_is_read_alike_at_widths_that_halve_often() -> None:
+    x = waves(2, 9, 16)
+    (plain, _), (closed, _) = (assert_read_alike(x, Latent(0.05, 0.0, periodic)) for periodic in (False, True))
+    assert plain[1:] != closed[1:]
+
+
+def test_values_of_every_size_are_read_alike() -> None:
+    """Large steps leave quiet points and empty levels, small ones raw bits and escapes."""
+    for step in (30.0, 3.0, 1e-5):
+        x = np.zeros((2, 16, 18))
+        x[:, :5, :7] = 10 * waves(2, 5, 7)
+        assert_read_alike(x, Latent(step, 0.0, False))
+
+
+@pytest.mark.parametrize("quiet", [1, 26])
+def test_quiet_tables_of_any_length_are_read_alike(quiet: int) -> None:
+    x = np.zeros((2, 12, 14))
+    x[:, :5, :7] = waves(2, 5, 7)
+    latent = Latent(0.5, 0.0, False)
+    section, _ = assert_read_alike(x, latent, model=small_model(quiet=quiet))
+    assert section != encode_fields(x, latent, MODEL)[0]
+
+
+def test_corrected_fields_are_read_alike_up_to_their_floats() -> None:
+    _, decoded = assert_read_alike(waves(16, 18), Latent(0.3, 0.0, True))
+    assert decoded.corrected
+
+
+@pytest.mark.parametrize("kind", [IDENTITY, COSINE, STORED])
+def test_every_transform_is_read_alike(kind: int) -> None:
+    n = 4
+    cosine = np.cos(np.pi / n * np.arange(n)[:, None] * (np.arange(n) + 0.5)) * np.sqrt(2 / n)
+    cosine[0] /= np.sqrt(2)
+    rows = {COSINE: cosine, STORED: np.rint(127 * np.linalg.qr(np.random.default_rng(0).normal(size=(n, n)))[0]) / 127}
+    mixing = identity(n) if kind == IDENTITY else Mixing(kind, rows[kind])
+    x = waves(n, 5, 6)
+    x[:] = x[:1]  # channels that are left out
+    _, decoded = assert_read_alike(x, Latent(0.2, 0.0, False), (mixing,))
+    assert len(decoded.channels) < n if kind == COSINE else len(decoded.channels) == n
+
+
+def test_fields_of_very_long_axes_are_rows_of_one_field() -> None:
+    _, decoded = assert_read_alike(np.cumsum(waves(300, 1, 2), 0), Latent(3.0, 0.0, False))
+    assert [max(grid) for grid in decoded.channels.values()] == [(299, 1)]
+
+
+@pytest.mark.parametrize("size", [(2, 50, 62), (47, 66)])
+def test_scale_offsets_of_phases_with_many_points_are_read_alike(size: tuple[int, ...]) -> None:
+    """The small random networks are far off, so that offsets are large, in both directions."""
+    x = waves(*size)
+    with_offsets, _ = assert_read_alike(x, Latent(0.05, 0.0, False))
+    assert with_offsets[0] & 8
+    split = levels(*size[-2:], False)
+    told = list[int]()
+    reader = SymbolReader(MODEL.contexts.tables, memoryview(with_offsets)[17:-4], peaked=True)
+    kept = [len(Mixing.read(reader, n).rows) for n in size[:-2]]
+
+    class Noting(Offsets):
+        def read(self, reader: SymbolReader, predicted: Prediction) -> None:
+            super().read(reader, predicted)
+            told.append(self.last)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(latents, "Offsets", Noting)
+        latents.decode(reader, prod(kept), split, split[-1].low, MODEL.contexts)
+    assert len(set(told)) > 3
+
+
+@pytest.mark.parametrize(
+    ("shape", "ahead", "periodic"),
+    [
+        ((64, 48), [1, 1, 0, *[0] * 11, 1, 1], True),
+        ((66, 96), [2, 1, 2, 0, 1, *[0] * 10, 2], True),
+        ((70, 99), [*[0] * 13, 1, 2, 1, 2], False),
+        ((2, 65, 49), [1] * 16, True),
+    ],
+)
+def test_rows_that_are_halved_ahead_are_read_alike(
+    shape: tuple[int, ...], ahead: Sequence[int], periodic: bool
+) -> None:
+    section, _ = assert_read_alike(waves(*shape), Latent(0.3, 0.0, periodic, corrected=False), ahead=ahead)
+    assert section[0] & 32

@@ -1,0 +1,38 @@
+"""The pyramid decodes from the SPEC alone: a plain Python reader gets the values that isopress gets."""
+
+import numpy as np
+import pytest
+
+from isopress.codec.bounded import pyramid
+from isopress.codec.bounded.weights import DEFAULT_FOR_BLOCKS, load_pyramid
+from tests.fields import spectral_field
+from tests.spec import pyramid as spec_pyramid
+
+NAMES = ("pyramid-0.1", DEFAULT_FOR_BLOCKS)
+CASES = [
+    ((1, 9, 14), 5, {}),
+    ((2, 7, 16), 40, {"periodic": True, "taper": 2}),
+    ((1, 12, 12), 0.3, {"taper": 1}),
+    ((1, 6, 10), 3e5, {"taper": 3}),
+    ((1, 11, 6), 20, {"snap": True}),
+    ((1, 1, 23), 9, {}),
+    ((1, 19, 1), 9, {}),
+    ((3, 2, 2), 9, {}),
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("shape", "size", "options"), CASES)
+def test_a_reader_written_from_the_spec_gets_the_same_values(shape, size, options, name):
+    y = np.stack([spectral_field(*shape[1:], slope=1.5, seed=b) for b in range(shape[0])]) * size
+    y = np.rint(y) if options.get("snap") else y
+    section, v = pyramid.encode(y, None, model=load_pyramid(name), **options)
+    for b, values in enumerate(spec_pyramid.decode(section, shape, spec_pyramid.tensors_of(name))):
+        for (row, column), value in values.items():
+            assert value == v[b, row, column], (b, row, column)
+        assert len(values) == shape[1] * shape[2]
+
+
+def test_these_weights_are_of_both_kinds():
+    assert [load_pyramid(name).takes_references for name in NAMES] == [False, True]
+    assert ["D.kind" in spec_pyramid.tensors_of(name) for name in NAMES] == [False, True]

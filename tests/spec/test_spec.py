@@ -1,0 +1,150 @@
+"""The SPEC is the truth: a reader written from it alone reads what isopress writes, and its examples hold."""
+
+import json
+import re
+from pathlib import Path
+
+import numcodecs
+import numpy as np
+import pytest
+
+import isopress
+from isopress.codec.encoded import Method, Section
+from isopress.format import IsopressCodec, payload
+from isopress.format.payload import PayloadInfo
+from isopress.format.zarr.joint_codec import JointCodec
+from isopress.format.zarr.v2_codec import Isopress
+from tests.contract import ARRAYS, MODES, OTHERS, bits
+from tests.format.test_payload import repaired
+from tests.spec import reader as spec_reader
+
+SPEC = (Path(__file__).parents[2] / "format" / "SPEC.md").read_text()
+EXAMPLES = [
+    (np.full((721, 1440), 273.15, "<f4"), MODES["abs"] | {"bound": 0.1}),
+    (np.asfortranarray(np.array([[1, 2, 3], [-1, 0, 256]], ">i2")), MODES["lossless"]),
+]
+ERRORS = {
+    "foreign": isopress.codec.errors.ForeignPayloadError,
+    "truncated": isopress.codec.errors.TruncatedPayloadError,
+    "unsupported": isopress.codec.errors.UnsupportedVersionError,
+    "corrupt": isopress.codec.errors.CorruptPayloadError,
+}
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", SPEC, re.DOTALL)
+
+
+def hex_bytes(block: str) -> bytes:
+    """Return the bytes of a worked example: on each line, what stands before two spaces."""
+    return bytes.fromhex("".join(line.split("  ")[0] for line in block.splitlines()))
+
+
+def table(heading: str) -> list[list[str]]:
+    """Return the rows of the first table whose header starts with `heading`."""
+    start = SPEC.index(f"| {heading} |")
+    lines = SPEC[start:].split("\n\n")[0].splitlines()
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+
+
+@pytest.mark.parametrize("number", range(len(EXAMPLES)))
+def test_the_worked_examples_are_what_isopress_writes_and_both_readers_read(number: int) -> None:
+    x, settings = EXAMPLES[number]
+    example = hex_bytes(blocks("hex")[number])
+    assert len(blocks("hex")) == len(EXAMPLES)
+    assert isopress.compress(x, **settings) == example
+    for y in (isopress.decompress(example), spec_reader.decode(spec_reader.parse(example))):
+        assert (y.dtype, y.shape, bits(y)) == (x.dtype, x.shape, bits(x))
+        assert y.flags.f_contiguous == x.flags.f_contiguous
+    assert f"{len(example)} bytes" in SPEC
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("case", ARRAYS)
+def test_the_second_reader_agrees_on_header_and_sections(case: str, mode: str) -> None:
+    data = isopress.compress(ARRAYS[case]().astype(">f4"), **MODES[mode])
+    parsed, info = spec_reader.parse(data), isopress.inspect(data)
+    assert (parsed.dtype, parsed.big_endian) == (info.dtype.name, True)
+    assert (parsed.version, parsed.fortran, tuple(parsed.shape)) == (info.version, False, info.shape)
+    assert (parsed.mode, parsed.method) == (info.mode, info.method)
+    assert tuple(model.hex() for model in parsed.models) == info.models
+    assert tuple(parsed.sections.items()) == payload.unpack(data)[1]
+    numbers = parsed.numbers
+    assert (numbers.get("bound"), numbers.get("floor")) == (info.bound, info.floor)
+    assert numbers.get("resolved bound", numbers.get("bound", 0)) == info.resolved_bound
+    assert (numbers.get("max error", 0), numbers.get("rmse", 0)) == (info.max_error, info.rmse)
+
+
+@pytest.mark.parametrize("target", [{"ratio": 300.0}, {"target_rmse": 0.5}])
+def test_the_second_reader_agrees_on_targets(target: dict[str, float]) -> None:
+    header = PayloadInfo(np.dtype("f4"), (3, 4), "C", "latent", 1, max_error=2.0, rmse=0.25, **target)  # type: ignore[arg-type]
+    data = payload.pack(header, ((6, bytes(49)),))
+    parsed, info = spec_reader.parse(data), isopress.inspect(data)
+    assert parsed.mode == info.mode == "latent"
+    assert parsed.numbers == {"max error": 2, "rmse": 0.25, **{name.replace("_", " "): n for name, n in target.items()}}
+    assert {"ratio": info.ratio, "target_rmse": info.target_rmse} == {"ratio": None, "target_rmse": None} | target
+    assert np.array_equal(spec_reader.decode(parsed), isopress.decompress(data))
+
+
+@pytest.mark.parametrize("dtype", OTHERS)
+@pytest.mark.parametrize("order", "CF")
+def test_the_second_reader_decodes_stored_values_of_every_dtype(dtype: str, order: str) -> None:
+    rng = np.random.default_rng(0)
+    x = np.frombuffer(rng.bytes(6 * np.dtype(dtype).itemsize), dtype).reshape(2, 3)
+    x = np.asarray(x.view("u1") & 1 if dtype == "?" else x, dtype, order=order)  # type: ignore[call-overload]
+    parsed = spec_reader.parse(isopress.compress(x, mode="lossless"))
+    assert parsed.sections[6][0] == 0
+    y = spec_reader.decode(parsed)
+    assert (y.dtype.name, y.flags.f_contiguous, bits(y)) == (x.dtype.name, order == "F", bits(x))
+
+
+def test_both_readers_name_the_same_error() -> None:
+    example = hex_bytes(blocks("hex")[0])
+    damaged = [example[:length] for length in range(len(example))]
+    for bit in range(8 * len(example)):
+        data = bytearray(example)
+        data[bit // 8] ^= 1 << bit % 8
+        damaged.append(bytes(data))
+    for offset, value in ((16, 0x84), (17, 1), (17, 2), (18, 12), (19, 5), (19, len(payload.MODES)), (5, 7)):
+        data = bytearray(example)
+        data[offset] = value
+        damaged.append(repaired(data))
+    for data in (*damaged, example + b"\0"):
+        try:
+            spec_reader.parse(bytes(data))
+        except spec_reader.SpecError as error:
+            with pytest.raises(ERRORS[str(error)]):
+                payload.unpack(data)
+        else:
+            assert payload.unpack(data)[0].version == (0, 7)
+
+
+def test_the_json_examples_are_metadata_of_both_zarr_formats() -> None:
+    v2, v3, joint = map(json.loads, blocks("json"))
+    assert JointCodec.from_dict(joint["codecs"][0]).to_dict() == joint["codecs"][0]
+    assert numcodecs.get_codec(v2["compressor"]) == Isopress(mode="abs", bound=0.1)
+    assert Isopress(mode="abs", bound=0.1).get_config() == v2["compressor"]
+    codec = IsopressCodec(mode="pointwise", bound=0.01, floor=1e-9)
+    assert IsopressCodec.from_dict(v3["codecs"][0]) == codec
+    assert codec.to_dict() == v3["codecs"][0]
+
+
+def test_the_tables_name_every_method_section_mode_and_dtype_of_the_code() -> None:
+    assert {row[1]: int(row[0]) for row in table("method | name")} == {m.name.lower(): m.value for m in Method}
+    assert {row[1]: int(row[0]) for row in table("section | name")} == {s.name.lower(): s.value for s in Section}
+    assert [row[1] for row in table("code | mode")] == list(payload.MODES)
+    assert table("code | 0")[0][1:] == [str(dtype) for dtype in payload.DTYPES]
+    assert table("version")[-1][0] == "{}.{}".format(*payload.VERSION)
+    assert {row[2].strip("`") for row in table("error")} <= set(dir(isopress.codec.errors))
+
+
+def test_the_limits_in_the_text_are_those_of_the_code() -> None:
+    assert payload.MAX_DECODED_BYTES == 2**32
+    assert "above\n2^32 bytes is corrupt" in SPEC
+    assert payload.MAX_NDIM == 32
+    assert "| number of axes | 0 to 32; corrupt |" in SPEC
+
+
+def test_the_configuration_keys_are_those_of_the_codec() -> None:
+    keys = {row[0].strip("`") for row in table("key")}
+    assert keys == set(Isopress(mode="pointwise", bound=0.1, floor=0.1).__dict__)
