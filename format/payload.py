@@ -22,7 +22,7 @@ from isopress.codec.errors import (
 )
 
 MAGIC = b"\x89ISP"
-VERSION = (0, 7)
+VERSION = (0, 8)
 MAX_NDIM = 32
 MAX_DECODED_BYTES = 2**32
 MAX_HEADER_BYTES = 2**16 - 1
@@ -192,9 +192,11 @@ def _stored_numbers(info: PayloadInfo) -> dict[str, float]:
 def _read(data: memoryview) -> tuple[PayloadInfo, int, int]:
     """Return the header, where the sections start and their checksum."""
     major, minor, length = _read_prefix(data)
-    if major != VERSION[0]:
+    if (major, minor) != VERSION:
+        older = (major, minor) < VERSION
         raise UnsupportedVersionError(
-            f"payload has version {major}.{minor}; this isopress reads {VERSION[0]}.x: install a newer one"
+            f"payload has version {major}.{minor}; this isopress reads and writes {VERSION[0]}.{VERSION[1]} only: "
+            f"install isopress {major}.{minor}{'' if older else ' or newer'}, which wrote it"
         )
     if length < _PREFIX.size + _CHECKSUMS.size:
         raise CorruptPayloadError(f"header length {length} is impossible")
