@@ -116,7 +116,7 @@ def test_both_readers_name_the_same_error() -> None:
             with pytest.raises(ERRORS[str(error)]):
                 payload.unpack(data)
         else:
-            assert payload.unpack(data)[0].version == (0, 7)
+            pytest.fail("a damaged payload was read")
 
 
 def test_the_json_examples_are_metadata_of_both_zarr_formats() -> None:
@@ -134,7 +134,7 @@ def test_the_tables_name_every_method_section_mode_and_dtype_of_the_code() -> No
     assert {row[1]: int(row[0]) for row in table("section | name")} == {s.name.lower(): s.value for s in Section}
     assert [row[1] for row in table("code | mode")] == list(payload.MODES)
     assert table("code | 0")[0][1:] == [str(dtype) for dtype in payload.DTYPES]
-    assert table("version")[-1][0] == "{}.{}".format(*payload.VERSION)
+    assert [row[0] for row in table("version")] == ["{}.{}".format(*payload.VERSION)]
     assert {row[2].strip("`") for row in table("error")} <= set(dir(isopress.codec.errors))
 
 
