@@ -5,7 +5,7 @@ import click
 from isopress.cli import interrupts
 from isopress.cli import tables as report
 from isopress.cli.params import CHUNK, ERROR, RATIO, RMSE, OrderedCommand, in_order
-from isopress.codec.target import MAX_EFFORT
+from isopress.codec.limits import MAX_EFFORT
 from isopress.format.error_spec import ErrorSpec
 from isopress.format.presets import DEFAULT_PRESET, PRESETS, Preset
 from isopress.format.settings import CONTEXTS

@@ -13,8 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from isopress.codec.bound import Bound
-from isopress.codec.target import Target
+from isopress.codec.limits import Bound, Target
 from isopress.format.report.records import StoreReport, VariableReport
 
 if TYPE_CHECKING:

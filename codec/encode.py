@@ -9,13 +9,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from isopress.codec.bound import Bound, exceeds
 from isopress.codec.bounded import block, pyramid, weights
 from isopress.codec.bounded.choice import ContextMode, choose_context
 from isopress.codec.bounded.geometry import UNITS
 from isopress.codec.decode import FLOATS, ChunkDecoder, Sections, Value, assemble, field_shape
 from isopress.codec.encoded import EncodedChunk, Method, Section
 from isopress.codec.errors import ArgumentError, BoundError
+from isopress.codec.limits import Bound, exceeds
 from isopress.codec.values.label_map import encode_classes
 from isopress.codec.values.lossless import encode_lossless
 from isopress.codec.values.outliers import (

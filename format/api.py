@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from isopress.codec.encode import ChunkDecoder, ContextMode, encode_chunk
 from isopress.codec.encoded import EncodedChunk, Method
 from isopress.codec.errors import ArgumentError
-from isopress.codec.target import Target
+from isopress.codec.limits import Target
 from isopress.format import payload
 from isopress.format.decode_cache import CACHE
 from isopress.format.payload import BytesLike, PayloadInfo, inspect

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Literal, get_args
 
-from isopress.codec.bound import Bound, Mode
 from isopress.codec.errors import ArgumentError
-from isopress.codec.target import Target
+from isopress.codec.limits import Bound, Mode, Target
 from isopress.format.settings import Promise
 
 EVERY = "*"

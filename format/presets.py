@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any, Literal, get_args
 
-from isopress.codec.bound import Bound
 from isopress.codec.errors import ArgumentError
+from isopress.codec.limits import Bound
 from isopress.format.error_spec import parse_error
 
 Preset = Literal["archive", "science", "preview"]

@@ -7,9 +7,8 @@ from typing import Any, cast, get_args
 
 import numpy as np
 
-from isopress.codec.bound import Bound, Mode
 from isopress.codec.errors import ArgumentError
-from isopress.codec.target import MAX_EFFORT, Target
+from isopress.codec.limits import MAX_EFFORT, Bound, Mode, Target
 from isopress.format.payload import Dtype, check_decodable
 
 CONTEXTS = ("auto", "field", "block")

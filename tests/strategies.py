@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from isopress.codec.bound import Bound
+from isopress.codec.limits import Bound
 
 Array = np.ndarray[Any, Any]
 

@@ -9,7 +9,6 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from isopress.codec.bound import Bound
 from isopress.codec.bounded.pyramid import looks_periodic
 from isopress.codec.decode import FLOATS, Sections, assemble_latent, field_shape
 from isopress.codec.encode import encode_chunk, encode_value, lossless_coding, measure, special_section
@@ -19,7 +18,7 @@ from isopress.codec.latent.coefficients import TRADE
 from isopress.codec.latent.section import GAINS, WORTH_GAINS, CodedFields, Latent, code_fields, coded_shape
 from isopress.codec.latent.step_forecast import Forecast, next_step
 from isopress.codec.latent.weights import LatentModel, load_vaeformer
-from isopress.codec.target import MAX_EFFORT, TOLERANCE, Target
+from isopress.codec.limits import MAX_EFFORT, TARGET_TOLERANCE, Bound, Target
 from isopress.codec.threads import in_turn
 from isopress.codec.values.fill import fill_smoothly
 from isopress.codec.values.outliers import bits_of
@@ -33,8 +32,8 @@ SIZE_OF_ERROR = 1.3  # bytes fall with this power of the error, about
 LOSSLESS_NEVER = 20  # times smaller: not worth a try
 TRIES = 9
 AIM = 0.997  # part of the target that a search aims at
-LEAST, MOST = 1 / (1 + TOLERANCE), 1.025  # parts of the target that are near enough;
-MOST_BYTES = 1 + TOLERANCE - GAINS / WORTH_GAINS  # of bytes, to which gains are added at the end
+LEAST, MOST = 1 / (1 + TARGET_TOLERANCE), 1.025  # parts of the target that are near enough;
+MOST_BYTES = 1 + TARGET_TOLERANCE - GAINS / WORTH_GAINS  # of bytes, to which gains are added at the end
 EVEN = 0.99 * math.sqrt(3)  # bound of an error that is the same everywhere below it, over its RMSE
 PILOT = 4  # of how many parts one is coded to find the first step
 LARGE = 100_000  # values of a part that is worth it

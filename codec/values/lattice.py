@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from isopress.codec.bound import largest_ulp
+from isopress.codec.limits import largest_ulp
 from isopress.codec.values.lattice_gaps import fit_gaps, power_of_two_step
 from isopress.codec.values.quantiser import Quantiser
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from isopress.codec.bound import exceeds
 from isopress.codec.errors import ArgumentError, CorruptPayloadError, TruncatedPayloadError
+from isopress.codec.limits import exceeds
 from isopress.codec.values.lossless import decode_lossless, encode_lossless
 from isopress.codec.values.packing import pack, shuffle, unpack, unshuffle
 

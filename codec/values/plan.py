@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from isopress.codec.bound import Bound, largest_ulp
+from isopress.codec.limits import Bound, largest_ulp
 from isopress.codec.values.fill import fill_smoothly
 from isopress.codec.values.lattice import find_lattice
 from isopress.codec.values.log_transform import forward, make_knee, tolerance_in_t

@@ -6,8 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from isopress.codec.bound import exceeds
-from isopress.codec.target import Target
+from isopress.codec.limits import Target, exceeds
 from isopress.format.settings import Promise
 
 Array = np.ndarray[Any, Any]

@@ -12,9 +12,8 @@ import numpy as np
 import xarray as xr
 import zarr
 
-from isopress.codec.bound import Bound
 from isopress.codec.errors import ArgumentError
-from isopress.codec.target import Target
+from isopress.codec.limits import Bound, Target
 from isopress.format.error_spec import ErrorSpec, check_specs, format_bound, last_match
 from isopress.format.presets import DEFAULT_PRESET, Preset, preset_bound
 from isopress.format.settings import Promise

@@ -15,7 +15,7 @@ import numpy as np
 import zarr
 
 from isopress.codec.errors import BoundError, IsopressError, ModelNotFoundError
-from isopress.codec.target import Target
+from isopress.codec.limits import Target
 from isopress.format.payload import inspect
 from isopress.format.settings import Promise
 from isopress.format.source.dataset import Source, open_source

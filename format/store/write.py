@@ -13,8 +13,8 @@ from typing import Any, Literal
 import zarr
 
 import isopress
-from isopress.codec.bound import Bound
 from isopress.codec.errors import ArgumentError, BoundError
+from isopress.codec.limits import Bound
 from isopress.format.error_spec import ErrorSpec
 from isopress.format.presets import DEFAULT_PRESET, Preset
 from isopress.format.report.info import read_report

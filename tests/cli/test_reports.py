@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 
 from isopress.cli import tables as report
 from isopress.cli.main import main
-from isopress.codec.bound import Bound
+from isopress.codec.limits import Bound
 from isopress.format.report.records import VariableReport
 from isopress.format.store.write import Progress
 from tests.datasets import save_netcdf, weather

@@ -6,13 +6,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from isopress.codec.bound import Bound
 from isopress.codec.bounded.weights import load_pyramid
 from isopress.codec.encode import decode_chunk, encode_chunk
 from isopress.codec.encoded import EncodedChunk, Method, Section
 from isopress.codec.errors import CorruptPayloadError, PayloadError, TruncatedPayloadError
 from isopress.codec.latent import base_layer as based
 from isopress.codec.latent.section import decode_fields
+from isopress.codec.limits import Bound
 from isopress.codec.values.quantiser import Quantiser
 from tests.contract import bits
 from tests.fields import drifting_fields

@@ -5,7 +5,6 @@ import math
 import numpy as np
 import pytest
 
-from isopress.codec.bound import Bound
 from isopress.codec.bounded import choice as context_choice
 from isopress.codec.bounded.choice import Choice, choose_context
 from isopress.codec.bounded.reference_order import Axes
@@ -13,6 +12,7 @@ from isopress.codec.bounded.weights import load_pyramid
 from isopress.codec.encode import encode_chunk
 from isopress.codec.encoded import Method
 from isopress.codec.errors import ArgumentError
+from isopress.codec.limits import Bound
 from isopress.codec.values.plan import Plan
 from isopress.codec.values.quantiser import Quantiser
 from tests.fields import drifting_fields, spectral_field

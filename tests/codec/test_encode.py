@@ -12,13 +12,12 @@ from numcodecs import zstd
 from pcodec import ChunkConfig, standalone
 
 from isopress.codec import encode as chunk
-from isopress.codec.bound import Bound, exceeds
 from isopress.codec.bounded import pyramid
 from isopress.codec.encode import decode_chunk, encode_chunk
 from isopress.codec.encoded import EncodedChunk, Method, Section
 from isopress.codec.errors import ArgumentError, PayloadError, UnsupportedVersionError
 from isopress.codec.latent.rate_control import encode_latent
-from isopress.codec.target import Target
+from isopress.codec.limits import Bound, Target, exceeds
 from isopress.codec.values.outliers import bits_of
 from tests.fields import drifting_fields
 from tests.strategies import QUICK, Array, anything, bounds, fields, smooth_field

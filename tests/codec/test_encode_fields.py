@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from isopress.codec import encode as chunk
-from isopress.codec.bound import Bound
 from isopress.codec.bounded.weights import load_pyramid
 from isopress.codec.encode import ChunkDecoder, decode_chunk
 from isopress.codec.encoded import EncodedChunk, Method, Section
 from isopress.codec.errors import PayloadError
+from isopress.codec.limits import Bound
 from isopress.codec.values.outliers import bits_of, is_list
 from tests.codec.test_encode import sample
 from tests.fields import drifting_fields

@@ -15,9 +15,8 @@ import isopress
 from isopress.cli import tables as report
 from isopress.cli.main import main
 from isopress.cli.params import ERROR, RATIO, RMSE, OrderedCommand, in_order
-from isopress.codec.bound import Bound
 from isopress.codec.errors import ArgumentError
-from isopress.codec.target import Target
+from isopress.codec.limits import Bound, Target
 from isopress.format import Isopress, IsopressCodec
 from isopress.format.error_spec import ErrorSpec, check_specs, format_bound, last_match, parse_error, parse_target
 from isopress.format.report.records import StoreReport, VariableReport

@@ -10,7 +10,7 @@ from isopress.codec.encode import decode_chunk
 from isopress.codec.encoded import EncodedChunk, Method
 from isopress.codec.errors import ArgumentError, ModelNotFoundError
 from isopress.codec.latent.rate_control import HEADER, encode_latent
-from isopress.codec.target import TOLERANCE, Target
+from isopress.codec.limits import TARGET_TOLERANCE, Target
 from isopress.format.source.dataset import SAMPLE, open_source
 from tests.contract import bits
 from tests.fields import drifting_fields, spectral_field
@@ -58,7 +58,7 @@ def test_an_rmse_is_hit_within_three_per_cent_and_never_exceeded_by_more(shape: 
     encoded, y = coded(x, rmse=0.4)
     assert encoded.method == Method.LATENT
     assert_honest(x, encoded, y)
-    assert abs(rmse(x, y) / 0.4 - 1) <= TOLERANCE
+    assert abs(rmse(x, y) / 0.4 - 1) <= TARGET_TOLERANCE
 
 
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
@@ -67,7 +67,7 @@ def test_a_ratio_is_hit_within_three_per_cent(shape: tuple[int, ...], dtype: str
     x = weather(*shape, dtype=dtype)
     payload = isopress.compress(x, mode="latent", ratio=30)
     info, y = isopress.inspect(payload), isopress.decompress(payload)
-    assert abs(x.nbytes / len(payload) / 30 - 1) <= TOLERANCE
+    assert abs(x.nbytes / len(payload) / 30 - 1) <= TARGET_TOLERANCE
     assert info.method == Method.LATENT
     assert info.rmse == pytest.approx(rmse(x, y), rel=1e-6)
     assert info.rmse < 0.5 * x.std()
@@ -157,7 +157,7 @@ def test_strange_chunks_are_valid_and_an_error_is_never_exceeded(case: str, targ
     x = CASES[case]
     encoded, y = coded(x, **target)
     assert_honest(x, encoded, y)
-    assert encoded.rmse <= (1 + TOLERANCE) * target.get("rmse", np.inf)
+    assert encoded.rmse <= (1 + TARGET_TOLERANCE) * target.get("rmse", np.inf)
     assert encoded.nbytes <= x.nbytes + 16
 
 
@@ -193,9 +193,9 @@ def test_real_weather_is_on_target(name: str) -> None:
     target = 0.1 * float(x.std())
     encoded, y = coded(x, rmse=target)
     assert_honest(x, encoded, y)
-    assert abs(encoded.rmse / target - 1) <= TOLERANCE
+    assert abs(encoded.rmse / target - 1) <= TARGET_TOLERANCE
     payload = isopress.compress(x, mode="latent", ratio=40)
-    assert abs(x.nbytes / len(payload) / 40 - 1) <= TOLERANCE
+    assert abs(x.nbytes / len(payload) / 40 - 1) <= TARGET_TOLERANCE
 
 
 @pytest.mark.parametrize("effort", [1, 2])
@@ -203,7 +203,7 @@ def test_more_effort_is_never_larger_and_still_on_target(effort: int) -> None:
     x = weather(32, 48)
     quick, slow = (encode_latent(x, Target(rmse=0.5), effort=e) for e in (0, effort))
     assert_honest(x, slow, decode_chunk(slow, x.dtype, x.shape))
-    assert abs(slow.rmse / 0.5 - 1) <= TOLERANCE
+    assert abs(slow.rmse / 0.5 - 1) <= TARGET_TOLERANCE
     # Both are somewhere within the tolerance: 3 % of error are about 3 % of size.
     assert slow.nbytes <= 1.04 * quick.nbytes
 

@@ -9,7 +9,7 @@ from isopress.codec.encoded import Method
 from isopress.codec.latent import rate_control as latent
 from isopress.codec.latent.rate_control import encode_latent
 from isopress.codec.latent.step_forecast import FAR, WINDOW, WINDOWS, Forecast, next_step
-from isopress.codec.target import TOLERANCE, Target
+from isopress.codec.limits import TARGET_TOLERANCE, Target
 from tests.fields import drifting_fields, spectral_field, varied_fields
 from tests.strategies import Array
 
@@ -172,6 +172,6 @@ def test_at_most_three_tries_reach_a_target(
     encoded = encode_latent(x, target)
     assert encoded.method == Method.LATENT
     ratio = x.nbytes / (sum(len(section) for _, section in encoded.sections) + latent.HEADER)
-    assert abs((encoded.rmse / target.rmse if target.rmse else ratio / target.ratio) - 1) <= TOLERANCE
+    assert abs((encoded.rmse / target.rmse if target.rmse else ratio / target.ratio) - 1) <= TARGET_TOLERANCE
     assert 1 <= len(tries) <= 3
     assert len(set(tries)) == len(tries)

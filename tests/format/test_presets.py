@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isopress.codec.bound import Bound
 from isopress.codec.errors import ArgumentError
+from isopress.codec.limits import Bound
 from isopress.format.error_spec import check_specs, format_bound, last_match, parse_error
 from isopress.format.presets import PRESETS, QUANTITIES, normalise_units, preset_bound
 

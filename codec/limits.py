@@ -1,7 +1,8 @@
-"""Bound: what error is allowed, and the exact test of whether a value keeps it. A leaf of the package."""
+"""Limits: a bound that every value keeps, or a target (ratio, rmse) to aim at. A leaf of the package."""
 
 import math
 from dataclasses import dataclass
+from numbers import Real
 from typing import Literal, get_args
 
 import numpy as np
@@ -9,6 +10,8 @@ import numpy as np
 from isopress.codec.errors import ArgumentError
 
 Mode = Literal["abs", "range", "pointwise", "lossless"]
+TARGET_TOLERANCE = 0.03  # how far, relatively, a chunk may be from its target
+MAX_EFFORT = 4  # of a writer in search of symbols that cost less
 _REMEDY = "use mode 'lossless' for exact values"
 
 
@@ -83,6 +86,52 @@ class Bound:
         return relative if self.floor is None else np.maximum(relative, self.floor)
 
 
+@dataclass(frozen=True)
+class Target:
+    """The ratio or the root mean square error that every chunk is to have, within 3 %.
+
+    Parameters
+    ----------
+    ratio : float, optional
+        Bytes of the values over bytes of the payload; finite and > 1.
+    rmse : float, optional
+        Root of the mean of (x - x_hat)^2 over the finite values of a chunk, in data units; finite and > 0.
+
+    Raises
+    ------
+    ArgumentError
+        Not exactly one of them is given, or it is outside its range.
+    """
+
+    ratio: float | None = None
+    rmse: float | None = None
+
+    def __post_init__(self) -> None:
+        if (self.ratio is None) == (self.rmse is None):
+            given = "neither" if self.ratio is None else f"ratio={self.ratio!r} and rmse={self.rmse!r}"
+            raise ArgumentError(f"mode 'latent' takes a ratio or an rmse, one of the two; got {given}")
+        if self.ratio is not None and not (_is_number(self.ratio) and 1 < self.ratio < math.inf):
+            raise ArgumentError(f"ratio must be a finite number > 1 (300 is 300 times smaller), got {self.ratio!r}")
+        if self.rmse is not None and not (_is_number(self.rmse) and 0 < self.rmse < math.inf):
+            raise ArgumentError(
+                f"rmse must be a finite number > 0, in the unit of the data, got {self.rmse!r}; "
+                "use mode 'lossless' for exact values"
+            )
+
+    @property
+    def mode(self) -> str:
+        """The mode of payloads that have a target."""
+        return "latent"
+
+    def allows(self, rmse: float) -> bool:
+        """Return whether a chunk with this error is near enough to the target; a ratio allows any error."""
+        return self.rmse is None or rmse <= (1 + TARGET_TOLERANCE) * self.rmse
+
+    def reached_by(self, ratio: float) -> bool:
+        """Return whether a chunk so many times smaller is near enough to the target; an error allows any ratio."""
+        return self.ratio is None or ratio * (1 + TARGET_TOLERANCE) >= self.ratio
+
+
 def exceeds(x: np.ndarray, x_hat: np.ndarray, tolerance: float | np.ndarray) -> np.ndarray:
     """Return, as a bool array, where |x - x_hat| > `tolerance` holds in exact arithmetic.
 
@@ -135,3 +184,7 @@ def _check_positive(name: str, value: object) -> None:
     number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
     if not number or not 0 < float(value) < math.inf:  # type: ignore[arg-type]  # checked to be a number
         raise ArgumentError(f"{name} must be a finite number > 0, got {value!r}; {_REMEDY}")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from isopress.codec.bound import Bound, exceeds, largest_ulp
 from isopress.codec.errors import ArgumentError, CorruptPayloadError, PayloadError
+from isopress.codec.limits import Bound, exceeds, largest_ulp
 from isopress.codec.values.outliers import (
     CORRECTIONS,
     LIST,
