@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import google_crc32c
 import numpy as np
 
+from isopress.codec.bytes import crc32c, read_varint, varint
 from isopress.codec.errors import (
     ArgumentError,
     CorruptPayloadError,
@@ -159,11 +159,6 @@ def view_bytes(buf: BytesLike) -> memoryview:
         ) from error
 
 
-def crc32c(data: bytes | memoryview) -> int:
-    """Return the CRC-32C (Castagnoli) of `data`."""
-    return int(google_crc32c.value(np.frombuffer(data, np.uint8)))
-
-
 def _write_fields(info: PayloadInfo, sections: Sequence[Section]) -> bytes:
     numbers = _stored_numbers(info)
     flags = sum(_NUMBERS[name] for name in numbers)
@@ -172,12 +167,12 @@ def _write_fields(info: PayloadInfo, sections: Sequence[Section]) -> bytes:
     return b"".join(
         (
             _CORE.pack(flags, dtype, MODES.index(info.mode), info.method, len(info.shape)),
-            *map(_varint, info.shape),
+            *map(varint, info.shape),
             *map(_NUMBER.pack, numbers.values()),
             bytes([len(info.models)]),
             *(bytes.fromhex(model)[:MODEL_ID_BYTES] for model in info.models),
             bytes([len(sections)]),
-            *(bytes([section]) + _varint(len(data)) for section, data in sections),
+            *(bytes([section]) + varint(len(data)) for section, data in sections),
         )
     )
 
@@ -277,15 +272,6 @@ def _size(shape: Sequence[int], dtype: Dtype) -> int:
     return math.prod(max(int(length), 1) for length in shape) * dtype.itemsize
 
 
-def _varint(value: int) -> bytes:
-    """Return `value` in LEB128: seven bits a byte, lowest first, the top bit set on all but the last."""
-    groups = []
-    while value >= 0x80:
-        groups.append(value & 0x7F | 0x80)
-        value >>= 7
-    return bytes([*groups, value])
-
-
 class _Cursor:
     """Reads header fields in order and never past the end."""
 
@@ -306,15 +292,11 @@ class _Cursor:
         return self.take(1)[0]
 
     def varint(self) -> int:
-        value = 0
-        for shift in range(0, 63, 7):
-            group = self.byte()
-            value |= (group & 0x7F) << shift
-            if group < 0x80:
-                if shift and not group:
-                    raise CorruptPayloadError("a number in the header is longer than it need be")
-                return value
-        raise CorruptPayloadError("a number in the header exceeds 63 bits")
+        try:
+            value, self._position = read_varint(self._data, self._position, most=9)
+        except TruncatedPayloadError as error:  # a header whose checksum is right was written so
+            raise CorruptPayloadError("the header is shorter than its fields") from error
+        return value
 
     def finish(self) -> None:
         if self._position != len(self._data):

@@ -29,7 +29,8 @@ from isopress.codec.bounded.reference_coefficients import fit, read_coefficients
 from isopress.codec.bounded.reference_order import Axes, Node, chain, order
 from isopress.codec.bounded.reference_prediction import Proxies, proxy_fields
 from isopress.codec.bounded.traversal import Shape3, coarse, depth, walk
-from isopress.codec.entropy.coder import I32, SymbolReader, SymbolWriter, read_varint, varint
+from isopress.codec.bytes import read_varint, varint
+from isopress.codec.entropy.coder import I32, SymbolReader, SymbolWriter
 from isopress.codec.errors import ArgumentError, CorruptPayloadError, TruncatedPayloadError
 
 CHECKSUM = 2  # bytes per field

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from isopress.codec.bounded.geometry import UNITS, Context
 from isopress.codec.bounded.predictor import F64, LIMIT, Evaluate, Prediction
 from isopress.codec.bounded.traversal import Shape3, coarse, depth, walk
-from isopress.codec.entropy.coder import I32, SymbolReader, SymbolWriter, Tables, read_varint, varint
+from isopress.codec.bytes import read_varint, varint
+from isopress.codec.entropy.coder import I32, SymbolReader, SymbolWriter, Tables
 from isopress.codec.errors import ArgumentError, CorruptPayloadError, TruncatedPayloadError
 
 MAX_STEPS = LIMIT / UNITS  # 2**21: the largest |y|

@@ -13,6 +13,7 @@ import constriction
 import numpy as np
 from numpy.typing import NDArray
 
+from isopress.codec.bytes import read_varint, varint
 from isopress.codec.errors import CorruptPayloadError, TruncatedPayloadError
 
 Decoder = constriction.stream.queue.RangeDecoder
@@ -270,29 +271,3 @@ def _shifts(shift: NDArray[np.int8]) -> list[int]:
     if not shift.any():
         return []
     return [int(bits) for bits in np.flatnonzero(np.bincount(shift)) if bits]
-
-
-def varint(value: int) -> bytes:
-    """Return LEB128 of an unsigned integer."""
-    out = bytearray()
-    while value >= 0x80:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
-
-
-def read_varint(data: memoryview, position: int) -> tuple[int, int]:
-    """Return (value, position after it) of an LEB128 integer of at most 5 bytes."""
-    value = 0
-    for shift in range(0, 35, 7):
-        if position >= len(data):
-            raise TruncatedPayloadError(f"a varint ends at byte {position} of {len(data)}")
-        byte = data[position]
-        position += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            if not byte and shift:
-                raise CorruptPayloadError(f"a varint before byte {position} is longer than it needs to be")
-            return value, position
-    raise CorruptPayloadError(f"a varint at byte {position - 5} is longer than 5 bytes")

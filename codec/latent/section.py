@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
-import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
+from isopress.codec.bytes import crc32c
 from isopress.codec.entropy.coder import SymbolReader, SymbolWriter
 from isopress.codec.errors import CorruptPayloadError, TruncatedPayloadError
 from isopress.codec.latent.coefficients import TRADE, ContextModel, Latents, decode, encode
@@ -234,7 +234,5 @@ def _without_empty(
 def _checksum(decoded: list[F64]) -> bytes:
     crc = 0
     for units in decoded:
-        cells = units.astype("<i8", order="C")
-        cells.flags.writeable = False  # what google_crc32c asks of arrays
-        crc = google_crc32c.extend(crc, cells)
-    return int(crc).to_bytes(_CRC, "little")
+        crc = crc32c(units.astype("<i8", order="C").data, crc)
+    return crc.to_bytes(_CRC, "little")

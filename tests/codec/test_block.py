@@ -17,7 +17,8 @@ from isopress.codec.bounded.predictor import Evaluate
 from isopress.codec.bounded.pyramid import Quantisation
 from isopress.codec.bounded.reference_order import GAPS, KINDS, Axes, Node, chain, order, slots_of
 from isopress.codec.bounded.weights import load_pyramid
-from isopress.codec.entropy.coder import SymbolReader, SymbolWriter, read_varint
+from isopress.codec.bytes import read_varint
+from isopress.codec.entropy.coder import SymbolReader, SymbolWriter
 from isopress.codec.errors import ArgumentError, CorruptPayloadError, PayloadError, TruncatedPayloadError
 from tests.fields import drifting_fields, spectral_field
 

@@ -2,10 +2,9 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from isopress.codec.bounded.weights import load_pyramid
+from isopress.codec.bytes import read_varint
 from isopress.codec.entropy.coder import (
     OFFSET_MAX,
     SCALES,
@@ -14,11 +13,9 @@ from isopress.codec.entropy.coder import (
     SymbolReader,
     SymbolWriter,
     best_offset,
-    read_varint,
     split_scale,
-    varint,
 )
-from isopress.codec.errors import CorruptPayloadError, PayloadError, TruncatedPayloadError
+from isopress.codec.errors import PayloadError
 from isopress.codec.training.tables import logistic_tables
 from tests.spec.range_decoder import RangeDecoder, table, uniform
 
@@ -102,25 +99,6 @@ def test_stored_tables_are_distributions_and_fresh_ones_equal_them():
     np.testing.assert_array_equal(support, TABLES.support)
     np.testing.assert_allclose(TABLES.frequencies.sum(1), 1, rtol=1e-5)
     assert (np.count_nonzero(TABLES.frequencies, axis=1) == 2 * TABLES.support + 1).all()
-
-
-@settings(derandomize=True, deadline=None, max_examples=50)
-@given(st.integers(0, 2**35 - 1))
-def test_varints_come_back(value):
-    data = varint(value)
-    assert read_varint(memoryview(data), 0) == (value, len(data))
-
-
-@pytest.mark.parametrize("data", [b"", b"\x80", b"\xff\xff"])
-def test_a_cut_varint_is_truncated(data):
-    with pytest.raises(TruncatedPayloadError):
-        read_varint(memoryview(data), 0)
-
-
-@pytest.mark.parametrize("data", [b"\x80\x80\x80\x80\x80\x01", b"\x80\x00"])
-def test_a_varint_that_is_longer_than_needed_is_corrupt(data):
-    with pytest.raises(CorruptPayloadError):
-        read_varint(memoryview(data), 0)
 
 
 def test_damaged_streams_raise_or_decode_to_something_but_never_crash():

@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 
 from isopress import ArgumentError
+from isopress.codec.bytes import crc32c
 from isopress.codec.errors import (
     CorruptPayloadError,
     ForeignPayloadError,
     TruncatedPayloadError,
     UnsupportedVersionError,
 )
-from isopress.format.payload import DTYPES, MAGIC, VERSION, PayloadInfo, crc32c, inspect, pack, unpack
+from isopress.format.payload import DTYPES, MAGIC, VERSION, PayloadInfo, inspect, pack, unpack
 
 INFO = PayloadInfo(
     dtype=np.dtype(">f8"),
