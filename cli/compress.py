@@ -60,12 +60,6 @@ from isopress.format.settings import CONTEXTS
     show_default=True,
     help="Whether fields of a chunk refer to each other: where that is smaller, never, always.",
 )
-@click.option(
-    "--joint",
-    multiple=True,
-    metavar="VAR,VAR[,...]",
-    help="Variables that refer to each other and share their chunks, such as u10,v10; names or patterns. Repeatable.",
-)
 @click.option("--zarr-format", type=click.Choice(["2", "3"]), default="3", show_default=True)
 @click.option("--embed-models", is_flag=True, help="Put copies of the weights that are needed to read DST into it.")
 @click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Number of processes.")
@@ -83,7 +77,6 @@ def compress(
     preset: Preset,
     chunks: tuple[tuple[str, int], ...],
     context: str,
-    joint: tuple[str, ...],
     zarr_format: str,
     embed_models: bool,
     jobs: int,
@@ -105,7 +98,6 @@ def compress(
             preset=preset,
             chunks=dict(chunks),
             context=context,
-            joint=joint,
             zarr_format=3 if zarr_format == "3" else 2,
             effort=effort,
             embed_models=embed_models,

@@ -3,7 +3,7 @@
 import json
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -34,8 +34,6 @@ def show(report: StoreReport, *, as_json: bool, layout: bool = False) -> None:
     for variable in report.variables:
         if variable.short_chunks:
             console.print(f"{variable.name}: {variable.short_chunks} chunks are too small for {bound_text(variable)}")
-    for names in _together(report):
-        console.print(f"{', '.join(names)}: coded jointly; the size of each is an equal share")
     console.print(_summary(report))
 
 
@@ -126,15 +124,6 @@ def _error(variable: VariableReport, error: float | None) -> str:
 
 def _ratio(ratio: float) -> str:
     return f"{ratio:.1f}x"
-
-
-def _together(report: StoreReport) -> Iterable[list[str]]:
-    """Return the names of the variables that share chunks, group by group."""
-    groups: dict[str, list[str]] = {}
-    for variable in report.variables:
-        if variable.joint:
-            groups.setdefault(variable.joint, []).append(variable.name)
-    return groups.values()
 
 
 def _summary(report: StoreReport) -> str:

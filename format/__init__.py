@@ -6,7 +6,6 @@ from typing import Any
 _PUBLIC = {
     "Isopress": "isopress.format.zarr.v2_codec",
     "IsopressCodec": "isopress.format.zarr.v3_codec",
-    "JointCodec": "isopress.format.zarr.joint_codec",
     "compress": "isopress.format.api",
     "decompress": "isopress.format.api",
     "inspect": "isopress.format.api",

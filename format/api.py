@@ -113,7 +113,7 @@ def decompress(buf: BytesLike) -> Array:
     return np.asarray(array, info.dtype, order=info.order)
 
 
-def decompress_part(buf: BytesLike, selection: Any, *, channel: int | None = None) -> Array:
+def decompress_part(buf: BytesLike, selection: Any) -> Array:
     """Return a copy of `decompress(buf)[selection]`, decoding as few fields as that takes.
 
     Fields of a block stay in the decode cache for whoever asks for them, or for their neighbours, next; so do those of
@@ -124,8 +124,6 @@ def decompress_part(buf: BytesLike, selection: Any, *, channel: int | None = Non
     buf : bytes-like
     selection : tuple
         Of integers, slices and integer arrays; any other selection numpy understands costs every field.
-    channel : int, optional
-        Position on the first axis that comes first: `decompress(buf)[channel][selection]`.
 
     Raises
     ------
@@ -135,10 +133,10 @@ def decompress_part(buf: BytesLike, selection: Any, *, channel: int | None = Non
     data = payload.view_bytes(buf)
     info = inspect(data)
     if info.method not in _KEPT:
-        return np.array(_select(decompress(data), selection, channel))
-    fields = _touched(info.shape, selection, channel)
+        return np.array(decompress(data)[selection])
+    fields = _touched(info.shape, selection)
     with CACHE.decoder(data, _decoder_nbytes(info), lambda: _decoder(data)) as decoder:
-        return np.array(_select(decoder.decode(fields), selection, channel), info.dtype)
+        return np.array(decoder.decode(fields)[selection], info.dtype)
 
 
 def _encode(x: Array, settings: Settings) -> EncodedChunk:
@@ -177,16 +175,9 @@ def _decoder_nbytes(info: PayloadInfo) -> int:
     return math.prod(info.shape) * (info.dtype.itemsize + 4)
 
 
-def _select(array: Array, selection: Any, channel: int | None) -> Array:
-    chosen: Array = (array if channel is None else array[channel])[selection]
-    return chosen
-
-
-def _touched(shape: tuple[int, ...], selection: Any, channel: int | None) -> list[int]:
+def _touched(shape: tuple[int, ...], selection: Any) -> list[int]:
     """Return the flat indices along the leading axes of the fields that hold the selected values."""
     grid = np.arange(math.prod(shape[:-2])).reshape(shape[:-2])
-    if channel is not None:
-        grid = grid[channel]
     known = isinstance(selection, tuple) and all(map(_is_plain, selection))
     # The axes of a selection are taken one by one or, if they are arrays, point by point: either way its first
     # parts alone say which fields are meant.

@@ -25,8 +25,6 @@ def test_every_entry_point_resolves_to_a_codec_of_its_name() -> None:
     assert numcodecs_entry.load().codec_id == "isopress"
     (zarr_entry,) = entry_points(group="zarr.codecs", name="isopress")
     assert zarr_entry.load()(mode="lossless").to_dict()["name"] == "isopress"
-    (joint_entry,) = entry_points(group="zarr.codecs", name="isopress.joint")
-    assert joint_entry.load()("_joint/0", 0).to_dict()["name"] == "isopress.joint"
     (command,) = entry_points(group="console_scripts", name="isopress")
     assert callable(command.load())
 

@@ -10,17 +10,8 @@ from isopress.format.error_spec import format_bound
 from isopress.format.report.records import StoreReport, VariableReport
 from isopress.format.source.dataset import PREFIX
 from isopress.format.store.embedded_models import embedded_nbytes
-from isopress.format.store.joint import share
 from isopress.format.store.plan import ERROR
-from isopress.format.zarr.groups import (
-    arrays,
-    dimensions,
-    joint_array,
-    joint_channel,
-    nbytes_on_disk,
-    open_group,
-    stored_bound,
-)
+from isopress.format.zarr.groups import arrays, dimensions, nbytes_on_disk, open_group, stored_limit
 
 
 def read_report(path: str | Path) -> StoreReport:
@@ -36,17 +27,16 @@ def read_report(path: str | Path) -> StoreReport:
     """
     with ExitStack() as stack:
         group = open_group(path, stack)
-        variables = tuple(_variable(group, name, array) for name, array in arrays(group).items())
+        variables = tuple(_variable(name, array) for name, array in arrays(group).items())
         remote = "://" in str(path)
         stored = sum(variable.stored_nbytes for variable in variables) if remote else nbytes_on_disk(path)
         models = 0 if remote else embedded_nbytes(path)
         return StoreReport(str(path), group.metadata.zarr_format, variables, stored, models_nbytes=models)
 
 
-def _variable(group: zarr.Group, name: str, array: zarr.Array[Any]) -> VariableReport:
+def _variable(name: str, array: zarr.Array[Any]) -> VariableReport:
     attrs: dict[str, Any] = dict(array.attrs)
-    bound = stored_bound(group, array)
-    joint = joint_channel(array)
+    bound = stored_limit(array)
     return VariableReport(
         name=name,
         dims=dimensions(array),
@@ -55,18 +45,11 @@ def _variable(group: zarr.Group, name: str, array: zarr.Array[Any]) -> VariableR
         dtype=str(array.dtype),
         units=str(attrs.get("units", "")),
         original_nbytes=int(attrs.get(PREFIX + "original_nbytes", array.nbytes)),
-        stored_nbytes=array.nbytes_stored() + _shared_nbytes(group, array),
+        stored_nbytes=array.nbytes_stored(),
         error=attrs.get(ERROR, format_bound(bound)) if bound else None,
         bound=bound,
         max_error=attrs.get(PREFIX + "max_error"),
         rmse=attrs.get(PREFIX + "rmse"),
         models=tuple(attrs.get(PREFIX + "models", ())),
-        joint=joint[0] if joint else None,
         short_chunks=attrs.get(PREFIX + "short_chunks"),
     )
-
-
-def _shared_nbytes(group: zarr.Group, array: zarr.Array[Any]) -> int:
-    """Return the variable's share of the array that holds its values together with those of others."""
-    joint, place = joint_array(group, array), joint_channel(array)
-    return share(joint.nbytes_stored(), place[1], joint.shape[0]) if joint and place else 0

@@ -14,8 +14,7 @@ class VariableReport:
     `error` is the bound or target as it was asked for, `bound` as the codec keeps it; both are None for variables
     that are stored without the codec, which is always exact. `short_chunks` counts the chunks that are not as many
     times smaller as their target says. `violations` counts values that break the bound or the mask of missing
-    values, and chunks that miss their RMSE; `damage` says why a variable could not be read. `joint` names the
-    array that holds the values together with those of other variables; each counts an equal share of it.
+    values, and chunks that miss their RMSE; `damage` says why a variable could not be read.
     """
 
     name: str
@@ -31,7 +30,6 @@ class VariableReport:
     max_error: float | None = None
     rmse: float | None = None
     models: tuple[str, ...] = ()
-    joint: str | None = None
     short_chunks: int | None = None
     seconds: float | None = None
     violations: int | None = None

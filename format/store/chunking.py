@@ -29,7 +29,7 @@ def default_chunks(shape: Sequence[int]) -> tuple[int, ...]:
     return (*_grouped(shape[:-2], max(1, CHUNK_VALUES // math.prod(field)), last_first), *field)
 
 
-def default_blocks(dims: Sequence[str], shape: Sequence[int], itemsize: int, *, channels: int = 1) -> tuple[int, ...]:
+def default_blocks(dims: Sequence[str], shape: Sequence[int], itemsize: int) -> tuple[int, ...]:
     """Return chunks of whole fields that can refer to each other, grouped along the leading axes: times first.
 
     Hours tell more about each other than levels do. Axes that are not times follow, last one first.
@@ -46,34 +46,31 @@ def default_blocks(dims: Sequence[str], shape: Sequence[int], itemsize: int, *, 
         Of the array.
     itemsize : int
         Bytes of a value.
-    channels : int
-        Variables that share a chunk.
     """
     field = _field_chunk(shape)
     values = math.prod(field)
     fields = max(BLOCK_VALUES // values, min(BLOCK_FIELDS, MAX_BLOCK_NBYTES // (values * itemsize)))
     last_first = range(len(shape) - 3, -1, -1)
     times_first = sorted(last_first, key=lambda axis: not _is_time(dims[axis]))
-    return (*_grouped(shape[:-2], max(1, fields // channels), times_first, MAX_AXIS_FIELDS), *field)
+    return (*_grouped(shape[:-2], fields, times_first, MAX_AXIS_FIELDS), *field)
 
 
 def choose_chunks(
-    dims: Sequence[str], shape: Sequence[int], wanted: Mapping[str, int], default: Sequence[int], channels: int = 1
+    dims: Sequence[str], shape: Sequence[int], wanted: Mapping[str, int], default: Sequence[int]
 ) -> tuple[int, ...]:
     """Return the default chunks, with the sizes the user wants for single dimensions.
 
     Raises
     ------
     ArgumentError
-        A chunk of all `channels` would hold more than `MAX_CHUNK_VALUES` values.
+        A chunk would hold more than `MAX_CHUNK_VALUES` values.
     """
     chunks = tuple(
         min(wanted.get(dim, usual), max(size, 1)) for dim, usual, size in zip(dims, default, shape, strict=True)
     )
-    if channels * math.prod(chunks) > MAX_CHUNK_VALUES:
-        of_channels = f" of {channels} variables" if channels > 1 else ""
+    if math.prod(chunks) > MAX_CHUNK_VALUES:
         raise ArgumentError(
-            f"a chunk of {' x '.join(map(str, chunks))} values{of_channels} is larger than the allowed "
+            f"a chunk of {' x '.join(map(str, chunks))} values is larger than the allowed "
             f"{MAX_CHUNK_VALUES}; choose smaller ones with --chunk"
         )
     return chunks

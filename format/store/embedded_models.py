@@ -21,7 +21,7 @@ from zarr.codecs import BytesCodec, Crc32cCodec, ShardingCodec
 from isopress.codec.errors import ArgumentError, CorruptPayloadError, ForeignPayloadError, PayloadError
 from isopress.codec.models.registry import SUFFIX, Weights, describe, find, installed, kind_of, user_folder
 from isopress.format.payload import MAX_HEADER_BYTES, inspect
-from isopress.format.zarr.groups import is_zarr, open_group, quiet_zarr, writes_payloads, zip_root
+from isopress.format.zarr.groups import is_zarr, isopress_codec, open_group, quiet_zarr, zip_root
 
 FOLDER = "_models"
 _CARD = ".md"  # suffix of the model card beside a file of weights
@@ -48,7 +48,7 @@ def needed(store: str | Path) -> frozenset[str]:
     path = _directory(store, "looked through")
     with quiet_zarr():
         members = zarr.open_group(path, mode="r", use_consolidated=False).members(max_depth=None)
-    arrays = [(name, node) for name, node in members if isinstance(node, zarr.Array) and writes_payloads(node)]
+    arrays = [(name, node) for name, node in members if isinstance(node, zarr.Array) and isopress_codec(node)]
     return frozenset(model for name, array in arrays for model in _models_of(path / name, array))
 
 

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -10,7 +10,6 @@ from typing import Any, Literal
 import dask.array
 import numpy as np
 import xarray as xr
-import zarr
 
 from isopress.codec.errors import ArgumentError
 from isopress.codec.limits import Bound, Target
@@ -20,7 +19,6 @@ from isopress.format.settings import Promise
 from isopress.format.source.dataset import FILLS, PACKING, Source
 from isopress.format.store.chunking import check_chunk_dims, choose_chunks, default_blocks, default_chunks
 from isopress.format.store.distortion import Distortion
-from isopress.format.store.joint import JointPlace, check_joint_bound, joint_places
 from isopress.format.zarr.groups import quiet_zarr
 
 ZarrFormat = Literal[2, 3]
@@ -33,8 +31,7 @@ class VariablePlan:
 
     `asked` is the bound or target the user or preset states, `bound` the one the codec gets (mode range becomes
     abs over the whole variable, so that all chunks agree); both are None for what is stored exactly by
-    Zarr's usual compressor. `streamed` variables are copied region by region, the others at once. `joint`
-    is set when the variable shares its chunks with others.
+    Zarr's usual compressor. `streamed` variables are copied region by region, the others at once.
     """
 
     name: str
@@ -42,22 +39,13 @@ class VariablePlan:
     streamed: bool
     asked: Promise | None = None
     bound: Promise | None = None
-    joint: JointPlace | None = None
 
     def resolved(self, extremes: Distortion) -> "VariablePlan":
-        """Return the plan with mode range turned into abs by the extremes of the whole variable.
-
-        Raises
-        ------
-        ArgumentError
-            The variable is coded jointly and constant: it has no range.
-        """
+        """Return the plan with mode range turned into abs by the extremes of the whole variable."""
         if not isinstance(self.asked, Bound):
             return self
         limit = self.asked.resolve(np.array([extremes.low, extremes.high]))
         bound = Bound("abs", limit) if limit > 0 else Bound("lossless")
-        if self.joint:
-            check_joint_bound(self.name, bound)
         return replace(self, bound=bound)
 
 
@@ -65,15 +53,14 @@ class VariablePlan:
 class Wishes:
     """What the user asks for.
 
-    Bounds and targets, the preset for what they leave open, chunk sizes, neighbours (of bounded variables), joint
-    variables, and the effort spent on those with a target.
+    Bounds and targets, the preset for what they leave open, chunk sizes, neighbours (of bounded variables), and the
+    effort spent on those with a target.
     """
 
     errors: Sequence[ErrorSpec] = ()
     preset: Preset = DEFAULT_PRESET
     chunks: Mapping[str, int] = field(default_factory=dict)
     context: str = "auto"
-    joint: Sequence[str] = ()
     effort: int = 0
 
 
@@ -83,44 +70,27 @@ def plan_variables(source: Source, wishes: Wishes) -> list[VariablePlan]:
     Raises
     ------
     ArgumentError
-        An error or target names no variable, or a chunk no dimension, of the source, joint variables do not go
-        together, or there is an effort but no target.
+        An error or target names no variable, or a chunk no dimension, of the source, or there is an effort
+        but no target.
     """
     check_specs(wishes.errors, source.lossy, source.exact)
     check_chunk_dims(wishes.chunks, [str(dim) for dim in source.stored.sizes])
-    places = joint_places(source, wishes.joint)
-    lossy = [_plan_lossy(source, name, wishes, places.get(name)) for name in source.lossy]
+    lossy = [_plan_lossy(source, name, wishes) for name in source.lossy]
     if wishes.effort and not any(isinstance(plan.asked, Target) for plan in lossy):
         raise ArgumentError(f"effort {wishes.effort} is for variables with a target: set --ratio or --rmse too")
     exact = [_plan_exact(source, name, wishes) for name in source.exact]
     return sorted(lossy + exact, key=lambda plan: source.names.index(plan.name))
 
 
-def together(plans: Sequence[VariablePlan]) -> Iterator[list[VariablePlan]]:
-    """Yield the plans that are carried out at once: the members of a joint array by channel, others alone."""
-    groups: dict[tuple[str | None, str | None], list[VariablePlan]] = {}
-    for plan in plans:
-        key = (plan.joint.array, None) if plan.joint else (None, plan.name)
-        groups.setdefault(key, []).append(plan)
-    for members in groups.values():
-        yield sorted(members, key=lambda plan: plan.joint.channel if plan.joint else 0)
-
-
-def _plan_lossy(source: Source, name: str, wishes: Wishes, place: JointPlace | None) -> VariablePlan:
+def _plan_lossy(source: Source, name: str, wishes: Wishes) -> VariablePlan:
     variable = source.variable(name)
     asked = last_match(wishes.errors, name) or preset_bound(wishes.preset, name, variable.attrs)
-    if place:
-        check_joint_bound(name, asked)
-    channels = place.channels if place else 1
     blocks = asked.mode != "lossless" and wishes.context != "field"
     dims = [str(dim) for dim in variable.dims]
-    usual = (
-        default_blocks(dims, variable.shape, variable.dtype.itemsize, channels=channels)
-        if blocks
-        else default_chunks(variable.shape)
-    )
-    chunks = choose_chunks(dims, variable.shape, wishes.chunks, usual, channels)
-    return VariablePlan(name, chunks, True, asked, asked, place)
+    itemsize = variable.dtype.itemsize
+    usual = default_blocks(dims, variable.shape, itemsize) if blocks else default_chunks(variable.shape)
+    chunks = choose_chunks(dims, variable.shape, wishes.chunks, usual)
+    return VariablePlan(name, chunks, True, asked, asked)
 
 
 def _plan_exact(source: Source, name: str, wishes: Wishes) -> VariablePlan:
@@ -142,8 +112,6 @@ def create_store(
         template[plan.name] = _template(source.variable(plan.name), plan, zarr_format, wishes)
     with quiet_zarr():
         template.to_zarr(path, mode="w-", compute=False, consolidated=False, zarr_format=zarr_format)
-        for members in together([plan for plan in plans if plan.joint]):
-            _create_joint_array(path, source, members, wishes.context)
 
 
 def source_encoding(variable: xr.Variable, low: float = math.inf, high: float = -math.inf) -> dict[str, Any]:
@@ -168,26 +136,6 @@ def _is_marker(fill: Any, low: float, high: float) -> bool:
     return not low <= number <= high
 
 
-def _create_joint_array(store: Path, source: Source, members: Sequence[VariablePlan], context: str) -> None:
-    """Add the empty array that holds the values of all `members`, one channel for each."""
-    from isopress.format.zarr.v3_codec import IsopressCodec
-
-    variable, place = source.variable(members[0].name), members[0].joint
-    bounds = [plan.bound.value for plan in members if isinstance(plan.bound, Bound) and plan.bound.value]
-    zarr.create_array(
-        store,
-        name=place.array if place else None,
-        shape=(len(members), *variable.shape),
-        chunks=(len(members), *members[0].chunks),
-        dtype=variable.dtype.newbyteorder("="),
-        fill_value=np.nan,
-        serializer=IsopressCodec(mode="abs", bound=tuple(bounds), context=context),
-        compressors=None,
-        dimension_names=("channel", *map(str, variable.dims)),
-        attributes={"channel": [plan.name for plan in members]},
-    )
-
-
 def _template(variable: xr.Variable, plan: VariablePlan, zarr_format: ZarrFormat, wishes: Wishes) -> xr.Variable:
     data: Any = variable.data if not plan.streamed else _zeros(variable)
     if zarr_format == 3 and variable.dtype.kind == "U":
@@ -197,7 +145,7 @@ def _template(variable: xr.Variable, plan: VariablePlan, zarr_format: ZarrFormat
         encoding["chunks"] = plan.chunks
     attrs = dict(variable.attrs)
     if plan.bound is not None and plan.asked is not None:
-        encoding |= _joint_encoding(plan.joint) if plan.joint else _codec_encoding(plan.bound, zarr_format, wishes)
+        encoding |= _codec_encoding(plan.bound, zarr_format, wishes)
         attrs[ERROR] = format_bound(plan.asked)
     elif packing := source_encoding(variable):
         attrs[SOURCE_ENCODING] = json.dumps(packing)
@@ -207,12 +155,6 @@ def _template(variable: xr.Variable, plan: VariablePlan, zarr_format: ZarrFormat
 def _zeros(variable: xr.Variable) -> Any:
     """Return an array that costs nothing: it only carries shape and dtype to the metadata."""
     return dask.array.zeros(variable.shape, dtype=variable.dtype.newbyteorder("="), chunks=-1)
-
-
-def _joint_encoding(place: JointPlace) -> dict[str, Any]:
-    from isopress.format.zarr.joint_codec import JointCodec
-
-    return {"serializer": JointCodec(place.array, place.channel), "compressors": ()}
 
 
 def _codec_encoding(promise: Promise, zarr_format: ZarrFormat, wishes: Wishes) -> dict[str, Any]:

@@ -40,7 +40,7 @@ def run(worker: Worker, tasks: Iterable[Task], *, jobs: int) -> Generator[Outcom
     """
     if jobs == 1:
         with worker() as work:
-            yield from itertools.chain.from_iterable(map(work, tasks))
+            yield from map(work, tasks)
         return
     context = multiprocessing.get_context("spawn")  # a fork would copy zarr's and torch's threads half-dead
     with _threads_shared_out(jobs):
@@ -66,14 +66,14 @@ def _threads_shared_out(jobs: int) -> Iterator[None]:
 
 
 def _run_in(pool: ProcessPoolExecutor, tasks: Iterator[Task], limit: int) -> Iterator[Outcome]:
-    waiting: set[Future[list[Outcome]]] = set()
+    waiting: set[Future[Outcome]] = set()
     while True:
         waiting |= {pool.submit(_call, task) for task in itertools.islice(tasks, limit - len(waiting))}
         if not waiting:
             return
         done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
         for future in done:
-            yield from future.result()
+            yield future.result()
 
 
 def _start(worker: Worker) -> None:
@@ -84,5 +84,5 @@ def _start(worker: Worker) -> None:
     _work = _worker.__enter__()
 
 
-def _call(task: Task) -> list[Outcome]:
+def _call(task: Task) -> Outcome:
     return _work(task)

@@ -14,7 +14,7 @@ from isopress.codec.errors import ArgumentError
 from isopress.format.source.dataset import PREFIX
 from isopress.format.store.plan import ERROR, SOURCE_ENCODING, UNLIMITED
 from isopress.format.store.staging import staged
-from isopress.format.zarr.groups import arrays, open_group, quiet_zarr, stored_bound
+from isopress.format.zarr.groups import arrays, open_group, quiet_zarr, stored_limit
 
 _WRITERS = {"netCDF4": "netcdf4", "h5netcdf": "h5netcdf"}
 
@@ -49,7 +49,7 @@ def restore(store: str | Path, destination: str | Path, *, overwrite: bool = Fal
         raise ArgumentError(f"{destination}: store and output are the same")
     with ExitStack() as stack:
         group = open_group(store, stack)
-        bounds = {name: stored_bound(group, array) for name, array in arrays(group).items()}
+        bounds = {name: stored_limit(array) for name, array in arrays(group).items()}
         lossy = {name for name, bound in bounds.items() if bound and bound.mode != "lossless"}
         stack.enter_context(quiet_zarr())
         opened = stack.enter_context(

@@ -1,13 +1,14 @@
-"""The work on one region of a variable, or of several that are coded together: scan, convert, compare with the source.
+"""The work on one region of a variable: scan, convert, compare with the source.
 
 Each task runs in a worker that holds the source and the store open. A worker is a context manager that
 yields the function of its task; it takes only paths, so that any process can start one.
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,21 +22,16 @@ from isopress.format.settings import Promise
 from isopress.format.source.dataset import Source, open_source
 from isopress.format.store.chunking import Region, chunk_indexes, regions
 from isopress.format.store.distortion import NO_VALUES, Array, Distortion, measure
-from isopress.format.store.joint import share
 from isopress.format.zarr.groups import arrays, open_group
 
 
 @dataclass(frozen=True)
 class Task:
-    """A region of one variable or several, and the promise the values of each must keep (None: exactly equal).
+    """A region of a variable, and the promise its values must keep (None: exactly equal)."""
 
-    `array` is where the values are written to, if not to the array of the one variable: the joint array, in which
-    variables are channels in this order.
-    """
-
-    bounds: Mapping[str, Promise | None]
+    name: str
     region: Region
-    array: str | None = None
+    promise: Promise | None
 
 
 @dataclass(frozen=True)
@@ -76,18 +72,14 @@ class _Stored:
     short_chunks: int
 
 
-Work = Callable[[Task], list[Outcome]]
+Work = Callable[[Task], Outcome]
 
 
 @contextmanager
 def scanning(source_path: str) -> Iterator[Work]:
     """Yield a function that finds the range of finite values, as `low` and `high` of the distortion."""
     with open_source(source_path) as source:
-
-        def scan(task: Task) -> list[Outcome]:
-            return [_scan(source, name, task.region) for name in task.bounds]
-
-        yield scan
+        yield partial(_scan, source)
 
 
 @contextmanager
@@ -97,82 +89,65 @@ def converting(source_path: str, store_path: str) -> Iterator[Work]:
     It raises BoundError when what is read back is not within the bound, or the RMSE that was the target.
     """
     with open_source(source_path) as source, ExitStack() as stack:
-        group = open_group(store_path, stack, "r+")
-        targets = arrays(group)
-
-        def convert(task: Task) -> list[Outcome]:
-            start = time.perf_counter()
-            values = {name: source.read(name, task.region) for name in task.bounds}
-            stored = _write(group, Path(store_path), task, values)
-            outcomes = [
-                Outcome(
-                    name,
-                    _source_nbytes(source, name, x),
-                    share(stored.nbytes, index, len(values)),
-                    _read_back(targets[name], name, x, task),
-                    stored.models,
-                    short_chunks=stored.short_chunks,
-                )
-                for index, (name, x) in enumerate(values.items())
-            ]
-            seconds = (time.perf_counter() - start) / len(outcomes)
-            return [replace(outcome, seconds=seconds) for outcome in outcomes]
-
-        yield convert
+        targets = arrays(open_group(store_path, stack, "r+"))
+        yield partial(_convert, source, targets, Path(store_path))
 
 
 @contextmanager
 def comparing(source_path: str, store_path: str) -> Iterator[Work]:
     """Yield a function that compares a region of a store with the source; damage is reported, not raised."""
     with open_source(source_path) as source, open_source(store_path) as store:
-
-        def compare(task: Task) -> list[Outcome]:
-            return [_compare_stored(source, store, name, task) for name in task.bounds]
-
-        yield compare
+        yield partial(_compare_stored, source, store)
 
 
-def _scan(source: Source, name: str, region: Region) -> Outcome:
-    x = source.read(name, region)
+def _scan(source: Source, task: Task) -> Outcome:
+    x = source.read(task.name, task.region)
     finite = x[np.isfinite(x)]
     low, high = finite.min(initial=np.inf), finite.max(initial=-np.inf)
     extremes = Distortion(low=float(low), high=float(high))
-    return Outcome(name, _source_nbytes(source, name, x), distortion=extremes)
+    return Outcome(task.name, _source_nbytes(source, task.name, x), distortion=extremes)
 
 
-def _write(group: zarr.Group, store: Path, task: Task, values: dict[str, Array]) -> _Stored:
-    """Write one variable, or several as the channels of their array; return what `_look_at_chunks` finds."""
-    x = np.stack(list(values.values())) if task.array else next(iter(values.values()))
-    region = (slice(0, len(values)), *task.region) if task.array else task.region
-    path = task.array or next(iter(values))
-    target: Any = group[path]
-    target[region] = x
-    return _look_at_chunks(store / path, target, region, next(iter(task.bounds.values())))
+def _convert(source: Source, targets: dict[str, zarr.Array[Any]], store: Path, task: Task) -> Outcome:
+    start = time.perf_counter()
+    x = source.read(task.name, task.region)
+    target = targets[task.name]
+    target[task.region] = x
+    stored = _look_at_chunks(store / task.name, target, task.region, task.promise)
+    return Outcome(
+        task.name,
+        _source_nbytes(source, task.name, x),
+        stored.nbytes,
+        _read_back(target, x, task),
+        stored.models,
+        time.perf_counter() - start,
+        short_chunks=stored.short_chunks,
+    )
 
 
-def _read_back(target: zarr.Array[Any], name: str, x: Array, task: Task) -> Distortion:
-    promise = task.bounds[name]
+def _read_back(target: zarr.Array[Any], x: Array, task: Task) -> Distortion:
+    promise = task.promise
     distortion = _compare(x, np.asarray(target[task.region]), promise, target.chunks)
     if distortion.violations:
         what = "values or chunks" if isinstance(promise, Target) else "values"
         wanted = "target" if isinstance(promise, Target) else "bound"
         raise BoundError(
-            f"{name}{_describe(task.region)}: {distortion.violations} {what} read back break the {wanted} (largest "
-            f"error {distortion.max_error:g}, RMSE {distortion.rmse:g}); please report this"
+            f"{task.name}{_describe(task.region)}: {distortion.violations} {what} read back break the {wanted} "
+            f"(largest error {distortion.max_error:g}, RMSE {distortion.rmse:g}); please report this"
         )
     return distortion
 
 
-def _compare_stored(source: Source, store: Source, name: str, task: Task) -> Outcome:
-    x = source.read(name, task.region)
-    nbytes = _source_nbytes(source, name, x)
+def _compare_stored(source: Source, store: Source, task: Task) -> Outcome:
+    x = source.read(task.name, task.region)
+    nbytes = _source_nbytes(source, task.name, x)
     try:
-        x_hat = store.read(name, task.region)
+        x_hat = store.read(task.name, task.region)
     except ModelNotFoundError:
         raise  # says nothing about the store
     except (IsopressError, ValueError, RuntimeError, OSError) as error:  # what damaged bytes raise
-        return Outcome(name, nbytes, damage=f"{type(error).__name__}: {error}")
-    return Outcome(name, nbytes, distortion=_compare(x, x_hat, task.bounds[name], store.chunks(name)))
+        return Outcome(task.name, nbytes, damage=f"{type(error).__name__}: {error}")
+    return Outcome(task.name, nbytes, distortion=_compare(x, x_hat, task.promise, store.chunks(task.name)))
 
 
 def _compare(x: Array, x_hat: Array, promise: Promise | None, chunks: Sequence[int]) -> Distortion:

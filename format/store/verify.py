@@ -15,7 +15,7 @@ from isopress.format.source.dataset import Source, open_source, resolve
 from isopress.format.store.chunking import regions, task_steps
 from isopress.format.store.pool import run
 from isopress.format.store.tasks import Outcome, Task, comparing
-from isopress.format.zarr.groups import arrays, joint_channel, open_group, stored_bound
+from isopress.format.zarr.groups import arrays, open_group, stored_limit
 
 
 def verify(store: str | Path, source: str, *, jobs: int = 1) -> StoreReport:
@@ -42,11 +42,10 @@ def verify(store: str | Path, source: str, *, jobs: int = 1) -> StoreReport:
     path = resolve(source)
     report = read_report(store)
     with open_source(path) as opened, ExitStack() as stack:
-        group = open_group(store, stack)
-        targets = arrays(group)
+        targets = arrays(open_group(store, stack))
         bad = {name: reason for name in opened.names if (reason := _mismatch(opened, name, targets.get(name)))}
         checked = [name for name in opened.names if name not in bad]
-        tasks = _tasks(opened, group, {name: targets[name] for name in checked}, jobs)
+        tasks = _tasks(opened, {name: targets[name] for name in checked}, jobs)
         totals = {name: Outcome(name, 0) for name in checked}
         with closing(run(partial(comparing, path, str(store)), tasks, jobs=jobs)) as outcomes:
             for outcome in outcomes:
@@ -56,23 +55,12 @@ def verify(store: str | Path, source: str, *, jobs: int = 1) -> StoreReport:
     return replace(report, variables=tuple(found + missing))
 
 
-def _tasks(source: Source, group: zarr.Group, targets: Mapping[str, zarr.Array[Any]], jobs: int) -> Iterator[Task]:
-    for names in _together(targets):
-        array = targets[names[0]]
-        bounds = {name: stored_bound(group, targets[name]) for name in names}
-        chunks = [max(size, 1) for size in array.chunks]
-        steps = task_steps(chunks, source.chunks(names[0], jobs), array.dtype.itemsize * len(names))
-        for region in regions(array.shape, steps):
-            yield Task(bounds, region)
-
-
-def _together(targets: Mapping[str, zarr.Array[Any]]) -> Iterator[list[str]]:
-    """Yield the variables that share chunks, so that a chunk is decoded for all of them at once; others alone."""
-    groups: dict[Any, list[str]] = {}
+def _tasks(source: Source, targets: Mapping[str, zarr.Array[Any]], jobs: int) -> Iterator[Task]:
     for name, array in targets.items():
-        joint = joint_channel(array)
-        groups.setdefault((joint[0], array.shape, array.chunks) if joint else name, []).append(name)
-    yield from groups.values()
+        chunks = [max(size, 1) for size in array.chunks]
+        steps = task_steps(chunks, source.chunks(name, jobs), array.dtype.itemsize)
+        for region in regions(array.shape, steps):
+            yield Task(name, region, stored_limit(array))
 
 
 def _mismatch(source: Source, name: str, array: zarr.Array[Any] | None) -> str | None:

@@ -32,7 +32,6 @@ from isopress.format.store.plan import (
     create_store,
     plan_variables,
     source_encoding,
-    together,
 )
 from isopress.format.store.pool import Worker, run
 from isopress.format.store.staging import staged
@@ -67,7 +66,6 @@ def write(
     preset: Preset = DEFAULT_PRESET,
     chunks: Mapping[str, int] | None = None,
     context: str = "auto",
-    joint: Sequence[str] = (),
     zarr_format: ZarrFormat = 3,
     effort: int = 0,
     embed_models: bool = False,
@@ -95,8 +93,6 @@ def write(
     context : {"auto", "field", "block"}
         Whether fields of a chunk refer to each other: where that is smaller, never, always. Bounded variables only,
         except that "field" makes all chunks small.
-    joint : sequence of str
-        Variables that share their chunks and refer to each other: names or patterns, separated by commas.
     zarr_format : {3, 2}
         Version of the store.
     effort : int
@@ -113,8 +109,8 @@ def write(
     Raises
     ------
     ArgumentError
-        The source cannot be read, an error or chunk names nothing, joint variables do not go together or the store
-        is one of Zarr v2, there is an effort but no target, or the destination may not be written.
+        The source cannot be read, an error or chunk names nothing, there is an effort but no target, or the
+        destination may not be written.
     BoundError
         A value read back broke its bound, or a chunk missed the RMSE that was its target.
     ModelNotFoundError
@@ -124,9 +120,7 @@ def write(
     target = Path(destination)
     path = resolve(source)
     _check_destination(path, str(destination))
-    if joint and zarr_format != 3:
-        raise ArgumentError("joint variables need Zarr 3: leave out --joint or --zarr-format 2")
-    wishes = Wishes(errors, preset, chunks or {}, context, joint, effort)
+    wishes = Wishes(errors, preset, chunks or {}, context, effort)
     with open_source(path) as opened, staged(target, store=True, overwrite=overwrite) as store:
         job = _Job(opened, path, store, jobs, observer)
         plans = job.resolve_ranges(plan_variables(opened, wishes))
@@ -184,14 +178,11 @@ class _Job:
         return totals
 
     def _tasks(self, plans: Sequence[VariablePlan]) -> Iterator[Task]:
-        for members in together(plans):
-            first = members[0]
-            bounds = {plan.name: plan.bound for plan in members}
-            variable = self.source.variable(first.name)
-            itemsize = variable.dtype.itemsize * len(members)
-            steps = task_steps(first.chunks, self.source.chunks(first.name, self.jobs), itemsize)
+        for plan in plans:
+            variable = self.source.variable(plan.name)
+            steps = task_steps(plan.chunks, self.source.chunks(plan.name, self.jobs), variable.dtype.itemsize)
             for region in regions(variable.shape, steps):
-                yield Task(bounds, region, first.joint.array if first.joint else None)
+                yield Task(plan.name, region, plan.bound)
 
 
 def _check_destination(source: str, destination: str) -> None:

@@ -13,8 +13,7 @@ from zarr.errors import UnstableSpecificationWarning, ZarrUserWarning
 from zarr.storage import ZipStore
 
 from isopress.codec.errors import ArgumentError
-from isopress.format.settings import Limit, Promise, Settings
-from isopress.format.zarr.joint_codec import JointCodec
+from isopress.format.settings import Promise, Settings
 
 _METADATA = ("zarr.json", ".zgroup")  # of a group, versions 3 and 2
 
@@ -73,36 +72,22 @@ def dimensions(array: zarr.Array[Any]) -> tuple[str, ...]:
     return tuple(str(name) for name in names or (f"dim_{axis}" for axis in range(array.ndim)))  # type: ignore[union-attr]
 
 
-def stored_bound(group: zarr.Group, array: zarr.Array[Any]) -> Promise | None:
-    """Return the bound or target that an isopress codec has for an array of the group; None if another codec stores it.
-
-    Of a joint array itself it is the largest one, of a variable whose joint array is missing None.
-    """
-    codec = _isopress_codec(array)
-    if isinstance(codec, JointCodec):
-        joint = joint_array(group, array)
-        bounds = _limit(None if joint is None else _isopress_codec(joint))
-        return bounds[codec.channel] if isinstance(bounds, tuple) and codec.channel < len(bounds) else None
-    limit = _limit(codec)
+def stored_limit(array: zarr.Array[Any]) -> Promise | None:
+    """Return the bound or target of the isopress codec of an array, the largest of several; None of other codecs."""
+    codec = isopress_codec(array)
+    limit = codec.limit if codec else None
     return max(limit, key=lambda bound: bound.value or 0) if isinstance(limit, tuple) else limit
 
 
-def writes_payloads(array: zarr.Array[Any]) -> bool:
-    """Return whether the chunks of an array, or those inside its shards, are isopress payloads."""
-    return isinstance(_isopress_codec(array), Settings)
-
-
-def joint_channel(array: zarr.Array[Any]) -> tuple[str, int] | None:
-    """Return the path of the joint array that holds the array's values, and its channel there, if there is one."""
-    codec = _isopress_codec(array)
-    return (codec.array, codec.channel) if isinstance(codec, JointCodec) else None
-
-
-def joint_array(group: zarr.Group, array: zarr.Array[Any]) -> zarr.Array[Any] | None:
-    """Return the joint array that holds the values of an array of the group, if there is one and it is there."""
-    place = joint_channel(array)
-    found = group.get(place[0]) if place else None
-    return found if isinstance(found, zarr.Array) else None
+def isopress_codec(array: zarr.Array[Any]) -> Settings | None:
+    """Return the codec whose payloads the chunks of an array, or those inside its shards, are; None of other codecs."""
+    metadata: Any = array.metadata
+    codecs = list(metadata.codecs) if metadata.zarr_format == 3 else [metadata.compressor]
+    for codec in codecs:
+        codecs.extend(getattr(codec, "codecs", ()))  # of the chunks inside a shard
+        if isinstance(codec, Settings):
+            return codec
+    return None
 
 
 def nbytes_on_disk(path: str | Path) -> int:
@@ -120,21 +105,6 @@ def zip_root(path: str) -> str:
     if not roots:
         raise ArgumentError(f"{path}: a zip file without a Zarr store in it")
     return min(roots, key=len).removeprefix(".")
-
-
-def _isopress_codec(array: zarr.Array[Any]) -> Settings | JointCodec | None:
-    metadata: Any = array.metadata
-    codecs = list(metadata.codecs) if metadata.zarr_format == 3 else [metadata.compressor]
-    for codec in codecs:
-        codecs.extend(getattr(codec, "codecs", ()))  # of the chunks inside a shard
-        if isinstance(codec, (Settings, JointCodec)):
-            return codec
-    return None
-
-
-def _limit(codec: Settings | JointCodec | None) -> Limit | None:
-    """Return what a codec that writes was asked for; None of one that only reads."""
-    return codec.limit if isinstance(codec, Settings) else None
 
 
 def _one_line(error: Exception) -> str:

@@ -72,8 +72,8 @@ class IsopressCodec(Settings, ArrayBytesCodec, ArrayBytesCodecPartialDecodeMixin
         return chunk_spec.prototype.buffer.from_bytes(encoded)
 
 
-def decode_part(chunk_data: Buffer, chunk_spec: ArraySpec, selection: Any, *, channel: int | None = None) -> NDBuffer:
-    """Return the selected values of a chunk, or of one channel of a payload that holds several such chunks.
+def decode_part(chunk_data: Buffer, chunk_spec: ArraySpec, selection: Any) -> NDBuffer:
+    """Return the selected values of a chunk.
 
     Raises
     ------
@@ -84,19 +84,16 @@ def decode_part(chunk_data: Buffer, chunk_spec: ArraySpec, selection: Any, *, ch
 
     data = chunk_data.as_numpy_array()
     dtype = chunk_spec.dtype.to_native_dtype()
-    _check_chunk(inspect(data), chunk_spec.shape, dtype, channel)
-    array = api.decompress_part(data, selection, channel=channel)
+    _check_chunk(inspect(data), chunk_spec.shape, dtype)
+    array = api.decompress_part(data, selection)
     # Metadata of v3 holds no byte order; payloads do.
     return chunk_spec.prototype.nd_buffer.from_numpy_array(np.asarray(array, dtype))
 
 
-def _check_chunk(info: PayloadInfo, shape: tuple[int, ...], dtype: np.dtype[Any], channel: int | None) -> None:
+def _check_chunk(info: PayloadInfo, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
     """Refuse, before anything is allocated, a payload that does not hold the chunk the metadata promises."""
-    channels = () if channel is None else info.shape[:1]
-    if info.shape != (*channels, *shape) or info.dtype.newbyteorder("=") != dtype.newbyteorder("="):
+    if info.shape != shape or info.dtype.newbyteorder("=") != dtype.newbyteorder("="):
         raise CorruptPayloadError(
             f"the payload holds {info.dtype} of shape {info.shape}, but the array's metadata says {dtype} "
-            f"of shape {shape}{'' if channel is None else ' for each channel'}"
+            f"of shape {shape}"
         )
-    if channel is not None and not (channels and channel < channels[0]):
-        raise CorruptPayloadError(f"channel {channel} is asked for, but the payload has shape {info.shape}")

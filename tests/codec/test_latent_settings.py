@@ -218,7 +218,6 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["--rmse", "soil=9"], "soil: coordinates and non-float variables are always exact"),
         (["--effort", "1"], "effort 1 is for variables with a target: set --ratio or --rmse too"),
         (["--effort", "-1", "--ratio", "9"], "--effort"),
-        (["--joint", "t2m,sst", "--ratio", "9"], "takes a bound abs or range, not latent"),
     ],
 )
 def test_bad_targets_are_refused_in_one_line(source: Path, tmp_path: Path, options: list[str], reason: str) -> None:

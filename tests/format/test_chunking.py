@@ -57,11 +57,6 @@ def test_default_blocks_are_days_or_columns_of_fields(shape: tuple[int, ...], ch
         assert np.prod(default_blocks(DIMS[len(DIMS) - len(shape) :], shape, itemsize)) * itemsize <= 2**27
 
 
-def test_joint_variables_share_the_room_of_a_block() -> None:
-    assert default_blocks(("time", *DIMS[2:]), (48, 721, 1440), 4, channels=2) == (12, 721, 1440)
-    assert default_blocks(("time", *DIMS[2:]), (48, 721, 1440), 4, channels=99) == (1, 721, 1440)
-
-
 def test_chunks_of_what_no_block_can_hold_are_as_ever(tmp_path: Path) -> None:
     shape = (30, 256, 256)
     dims = ("k", "y", "x")
@@ -99,5 +94,3 @@ def test_a_source_without_chunks_is_one_task_for_one_process_and_many_for_severa
 def test_chunks_that_a_payload_cannot_hold_are_refused() -> None:
     with pytest.raises(ArgumentError, match="--chunk"):
         choose_chunks(("t", "y", "x"), (1000, 1000, 1000), {"t": 1000}, (4, 1000, 1000))
-    with pytest.raises(ArgumentError, match="of 20 variables"):
-        choose_chunks(("t", "y", "x"), (20, 1000, 1000), {}, (20, 1000, 1000), channels=20)

@@ -96,10 +96,10 @@ def test_a_store_that_needs_no_weights_gets_none(user: Path, tmp_path: Path) -> 
     assert "needs no weights" in run("models", "embed", tmp_path / "plain.zarr").stdout
 
 
-def test_compress_embeds_at_once_also_what_joint_variables_need(user: Path, tmp_path: Path) -> None:
+def test_compress_embeds_at_once_what_blocks_need(user: Path, tmp_path: Path) -> None:
     dims = ("time", "lat", "lon")
     xr.Dataset({"u": (dims, X), "v": (dims, X + 1)}).to_netcdf(tmp_path / "in.nc")
-    options = ["--joint", "u,v", "--error", "0.05", "--context", "block", "--embed-models"]
+    options = ["--error", "0.05", "--context", "block", "--embed-models"]
     result = run("compress", tmp_path / "in.nc", tmp_path / "out.zarr", *options)
     assert result.exit_code == 0, result.stderr
     assert f"{len(find('pyramid-0.2').read()) / 1e6:.1f} MB of it weights" in " ".join(result.stdout.split())

@@ -16,7 +16,7 @@ from click.testing import CliRunner, Result
 import isopress
 from isopress.cli.main import main
 from isopress.codec.encoded import Method
-from isopress.codec.errors import ArgumentError, BoundError
+from isopress.codec.errors import BoundError
 from isopress.format import Isopress, IsopressCodec, api, decode_cache
 from isopress.format.error_spec import parse_error
 from isopress.format.report.info import read_report
@@ -283,8 +283,3 @@ def test_reports_of_both_formats_agree(source: Path, tmp_path: Path) -> None:
         write(str(source), path, errors=[parse_error("lossless"), parse_error("t2m=ratio:20")], zarr_format=zarr_format)
         found.append(next(v for v in read_report(path).variables if v.name == "t2m"))
     assert (found[0].rmse, found[0].max_error, found[0].bound) == (found[1].rmse, found[1].max_error, found[1].bound)
-
-
-def test_variables_with_targets_are_not_coded_jointly(source: Path, tmp_path: Path) -> None:
-    with pytest.raises(ArgumentError, match="t2m is coded jointly, which takes a bound abs or range, not latent"):
-        write(str(source), tmp_path / "out.zarr", errors=[parse_error("ratio:9")], joint=["t2m,sst"])

@@ -12,7 +12,6 @@ import isopress
 from isopress.codec.encoded import Method, Section
 from isopress.format import IsopressCodec, payload
 from isopress.format.payload import PayloadInfo
-from isopress.format.zarr.joint_codec import JointCodec
 from isopress.format.zarr.v2_codec import Isopress
 from tests.contract import ARRAYS, MODES, OTHERS, bits
 from tests.format.test_payload import repaired
@@ -120,8 +119,7 @@ def test_both_readers_name_the_same_error() -> None:
 
 
 def test_the_json_examples_are_metadata_of_both_zarr_formats() -> None:
-    v2, v3, joint = map(json.loads, blocks("json"))
-    assert JointCodec.from_dict(joint["codecs"][0]).to_dict() == joint["codecs"][0]
+    v2, v3 = map(json.loads, blocks("json"))
     assert numcodecs.get_codec(v2["compressor"]) == Isopress(mode="abs", bound=0.1)
     assert Isopress(mode="abs", bound=0.1).get_config() == v2["compressor"]
     codec = IsopressCodec(mode="pointwise", bound=0.01, floor=1e-9)
