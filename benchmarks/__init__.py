@@ -1,1 +1,1 @@
-"""Measurements of isopress against its rivals, on public data: see RESULTS.md."""
+"""Measurements of isopress against its peers, on public data: see RESULTS.md."""

@@ -1,4 +1,4 @@
-"""What the benchmarks of size share: options, data, isopress and its rivals on one block, the JSON around the cases."""
+"""What the benchmarks of size share: options, data, isopress and its peers on one block, the JSON around the cases."""
 
 import argparse
 import json
@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import isopress
-from benchmarks.cache import RivalCache
-from benchmarks.cases import Case
-from benchmarks.codecs import Outcome, Rival
-from benchmarks.datasets import Block, Dataset, cache_folder
+from benchmarks.cases.bounded import Case
+from benchmarks.cases.metrics import distortion
+from benchmarks.datasets.public import Block, Dataset, cache_folder
 from benchmarks.environment import RESULTS, environment
-from benchmarks.metrics import distortion
+from benchmarks.peers.bounded import BoundedPeer, Outcome
+from benchmarks.peers.cache import PeerCache
 
 Result = dict[str, Any]
 
@@ -22,15 +22,15 @@ def parser(
     description: str | None,
     sets: Mapping[str, Dataset],
     bounds: Sequence[float],
-    rivals: Sequence[Rival],
+    peers: Sequence[BoundedPeer],
 ) -> argparse.ArgumentParser:
-    """Return the options every benchmark of size has, with `sets`, `bounds` and `rivals` as defaults."""
-    names = [rival.name for rival in rivals]
+    """Return the options every benchmark of size has, with `sets`, `bounds` and `peers` as defaults."""
+    names = [peer.name for peer in peers]
     options = argparse.ArgumentParser(prog=f"python -m benchmarks.{command}", description=description)
     options.add_argument("--sets", nargs="*", choices=list(sets), default=list(sets), help="public sets to run")
     options.add_argument("--data", nargs="*", type=Path, default=[], metavar="DIR", help="folders of NetCDF files")
     options.add_argument("--bounds", nargs="+", type=float, default=bounds, help="relative bounds, see above")
-    options.add_argument("--rivals", nargs="*", choices=names, default=names, help="rivals to compare with")
+    options.add_argument("--peers", nargs="*", choices=names, default=names, help="peers to compare with")
     add_cache_option(options)
     add_output_options(options)
     return options
@@ -55,9 +55,9 @@ def load_blocks(
     return blocks + [block for folder in options.data for block in read_folder(folder)]
 
 
-def compare(block: Block, relative_bound: float, bound: float, rivals: Sequence[Rival], cache: RivalCache) -> Case:
-    """Return what isopress with default settings and each installed rival do within `bound`, in data units."""
-    outcomes = {rival.name: cache.outcome(rival, block, bound) for rival in rivals if rival.version() is not None}
+def compare(block: Block, relative_bound: float, bound: float, peers: Sequence[BoundedPeer], cache: PeerCache) -> Case:
+    """Return what isopress with default settings and each installed peer do within `bound`, in data units."""
+    outcomes = {peer.name: cache.outcome(peer, block, bound) for peer in peers if peer.version() is not None}
     return Case(
         dataset=block.dataset,
         variable=block.name,
@@ -69,7 +69,7 @@ def compare(block: Block, relative_bound: float, bound: float, rivals: Sequence[
         relative_bound=relative_bound,
         bound=bound,
         isopress=run_isopress(block, bound),
-        rivals={name: outcome for name, outcome in outcomes.items() if isinstance(outcome, Outcome)},
+        peers={name: outcome for name, outcome in outcomes.items() if isinstance(outcome, Outcome)},
         failures={name: outcome for name, outcome in outcomes.items() if isinstance(outcome, str)},
     )
 
@@ -83,10 +83,10 @@ def run_isopress(block: Block, bound: float, **settings: Any) -> Outcome:
 
 
 def as_json(
-    cases: Sequence[Case], rivals: Sequence[Rival], left_out: Sequence[str], sets: Mapping[str, Dataset]
+    cases: Sequence[Case], peers: Sequence[BoundedPeer], left_out: Sequence[str], sets: Mapping[str, Dataset]
 ) -> Result:
     """Return everything a reader needs to judge and repeat the run."""
-    packages = ("isopress", "numpy", "constriction", *sorted({rival.package for rival in rivals}))
+    packages = ("isopress", "numpy", "constriction", *sorted({peer.package for peer in peers}))
     used = [name for name in dict.fromkeys(case.dataset for case in cases) if name in sets]
     return {
         **environment(packages),
@@ -94,8 +94,8 @@ def as_json(
             name: {"title": sets[name].title, "source": sets[name].source, "licence": sets[name].licence}
             for name in used
         },
-        "rivals": {rival.name: {"package": rival.package, "source": rival.source} for rival in rivals},
-        "missing_rivals": {rival.name: rival.package for rival in rivals if rival.version() is None},
+        "peers": {peer.name: {"package": peer.package, "source": peer.source} for peer in peers},
+        "missing_peers": {peer.name: peer.package for peer in peers if peer.version() is None},
         "left_out": list(left_out),
         "cases": [case.to_json() for case in cases],
     }

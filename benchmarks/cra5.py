@@ -12,13 +12,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks import report
+from benchmarks.cases.metrics import bits_per_value
 from benchmarks.comparison import add_output_options, publish
-from benchmarks.datasets import PUBLIC, Block
+from benchmarks.datasets.public import PUBLIC, Block
+from benchmarks.datasets.releases import DatasetError
 from benchmarks.environment import environment
 from benchmarks.equal_rmse import Coder, isopress_latent, match
-from benchmarks.metrics import bits_per_value
-from benchmarks.releases import DatasetError
+from benchmarks.report.tables import overview
 
 RATIO = 32 / 0.062
 
@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     rows = [row_of(each, blocks[each.dataset, each.variable], isopress_latent) for each in REPORTED]
     result = {**environment(("isopress", "numpy", "torch")), "rows": rows}
-    publish(result, options.out / "cra5.json", report.overview(result, "cra5.json"), options.json)
+    publish(result, options.out / "cra5.json", overview(result, "cra5.json"), options.json)
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Bytes at equal RMSE where data become 100 to 800 times smaller: `python -m benchmarks.rate_distortion --mode latent`.
+"""Bytes at equal RMSE where data become 100 to 800 times smaller: `python -m benchmarks.equal_rmse`.
 
 At each ratio every peer is driven to exactly that many bytes in all its settings and layouts. The smallest RMSE is
 the bar; isopress is asked for that RMSE, and its bytes are compared with the peer's. Writes equal_rmse.json and .png,
@@ -17,17 +17,17 @@ from typing import Any
 import numpy as np
 
 import isopress
-from benchmarks import report
-from benchmarks.cache import RivalCache
+from benchmarks.cases.equal import SINGLE_FIELDS, EqualCase, Match, verdicts
+from benchmarks.cases.metrics import distortion, standard_deviation
 from benchmarks.comparison import add_cache_option, add_output_options, publish
-from benchmarks.datasets import BLOCKS, PUBLIC, Block, load_folder, standardised
+from benchmarks.datasets.public import BLOCKS, PUBLIC, Block, load_folder, standardised
+from benchmarks.datasets.releases import DatasetError
 from benchmarks.environment import environment
-from benchmarks.equal_cases import SINGLE_FIELDS, EqualCase, Match, verdicts
-from benchmarks.equal_report import equal_progress
-from benchmarks.metrics import distortion, standard_deviation
-from benchmarks.peers import PEERS, TRIES, Peer, Point, interpolate, points_at
-from benchmarks.plot import plot_advantage
-from benchmarks.releases import DatasetError
+from benchmarks.peers.cache import PeerCache
+from benchmarks.peers.sized import SIZED_PEERS, TRIES, Point, SizedPeer, interpolate, points_at
+from benchmarks.report.equal import equal_progress
+from benchmarks.report.plot import plot_advantage
+from benchmarks.report.tables import overview
 
 RATIOS = (100.0, 200.0, 400.0, 800.0)
 EQUAL = 0.002  # an RMSE that close to the one asked for is that RMSE
@@ -46,14 +46,14 @@ class RmseMissedError(ValueError):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark; return 0 if every target that applies is met, 1 if not, 2 for bad input."""
     options = _parser().parse_args(arguments)
-    peers = [peer for peer in PEERS if peer.name in options.peers and peer.version() is not None]
+    peers = [peer for peer in SIZED_PEERS if peer.name in options.peers and peer.version() is not None]
     try:
         blocks = [(group, block) for group in options.groups for block in GROUPS[group]()]
         blocks += [(folder.name, block) for folder in options.data for block in load_folder(folder)]
     except DatasetError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    cache = RivalCache(options.cache / "peers.json")
+    cache = PeerCache(options.cache / "peers.json")
     if options.peers_only:
         for _, block in blocks:
             bars_of(block, options.ratios, peers, cache, options.seconds)
@@ -65,8 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             cases.append(case)
             print(equal_progress(case), file=sys.stderr, flush=True)
     constant = [f"{b.dataset}/{b.name}: constant" for _, b in blocks if standard_deviation(b.values) == 0]
-    result = as_json(cases, [peer for peer in PEERS if peer.name in options.peers], constant, options)
-    publish(result, options.out / "equal_rmse.json", report.overview(result, "equal_rmse.json"), options.json)
+    result = as_json(cases, [peer for peer in SIZED_PEERS if peer.name in options.peers], constant, options)
+    publish(result, options.out / "equal_rmse.json", overview(result, "equal_rmse.json"), options.json)
     if cases:
         plot_advantage(cases, options.out / "equal_rmse.png")
     return 0 if all(verdict.kept for verdict in verdicts(cases)) else 1
@@ -82,8 +82,8 @@ def run_block(
     group: str,
     block: Block,
     ratios: Sequence[float],
-    peers: Sequence[Peer],
-    cache: RivalCache,
+    peers: Sequence[SizedPeer],
+    cache: PeerCache,
     code: Coder,
     seconds: float = SECONDS,
 ) -> Iterator[EqualCase]:
@@ -108,7 +108,7 @@ def run_block(
 
 
 def bars_of(
-    block: Block, ratios: Sequence[float], peers: Sequence[Peer], cache: RivalCache, seconds: float
+    block: Block, ratios: Sequence[float], peers: Sequence[SizedPeer], cache: PeerCache, seconds: float
 ) -> list[tuple[dict[str, Point], dict[str, str]]]:
     """Return for each ratio the best point of each peer, and why settings have none."""
     found: list[tuple[dict[str, Point], dict[str, str]]] = [({}, {}) for _ in ratios]
@@ -122,13 +122,13 @@ def bars_of(
     return found
 
 
-def _key(peer: Peer, block: Block, ratios: Sequence[float], seconds: float) -> str:
+def _key(peer: SizedPeer, block: Block, ratios: Sequence[float], seconds: float) -> str:
     settings = [(setting.name, setting.layouts) for setting in peer.settings]
     search = hashlib.sha256(repr((settings, list(ratios), TRIES, seconds)).encode()).hexdigest()[:16]
     return f"{block.sha256} {peer.name} {peer.version()} {search} at sizes"
 
 
-def _compute(peer: Peer, block: Block, ratios: Sequence[float], seconds: float) -> dict[str, Any]:
+def _compute(peer: SizedPeer, block: Block, ratios: Sequence[float], seconds: float) -> dict[str, Any]:
     found = points_at(peer, block.values, [block.values.nbytes / ratio for ratio in ratios], seconds)
     return {"ratios": [{"points": [asdict(p) for p in points], "failures": why} for points, why in found]}
 
@@ -181,7 +181,7 @@ def _from_two(made: list[tuple[int, float]], rmse: float) -> Match:
 
 
 def as_json(
-    cases: Sequence[EqualCase], peers: Sequence[Peer], constant: list[str], options: argparse.Namespace
+    cases: Sequence[EqualCase], peers: Sequence[SizedPeer], constant: list[str], options: argparse.Namespace
 ) -> dict[str, Any]:
     """Return everything a reader needs to judge and repeat the run."""
     packages = sorted({package for peer in peers for package in peer.packages})
@@ -193,8 +193,8 @@ def as_json(
             name: {"title": sets[name].title, "source": sets[name].source, "licence": sets[name].licence}
             for name in used
         },
-        "rivals": {peer.name: {"package": ", ".join(peer.packages), "source": peer.source} for peer in peers},
-        "missing_rivals": {peer.name: ", ".join(peer.packages) for peer in peers if peer.version() is None},
+        "peers": {peer.name: {"package": ", ".join(peer.packages), "source": peer.source} for peer in peers},
+        "missing_peers": {peer.name: ", ".join(peer.packages) for peer in peers if peer.version() is None},
         "left_out": [
             f"{case.dataset}/{case.variable} at {case.ratio:g}x, {name}: {reason}"
             for case in cases
@@ -227,8 +227,8 @@ GROUPS: dict[str, Callable[[], list[Block]]] = {
 
 
 def _parser() -> argparse.ArgumentParser:
-    names = [peer.name for peer in PEERS]
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.rate_distortion --mode latent", description=__doc__)
+    names = [peer.name for peer in SIZED_PEERS]
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.equal_rmse", description=__doc__)
     parser.add_argument("--groups", nargs="*", choices=list(GROUPS), default=list(GROUPS), help="public data to run")
     parser.add_argument("--data", nargs="*", type=Path, default=[], metavar="DIR", help="folders of NetCDF files")
     parser.add_argument("--ratios", nargs="+", type=float, default=RATIOS, help="ratios of the peers")

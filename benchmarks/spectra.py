@@ -13,15 +13,15 @@ from typing import Any
 import numpy as np
 
 import isopress
-from benchmarks import report
-from benchmarks.cache import RivalCache
 from benchmarks.comparison import add_cache_option, add_output_options, publish
-from benchmarks.datasets import PUBLIC, Block
+from benchmarks.datasets.public import PUBLIC, Block
+from benchmarks.datasets.releases import DatasetError
 from benchmarks.environment import environment
 from benchmarks.equal_rmse import RATIOS, SECONDS, bars_of
-from benchmarks.peers import PEERS, Peer, decoded_at
-from benchmarks.plot import plot_spectra
-from benchmarks.releases import DatasetError
+from benchmarks.peers.cache import PeerCache
+from benchmarks.peers.sized import SIZED_PEERS, SizedPeer, decoded_at
+from benchmarks.report.plot import plot_spectra
+from benchmarks.report.tables import overview
 
 RATIO = 200.0
 SHORTEST = 10  # grid cells: longer waves count
@@ -37,8 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except DatasetError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    peers = [peer for peer in PEERS if peer.name in options.peers]
-    cache = RivalCache(options.cache / "peers.json")
+    peers = [peer for peer in SIZED_PEERS if peer.name in options.peers]
+    cache = PeerCache(options.cache / "peers.json")
     installed = [peer for peer in peers if peer.version() is not None]
     runs = [
         run_of(f"{block.dataset}/{block.name}", codec, block.values, n_bytes, x_hat)
@@ -48,14 +48,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     packages = sorted({package for peer in peers for package in peer.packages})
     missing = {peer.name: ", ".join(peer.packages) for peer in peers if peer not in installed}
     surroundings = environment(("isopress", "numpy", "torch", *packages))
-    result = {**surroundings, "missing_rivals": missing, "runs": runs}
-    publish(result, options.out / "spectra.json", report.overview(result, "spectra.json"), options.json)
+    result = {**surroundings, "missing_peers": missing, "runs": runs}
+    publish(result, options.out / "spectra.json", overview(result, "spectra.json"), options.json)
     plot_spectra(runs, options.out / "spectra.png")
     return 0 if all(run["kept"] for run in runs if run["codec"] == "isopress") else 1
 
 
 def decoded_fields(
-    block: Block, ratio: float, peers: Sequence[Peer], cache: RivalCache
+    block: Block, ratio: float, peers: Sequence[SizedPeer], cache: PeerCache
 ) -> Iterator[tuple[str, int, np.ndarray]]:
     """Yield codec, bytes and decoded field at a ratio: isopress, and each peer in its best setting."""
     payload = isopress.compress(block.values, mode="latent", ratio=ratio)
@@ -115,7 +115,7 @@ def resolved_to(errors: np.ndarray, wavelengths: np.ndarray) -> float:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.spectra", description=__doc__)
     parser.add_argument("--ratio", type=float, default=RATIO)
-    parser.add_argument("--peers", nargs="*", choices=[peer.name for peer in PEERS], default=COMPARED)
+    parser.add_argument("--peers", nargs="*", choices=[peer.name for peer in SIZED_PEERS], default=COMPARED)
     add_cache_option(parser)
     add_output_options(parser)
     return parser

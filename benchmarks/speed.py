@@ -26,9 +26,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from benchmarks import report
-from benchmarks.codecs import RIVALS, Codec
 from benchmarks.environment import RESULTS, THREAD_VARIABLES, environment
+from benchmarks.peers.bounded import BOUNDED_PEERS, Codec
+from benchmarks.report.tables import overview
 
 MIN_ENCODE, MIN_DECODE, MAX_MEMORY = 5.0, 8.0, 12.0  # MB/s, MB/s, times the field: the targets of isopress
 # Names of isopress here, and what its fields refer to; the targets are for the first.
@@ -45,7 +45,7 @@ RESULT = TypeVar("RESULT")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and report; return 0 if isopress meets its targets, 1 if not, 2 for bad input."""
     options = _parser().parse_args(arguments)
-    from benchmarks.releases import DatasetError
+    from benchmarks.datasets.releases import DatasetError
 
     try:
         chosen = {name: load_variable(name) for name in options.variables}
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except DatasetError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    packages = ("isopress", "numpy", "constriction", *sorted({rival.package for rival in RIVALS}))
+    packages = ("isopress", "numpy", "constriction", *sorted({peer.package for peer in BOUNDED_PEERS}))
     surroundings = environment(packages)  # now, while the load is still that of other work
     runs = [
         run
@@ -66,19 +66,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for name, values in latent.items()
         for ratio in options.ratios
     ]
-    missing = {rival.name: rival.package for rival in RIVALS if rival.version() is None}
-    result = {**surroundings, "threads": 1, "missing_rivals": missing, "runs": runs, "latent": latent_runs}
+    missing = {peer.name: peer.package for peer in BOUNDED_PEERS if peer.version() is None}
+    result = {**surroundings, "threads": 1, "missing_peers": missing, "runs": runs, "latent": latent_runs}
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "speed.json").write_text(json.dumps(result, indent=1) + "\n")
-    print(json.dumps(result, indent=1) if options.json else report.overview(result, "speed.json"))
+    print(json.dumps(result, indent=1) if options.json else overview(result, "speed.json"))
     fast = all(run["kept"] for run in latent_runs)
     return 0 if fast and all(kept(run) for run in runs if run["codec"] == "isopress") else 1
 
 
 def load_variable(name: str) -> np.ndarray:
     """Return the values of a public variable called SET/NAME; raise DatasetError if there is none."""
-    from benchmarks.datasets import PUBLIC  # loads xarray, which no measuring process needs
-    from benchmarks.releases import DatasetError
+    from benchmarks.datasets.public import PUBLIC  # loads xarray, which no measuring process needs
+    from benchmarks.datasets.releases import DatasetError
 
     dataset, _, variable = name.partition("/")
     if dataset not in PUBLIC or variable not in PUBLIC[dataset].sha256:
@@ -98,7 +98,7 @@ def measure_all(
     name: str, values: np.ndarray, relative_bound: float, codecs: Sequence[str], repeat: int
 ) -> list[dict[str, Any]]:
     """Return one record per codec: encode and decode, each measured in its own process."""
-    from benchmarks.metrics import value_range
+    from benchmarks.cases.metrics import value_range
 
     records = []
     with TemporaryDirectory() as scratch:
@@ -116,7 +116,7 @@ def measure_all(
 def measure_latent(name: str, values: np.ndarray, ratio: float, repeat: int) -> dict[str, Any]:
     """Return the speed of mode "latent" on a field, at the RMSE and the step that have `ratio`, and the verdict."""
     import isopress
-    from benchmarks.metrics import distortion
+    from benchmarks.cases.metrics import distortion
 
     payload = isopress.compress(values, mode="latent", ratio=ratio)
     rmse = distortion(values, np.asarray(isopress.decompress(payload))).rmse
@@ -175,7 +175,7 @@ def in_fresh_process(job: dict[str, Any]) -> dict[str, float]:
 def measure(job: dict[str, Any]) -> dict[str, float]:
     """Encode `field.npy` to `payload`, or decode `payload`, in the job's folder; return MB/s and memory."""
     folder, codec = Path(job["folder"]), codec_of(job["codec"])
-    setting = next((rival.settings[0] for rival in RIVALS if rival.name == job["codec"]), "")
+    setting = next((peer.settings[0] for peer in BOUNDED_PEERS if peer.name == job["codec"]), "")
     small = np.linspace(0, 1, 64 * 64, dtype=np.float32).reshape(64, 64)
     codec.decode(codec.encode(small, 0.01, setting), small.dtype, small.shape)  # imports, weights, compilation
     forget_peak()
@@ -195,9 +195,9 @@ def measure(job: dict[str, Any]) -> dict[str, float]:
 
 
 def codec_of(name: str) -> Codec:
-    """Return the two functions of isopress or of a rival, by name."""
+    """Return the two functions of isopress or of a peer, by name."""
     if name not in (*CONTEXTS, LATENT, ONE_STEP):
-        return next(rival.codec for rival in RIVALS if rival.name == name)
+        return next(peer.codec for peer in BOUNDED_PEERS if peer.name == name)
     if name == ONE_STEP:
         return Codec(encode=encode_at_step, decode=lambda _, dtype, shape: np.empty(shape, dtype))
     import isopress
@@ -288,7 +288,7 @@ def resident_bytes(key: str) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    names = [*CONTEXTS, *(rival.name for rival in RIVALS if rival.version() is not None)]
+    names = [*CONTEXTS, *(peer.name for peer in BOUNDED_PEERS if peer.version() is not None)]
     parser = argparse.ArgumentParser(prog="python -m benchmarks.speed", description=__doc__)
     parser.add_argument("--variables", nargs="+", default=["native/u850", "sample/t2m"], metavar="SET/NAME")
     parser.add_argument("--codecs", nargs="+", choices=names, default=names)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from benchmarks.peers import Layout, Peer, Setting
+from benchmarks.peers.sized import Layout, Setting, SizedPeer
 
 
 def noise(*shape: int) -> np.ndarray:
@@ -30,5 +30,5 @@ def setting(encode: Callable[[np.ndarray, float], bytes] = quantise, *layouts: L
     return Setting(name, encode, dequantise, layouts or ("block", "fields"))
 
 
-def peer(*settings: Setting) -> Peer:
-    return Peer("zlib", ("numpy",), "here", settings or (setting(),))
+def peer(*settings: Setting) -> SizedPeer:
+    return SizedPeer("zlib", ("numpy",), "here", settings or (setting(),))

@@ -1,4 +1,4 @@
-"""The benchmarks on tiny generated input: no network, no rival but pcodec, which isopress needs itself."""
+"""The benchmarks on tiny generated input: no network, no peer but pcodec, which isopress needs itself."""
 
 import json
 from dataclasses import replace
@@ -8,32 +8,27 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from benchmarks import (
-    blocks,
-    codecs,
-    datasets,
-    environment,
-    rate_distortion,
-    report,
-    speed,
-)
-from benchmarks.cases import BlockCase, Case, block_verdicts, verdicts
-from benchmarks.codecs import Outcome
-from benchmarks.datasets import Block
+from benchmarks import blocks, environment, rate_distortion, speed
+from benchmarks.cases.bounded import BlockCase, Case, block_verdicts, verdicts
+from benchmarks.datasets.public import Block, cache_folder
+from benchmarks.peers.bounded import BOUNDED_PEERS, Outcome
+from benchmarks.report import bounded, tables
+from benchmarks.report.__main__ import main as report_main
+from benchmarks.report.speed import speed as speed_table
 from tests.fields import waves
 
 ROOT = Path(__file__).resolve().parents[2]
-PCODEC = next(rival for rival in codecs.RIVALS if rival.package == "pcodec")
+PCODEC = next(peer for peer in BOUNDED_PEERS if peer.package == "pcodec")
 
 
 def a_case(advantage: float = 1.5, error: float = 0.9, rmse: float = 0.3, dataset: str = "native") -> Case:
-    """A case whose best rival needs `advantage` times the bytes of isopress."""
-    rivals = {
+    """A case whose best peer needs `advantage` times the bytes of isopress."""
+    peers = {
         "other": Outcome(9000, 1.0, 0.4, "x", 1.0),
         "best": Outcome(round(1000 * advantage), 1.0, 0.3, "y", 1.0),
     }
     ours = Outcome(1000, error, rmse, "default", 1.0)
-    return Case(dataset, "u850", "00", (100, 100), "float32", 10000, 40000, 1e-3, 1.0, ours, rivals, {})
+    return Case(dataset, "u850", "00", (100, 100), "float32", 10000, 40000, 1e-3, 1.0, ours, peers, {})
 
 
 def a_block_case(advantage: float = 2.0, gain: float = 1.2, bound: float = 1e-2, dataset: str = "arome") -> BlockCase:
@@ -57,7 +52,7 @@ def test_the_command_writes_json_and_plot_and_prints_tables(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     absent = replace(PCODEC, name="absent", package="no-such-distribution")
-    monkeypatch.setattr(rate_distortion, "RIVALS", (PCODEC, absent))
+    monkeypatch.setattr(rate_distortion, "BOUNDED_PEERS", (PCODEC, absent))
     places = ["--data", str(folder), "--cache", str(tmp_path / "cache"), "--out", str(tmp_path / "out")]
     assert rate_distortion.main(["--sets", *places, "--bounds", "1e-3", "1e-2"]) == 0
     result = json.loads((tmp_path / "out" / "rate_distortion.json").read_text())
@@ -67,7 +62,7 @@ def test_the_command_writes_json_and_plot_and_prints_tables(
     ]
     assert all(case["derived"]["error_over_bound"] <= 1 for case in result["cases"])
     assert {"commit", "machine", "versions", "threads", "seed", "datasets"} <= set(result)
-    assert result["missing_rivals"] == {"absent": "no-such-distribution"}
+    assert result["missing_peers"] == {"absent": "no-such-distribution"}
     assert result["left_out"] == ["fields/tiny/calm: constant, no bound relative to its range"]
     printed = capsys.readouterr().out
     assert "**Missing: absent**" in printed
@@ -78,7 +73,7 @@ def test_the_command_writes_json_and_plot_and_prints_tables(
 def test_the_blocks_command_writes_json_and_prints_tables(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(blocks, "BLOCK_RIVALS", (PCODEC,))
+    monkeypatch.setattr(blocks, "BLOCK_PEERS", (PCODEC,))
     dims = ("time", "level", "lat", "lon")
     data = {"deep": (dims, waves(2, 3, 16, 20)), "calm": (dims[1:], np.ones((3, 16, 20), np.float32))}
     xr.Dataset(data).to_netcdf(folder / "levels.nc", engine="netcdf4")
@@ -125,19 +120,19 @@ def test_the_checksum_of_a_block_ignores_memory_order_and_byte_order() -> None:
 
 def test_the_cache_folder_follows_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("ISOPRESS_CACHE", str(tmp_path))
-    assert datasets.cache_folder() == tmp_path
+    assert cache_folder() == tmp_path
 
 
 def test_the_best_peer_is_the_one_with_the_fewest_bytes() -> None:
     case = a_case(advantage=1.5, rmse=0.33)
-    assert (case.best_rival, case.advantage) == ("best", 1.5)
+    assert (case.best_peer, case.advantage) == ("best", 1.5)
     assert case.rmse_ratio == pytest.approx(1.1)
     assert Case.from_json(json.loads(json.dumps(case.to_json()))) == case
 
 
 def test_a_loss_is_printed_as_plainly_as_a_win() -> None:
-    assert "1.500x" in report.progress(a_case(advantage=1.5))
-    assert "**0.900x (larger)**" in report.progress(a_case(advantage=0.9))
+    assert "1.500x" in bounded.progress(a_case(advantage=1.5))
+    assert "**0.900x (larger)**" in bounded.progress(a_case(advantage=0.9))
 
 
 @pytest.mark.parametrize(
@@ -182,7 +177,7 @@ def test_a_block_case_survives_json() -> None:
 
 def test_the_table_of_blocks_has_every_set_and_public_ones_together() -> None:
     cases = [a_block_case(2.0), a_block_case(4.5, gain=0.9, dataset="sample"), a_block_case(3.0, dataset="mine")]
-    table = report.block_advantage(
+    table = bounded.block_advantage(
         {"cases": [case.to_json() for case in cases], "datasets": {"arome": {}, "sample": {}}}
     )
     rows = [line.split(" | ") for line in table.splitlines()[2:]]
@@ -197,14 +192,14 @@ def test_the_table_of_blocks_has_every_set_and_public_ones_together() -> None:
 
 
 def test_tables_are_put_between_their_markers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    result = {"cases": [a_case().to_json()], "rivals": {"best": {}, "other": {}, "third": {}}}
+    result = {"cases": [a_case().to_json()], "peers": {"best": {}, "other": {}, "third": {}}}
     (tmp_path / "rate_distortion.json").write_text(json.dumps(result))
     document = tmp_path / "a.md"
     document.write_text("before\n<!-- table peers -->\nold\n<!-- end of table -->\nafter\n")
     arguments = [str(document), "--results", str(tmp_path)]
-    assert report.main([*arguments, "--check"]) == 1
-    assert report.main(arguments) == 0
-    assert report.main([*arguments, "--check"]) == 0
+    assert report_main([*arguments, "--check"]) == 1
+    assert report_main(arguments) == 0
+    assert report_main([*arguments, "--check"]) == 0
     assert "| native/u850 | 0.001 | **1000** | 1500 | 9000 | not installed |" in document.read_text()
     assert "old" not in document.read_text()
 
@@ -213,13 +208,13 @@ def test_an_unknown_table_and_a_missing_result_are_named(tmp_path: Path, capsys:
     document = tmp_path / "a.md"
     for name, message in (("nothing", "no table 'nothing'"), ("speed", "run python -m benchmarks.speed")):
         document.write_text(f"<!-- table {name} -->\n<!-- end of table -->\n")
-        assert report.main([str(document), "--results", str(tmp_path)]) == 2
+        assert report_main([str(document), "--results", str(tmp_path)]) == 2
         assert message in capsys.readouterr().err
 
 
 def test_results_md_names_only_tables_that_exist() -> None:
-    names = [match[2] for match in report.TABLE.finditer((ROOT / "benchmarks" / "RESULTS.md").read_text())]
-    assert names == list(report.TABLES)
+    names = [match[2] for match in tables.TABLE.finditer((ROOT / "benchmarks" / "RESULTS.md").read_text())]
+    assert names == list(tables.TABLES)
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="peak memory is read from /proc")
@@ -229,8 +224,8 @@ def test_speed_is_measured_in_a_fresh_process() -> None:
     assert run["decode"]["mb_per_s"] > 0
     assert run["ratio"] > 1
     result = {"runs": [run], **environment.environment(["numpy"])}
-    assert PCODEC.name in report.speed(result)
-    assert "Measured at commit" in report.origin(result)
+    assert PCODEC.name in speed_table(result)
+    assert "Measured at commit" in tables.origin(result)
 
 
 def test_reading_a_store_is_measured_too(tmp_path: Path) -> None:

@@ -11,11 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import (
-    pp,
-)
-from benchmarks.datasets import Block, Dataset
-from benchmarks.releases import DatasetError, Release, unpack
+from benchmarks.datasets import pp
+from benchmarks.datasets.public import Block, Dataset
+from benchmarks.datasets.releases import DatasetError, Release, unpack
 from tests.fields import waves
 
 

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from benchmarks import ablation, cra5, equal_report, equal_rmse, rate_distortion, report, spectra, speed
-from benchmarks.cache import RivalCache
-from benchmarks.datasets import Block, standardised
-from benchmarks.equal_cases import EqualCase, Match, grouped, verdicts
+from benchmarks import cra5, equal_rmse, spectra, speed
+from benchmarks.cases.equal import EqualCase, Match, grouped, verdicts
+from benchmarks.datasets.public import Block, standardised
 from benchmarks.equal_rmse import RmseMissedError, match
-from benchmarks.metrics import distortion
-from benchmarks.peers import Peer, Point
+from benchmarks.peers.sized import Point, SizedPeer
+from benchmarks.report import equal
+from benchmarks.report.speed import latent_speed
 from tests.zlib_peer import dequantise, noise, peer, quantise
 
 
@@ -83,14 +83,14 @@ def test_the_command_compares_at_the_rmse_of_the_best_peer(
     (tmp_path / "fields").mkdir()
     data = {"deep": (("time", "lat", "lon"), noise(2, 40, 40)), "calm": (("lat", "lon"), np.ones((40, 40), np.float32))}
     xr.Dataset(data).to_netcdf(tmp_path / "fields" / "tiny.nc", engine="netcdf4")
-    absent = Peer("absent", ("no-such-distribution",), "nowhere", ())
-    monkeypatch.setattr(equal_rmse, "PEERS", (peer(), absent))
+    absent = SizedPeer("absent", ("no-such-distribution",), "nowhere", ())
+    monkeypatch.setattr(equal_rmse, "SIZED_PEERS", (peer(), absent))
     monkeypatch.setattr(equal_rmse, "isopress_latent", coder(waste=100))
     places = ["--data", str(tmp_path / "fields"), "--cache", str(tmp_path / "cache"), "--out", str(tmp_path / "out")]
-    arguments = ["--mode", "latent", "--groups", *places, "--ratios", "5", "6"]
-    assert rate_distortion.main([*arguments, "--peers-only"]) == 0
+    arguments = ["--groups", *places, "--ratios", "5", "6"]
+    assert equal_rmse.main([*arguments, "--peers-only"]) == 0
     assert not (tmp_path / "out").exists()
-    assert rate_distortion.main(arguments) == 1  # the same codec with more bytes is no smaller
+    assert equal_rmse.main(arguments) == 1  # the same codec with more bytes is no smaller
     result = json.loads((tmp_path / "out" / "equal_rmse.json").read_text())
     cases = [EqualCase.from_json(entry) for entry in result["cases"]]
     assert [(case.variable, case.shape, case.ratio) for case in cases] == [
@@ -139,12 +139,12 @@ def test_all_blocks_are_averaged_without_single_fields() -> None:
 
 def test_tables_at_equal_rmse_name_peer_and_worst_case() -> None:
     cases = [a_case(1.5), a_case(0.9, name="v850")]
-    result = {"cases": [case.to_json() for case in cases], "rivals": {"worse": {}, "better": {}, "absent": {}}}
-    rows = equal_report.equal_advantage(result).splitlines()
+    result = {"cases": [case.to_json() for case in cases], "peers": {"worse": {}, "better": {}, "absent": {}}}
+    rows = equal.equal_advantage(result).splitlines()
     assert rows[2] == "| single fields | 200 | 232 | 1.162x | **0.900x (larger)** (v850) | better 2 |"
-    assert "| native/v850 | 200 | 4.000 | **3.000** | not installed |" in equal_report.equal_peers(result)
-    assert "better, b, block: 1000" in equal_report.equal_cases(result)
-    assert "**missed**" in equal_report.equal_targets(result)
+    assert "| native/v850 | 200 | 4.000 | **3.000** | not installed |" in equal.equal_peers(result)
+    assert "better, b, block: 1000" in equal.equal_cases(result)
+    assert "**missed**" in equal.equal_targets(result)
 
 
 def test_several_variables_are_in_units_of_their_deviations() -> None:
@@ -164,7 +164,7 @@ def test_the_power_of_every_wave_above_ten_cells_counts() -> None:
     assert (run["worst_wavelength"], run["kept"]) == (20, False)
     assert run["resolved_to"] == pytest.approx(240 / 11)  # the wave before the damped one
     assert spectra.run_of("tiny/waves", "isopress", x, 1, x - 0.5 * waves[8])["kept"]
-    assert "**missed**" in equal_report.spectra({"runs": [run]})
+    assert "**missed**" in equal.spectra({"runs": [run]})
 
 
 def test_polar_rows_have_no_part_in_the_power() -> None:
@@ -181,31 +181,7 @@ def test_the_ratio_at_a_reported_rmse_is_found() -> None:
     assert row["ratio"] == pytest.approx(x.nbytes / coder()(x, 0.05)[0], rel=0.01)
     assert row["bits_per_value"] * row["ratio"] == pytest.approx(32)
     assert row["reported_ratio"] == pytest.approx(516, abs=0.5)
-    assert "| noise | 0.25 degree, one time | 0.05 m |" in equal_report.cra5({"rows": [row]})
-
-
-def test_a_codec_without_a_target_gets_one_by_its_step() -> None:
-    def at_step(x: np.ndarray, step: float) -> tuple[int, np.ndarray]:
-        encoded = quantise(x, step)
-        return len(encoded), dequantise(encoded, x.dtype, x.shape)
-
-    x = noise(64, 64)
-    for rmse in (0.5, 0.01):
-        _, x_hat = ablation.searched(at_step)(x, rmse)
-        assert distortion(x, x_hat).rmse == pytest.approx(rmse, rel=ablation.NEAR)
-
-
-def test_variants_of_the_latent_codec_are_compared_with_the_best_peer(tmp_path: Path) -> None:
-    x = np.add.outer(np.sin(np.linspace(0, 3, 48)), np.cos(np.linspace(0, 9, 64)))
-    block = Block("tiny", "waves", np.stack([x, x + 0.1]).astype(np.float32) + 0.01 * noise(2, 48, 64))
-    variants = {name: ablation.searched(ablation.latents(mixed=mixed)) for name, mixed in (("a", False), ("b", True))}
-    cache = RivalCache(tmp_path / "p.json")
-    runs = list(ablation.run_block("several variables", block, variants, cache, [peer()], (6, 8)))
-    assert [(run["ratio"], run["variant"]) for run in runs] == [(6, "a"), (6, "b"), (8, "a"), (8, "b")]
-    assert all(run["advantage"] > 1 for run in runs)  # zlib does not look at its neighbours
-    assert runs[3]["n_bytes"] < runs[2]["n_bytes"]  # the second field is the first but for a constant and noise
-    table = equal_report.ablation({"runs": runs})
-    assert "| several variables | tiny/waves | a |" in table
+    assert "| noise | 0.25 degree, one time | 0.05 m |" in equal.cra5({"rows": [row]})
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="peak memory is read from /proc")
@@ -214,5 +190,5 @@ def test_the_speed_of_latents_is_measured_with_and_without_search() -> None:
     run = speed.measure_latent("tiny/waves", waves + 0.01 * noise(64, 96), 20.0, repeat=1)
     assert all(run[part]["mb_per_s"] > 0 for part in ("encode", "encode_at_step", "decode"))
     assert run["ratio"] == pytest.approx(20, rel=0.1)
-    table = report.latent_speed({"latent": [run]})
+    table = latent_speed({"latent": [run]})
     assert ("met" if run["kept"] else "**missed**") in table

@@ -15,9 +15,9 @@ import numpy as np
 import xarray as xr
 import zarr
 
-from benchmarks import pp
-from benchmarks.metrics import standard_deviation
-from benchmarks.releases import DatasetError, Release
+from benchmarks.cases.metrics import standard_deviation
+from benchmarks.datasets import pp
+from benchmarks.datasets.releases import DatasetError, Release
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What counts as a rival's outcome: the best layout that keeps the bound, once computed kept."""
+"""What counts as a peer's outcome: the best layout that keeps the bound, once computed kept."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,43 +6,40 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import (
-    codecs,
-    metrics,
-    rounding,
-)
-from benchmarks.cache import RivalCache
-from benchmarks.codecs import Codec, Rival, best_outcome
-from benchmarks.datasets import Block
+from benchmarks.cases import metrics
+from benchmarks.datasets.public import Block
+from benchmarks.peers import bounded, rounding
+from benchmarks.peers.bounded import BoundedPeer, Codec, best_outcome
+from benchmarks.peers.cache import PeerCache
 from tests.fields import waves
 
 
-def fake_rival(encode: Callable[[np.ndarray, float, str], bytes]) -> Rival:
-    """A rival that writes what `encode` returns and decodes it as raw values."""
+def fake_peer(encode: Callable[[np.ndarray, float, str], bytes]) -> BoundedPeer:
+    """A peer that writes what `encode` returns and decodes it as raw values."""
 
     def decode(encoded: bytes, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
         return np.frombuffer(encoded, dtype, int(np.prod(shape))).reshape(shape)
 
-    return Rival("fake", "numpy", "here", ("only",), codecs.TIGHTEN, Codec(encode, decode))
+    return BoundedPeer("fake", "numpy", "here", ("only",), bounded.TIGHTEN, Codec(encode, decode))
 
 
-def test_a_rival_that_exceeds_the_bound_is_tightened_until_it_holds() -> None:
+def test_a_peer_that_exceeds_the_bound_is_tightened_until_it_holds() -> None:
     x = waves(16, 16).astype(np.float64)
-    outcome = best_outcome(fake_rival(lambda y, tolerance, _: (y + 1.001 * tolerance).tobytes()), x, 0.01)
+    outcome = best_outcome(fake_peer(lambda y, tolerance, _: (y + 1.001 * tolerance).tobytes()), x, 0.01)
     assert outcome is not None
     assert outcome.factor < 1
     assert 0.0099 < outcome.max_error <= 0.01
 
 
-def test_a_rival_that_never_holds_the_bound_has_no_outcome(tmp_path: Path) -> None:
-    liar = fake_rival(lambda y, tolerance, _: (y + 3 * tolerance).tobytes())
+def test_a_peer_that_never_holds_the_bound_has_no_outcome(tmp_path: Path) -> None:
+    liar = fake_peer(lambda y, tolerance, _: (y + 3 * tolerance).tobytes())
     assert best_outcome(liar, waves(16, 16), 0.01) is None
-    reason = RivalCache(tmp_path / "c.json").outcome(liar, Block("tiny", "wave", waves(16, 16)), 0.01)
+    reason = PeerCache(tmp_path / "c.json").outcome(liar, Block("tiny", "wave", waves(16, 16)), 0.01)
     assert reason == "no tolerance keeps the bound"
 
 
 def test_the_smaller_of_one_block_and_field_by_field_counts() -> None:
-    padded = fake_rival(lambda y, _, __: y.tobytes() + bytes(1000 if y.ndim == 3 else 1))
+    padded = fake_peer(lambda y, _, __: y.tobytes() + bytes(1000 if y.ndim == 3 else 1))
     outcome = best_outcome(padded, waves(3, 8, 8), 0.01)
     assert outcome is not None
     assert (outcome.layout, outcome.n_bytes) == ("fields", 3 * (8 * 8 * 4 + 1))
@@ -50,13 +47,13 @@ def test_the_smaller_of_one_block_and_field_by_field_counts() -> None:
 
 @pytest.mark.parametrize(("smallest", "layout"), [((6, 8, 8), "block"), ((3, 8, 8), "volumes"), ((8, 8), "fields")])
 def test_times_and_levels_are_coded_together_per_time_or_field_by_field(smallest: tuple[int, ...], layout: str) -> None:
-    picky = fake_rival(lambda y, _, __: y.tobytes() + bytes(1 if y.shape == smallest else 1000))
+    picky = fake_peer(lambda y, _, __: y.tobytes() + bytes(1 if y.shape == smallest else 1000))
     outcome = best_outcome(picky, waves(2, 3, 8, 8), 0.01)
     assert outcome is not None
     assert outcome.layout == layout
 
 
-def test_the_cache_runs_a_rival_once_and_again_for_another_bound(tmp_path: Path) -> None:
+def test_the_cache_runs_a_peer_once_and_again_for_another_bound(tmp_path: Path) -> None:
     calls = []
 
     def encode(y: np.ndarray, tolerance: float, _: str) -> bytes:
@@ -64,18 +61,18 @@ def test_the_cache_runs_a_rival_once_and_again_for_another_bound(tmp_path: Path)
         return y.tobytes()
 
     block = Block("tiny", "wave", waves(8, 8))
-    first = RivalCache(tmp_path / "c.json").outcome(fake_rival(encode), block, 0.01)
-    assert RivalCache(tmp_path / "c.json").outcome(fake_rival(encode), block, 0.01) == first
-    RivalCache(tmp_path / "c.json").outcome(fake_rival(encode), block, 0.02)
+    first = PeerCache(tmp_path / "c.json").outcome(fake_peer(encode), block, 0.01)
+    assert PeerCache(tmp_path / "c.json").outcome(fake_peer(encode), block, 0.01) == first
+    PeerCache(tmp_path / "c.json").outcome(fake_peer(encode), block, 0.02)
     assert calls == [0.01, 0.02]
 
 
-def test_a_rival_that_raises_is_reported_with_its_message(tmp_path: Path) -> None:
+def test_a_peer_that_raises_is_reported_with_its_message(tmp_path: Path) -> None:
     def refuse(y: np.ndarray, tolerance: float, _: str) -> bytes:
         raise ValueError("only 32x32 and larger")
 
     block = Block("tiny", "wave", waves(8, 8))
-    reason = RivalCache(tmp_path / "c.json").outcome(fake_rival(refuse), block, 0.01)
+    reason = PeerCache(tmp_path / "c.json").outcome(fake_peer(refuse), block, 0.01)
     assert reason == "ValueError: only 32x32 and larger"
 
 

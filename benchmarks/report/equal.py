@@ -3,10 +3,10 @@
 from collections import Counter
 from typing import Any
 
-from benchmarks.equal_cases import EqualCase, by_ratio, grouped, verdicts
-from benchmarks.markdown import markdown, targets, times
-from benchmarks.metrics import geometric_mean
-from benchmarks.peers import Point
+from benchmarks.cases.equal import EqualCase, by_ratio, grouped, verdicts
+from benchmarks.cases.metrics import geometric_mean
+from benchmarks.peers.sized import Point
+from benchmarks.report.markdown import markdown, targets, times
 
 Result = dict[str, Any]
 
@@ -70,7 +70,7 @@ def equal_cases(result: Result) -> str:
 
 def equal_peers(result: Result) -> str:
     """Return the RMSE of every peer at every ratio, in % of the block's deviation; the smallest is in bold."""
-    names = list(result["rivals"])
+    names = list(result["peers"])
     rows = []
     for case in _cases(result):
         cells = [_peer_cell(case, name) for name in names]
@@ -111,19 +111,6 @@ def cra5(result: Result) -> str:
     ]
     header = ["variable", "data", "CRA5's RMSE", "ratio there", "bits/value", "ratio / CRA5's"]
     return markdown(header, rows)
-
-
-def ablation(result: Result) -> str:
-    """Return per group and variant the size advantage at equal RMSE, geometric mean, one column per ratio."""
-    runs = result["runs"]
-    ratios = sorted({run["ratio"] for run in runs})
-    rows = []
-    for group, variant in dict.fromkeys((run["group"], run["variant"]) for run in runs):
-        chosen = [run for run in runs if (run["group"], run["variant"]) == (group, variant)]
-        names = ", ".join(dict.fromkeys(run["variable"] for run in chosen))
-        means = [geometric_mean(run["advantage"] for run in chosen if run["ratio"] == ratio) for ratio in ratios]
-        rows.append([group, names, variant, *map(times, means)])
-    return markdown(["group", "data", "variant", *(f"advantage at {ratio:g}x" for ratio in ratios)], rows)
 
 
 def _cases(result: Result) -> list[EqualCase]:

@@ -1,4 +1,4 @@
-"""Outcomes of the rivals, kept between runs: they depend on data, version, settings and bound only."""
+"""Outcomes of the peers, kept between runs: they depend on data, version, settings and bound only."""
 
 import hashlib
 import json
@@ -7,20 +7,20 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks.codecs import Outcome, Rival, best_outcome
-from benchmarks.datasets import Block
+from benchmarks.datasets.public import Block
+from benchmarks.peers.bounded import BoundedPeer, Outcome, best_outcome
 
 
-class RivalCache:
+class PeerCache:
     """A JSON file of outcomes, rewritten after every new one, so that an interrupted run loses nothing."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._entries = self._read()
 
-    def outcome(self, rival: Rival, block: Block, bound: float) -> Outcome | str:
-        """Return the rival's best outcome on `block` within `bound`, or the reason why there is none."""
-        entry = self.entry(_key(rival, block, bound), lambda: _compute(rival, block, bound))
+    def outcome(self, peer: BoundedPeer, block: Block, bound: float) -> Outcome | str:
+        """Return the peer's best outcome on `block` within `bound`, or the reason why there is none."""
+        entry = self.entry(_key(peer, block, bound), lambda: _compute(peer, block, bound))
         return str(entry["failure"]) if "failure" in entry else Outcome(**entry)
 
     def entry(self, key: str, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -41,15 +41,15 @@ class RivalCache:
         partial.replace(self._path)
 
 
-def _key(rival: Rival, block: Block, bound: float) -> str:
+def _key(peer: BoundedPeer, block: Block, bound: float) -> str:
     """Name everything an outcome depends on; hashed settings keep the key short."""
-    search = hashlib.sha256(repr((rival.settings, rival.factors)).encode()).hexdigest()[:16]
-    return f"{block.sha256} {rival.name} {rival.version()} {search} {bound!r}"
+    search = hashlib.sha256(repr((peer.settings, peer.factors)).encode()).hexdigest()[:16]
+    return f"{block.sha256} {peer.name} {peer.version()} {search} {bound!r}"
 
 
-def _compute(rival: Rival, block: Block, bound: float) -> dict[str, Any]:
+def _compute(peer: BoundedPeer, block: Block, bound: float) -> dict[str, Any]:
     try:
-        outcome = best_outcome(rival, block.values, bound)
+        outcome = best_outcome(peer, block.values, bound)
     except Exception as error:  # whatever a foreign codec raises is a result to report, not an end of the run
         return {"failure": f"{type(error).__name__}: {error}"[:200]}
     return {"failure": "no tolerance keeps the bound"} if outcome is None else asdict(outcome)

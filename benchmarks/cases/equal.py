@@ -4,9 +4,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Self
 
-from benchmarks.cases import Verdict
-from benchmarks.metrics import geometric_mean
-from benchmarks.peers import Point
+from benchmarks.cases.bounded import Verdict
+from benchmarks.cases.metrics import geometric_mean
+from benchmarks.peers.sized import Point
 
 MatchedHow = Literal["measured", "interpolated", "extrapolated", "finer"]
 

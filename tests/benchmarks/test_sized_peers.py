@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import peers
-from benchmarks.cache import RivalCache
-from benchmarks.datasets import Block
+from benchmarks.cases.metrics import distortion
+from benchmarks.datasets.public import Block
 from benchmarks.equal_rmse import bars_of
-from benchmarks.metrics import distortion
-from benchmarks.peers import Layout, Peer, Search, Setting, SizeNotReachedError, split
+from benchmarks.peers import sized
+from benchmarks.peers.cache import PeerCache
+from benchmarks.peers.sized import Layout, Search, Setting, SizedPeer, SizeNotReachedError, split
 from tests.zlib_peer import dequantise, noise, peer, quantise, setting
 
 
@@ -101,7 +101,7 @@ def test_a_search_ends_when_its_time_is_over() -> None:
 def test_a_block_is_split_and_put_together_again(layout: Layout, shapes: list[tuple[int, ...]]) -> None:
     x = noise(2, 3, 8, 9)
     assert [part.shape for part in split(x, layout)] == shapes
-    n_bytes, x_hat = peers.code(setting(), layout, x, 0.01)
+    n_bytes, x_hat = sized.code(setting(), layout, x, 0.01)
     assert x_hat.shape == x.shape
     assert np.abs(x - x_hat).max() < 0.006
     assert n_bytes == sum(len(quantise(part, 0.01)) for part in split(x, layout))
@@ -110,10 +110,10 @@ def test_a_block_is_split_and_put_together_again(layout: Layout, shapes: list[tu
 def test_a_single_field_has_one_layout_and_slow_settings_take_nothing_else() -> None:
     every: tuple[Layout, ...] = ("block", "volumes", "fields", "stacked")
     for shape, expected in (((8, 9), ("fields",)), ((2, 8, 9), ("block", "fields", "stacked")), ((2, 3, 8, 9), every)):
-        assert peers.layouts_of(setting(quantise, *every), noise(*shape)) == expected
+        assert sized.layouts_of(setting(quantise, *every), noise(*shape)) == expected
     slow = replace(setting(), single_fields_only=True)
-    assert peers.layouts_of(slow, noise(1, 8, 9)) == ("fields",)
-    assert peers.layouts_of(slow, noise(2, 8, 9)) == ()
+    assert sized.layouts_of(slow, noise(1, 8, 9)) == ("fields",)
+    assert sized.layouts_of(slow, noise(2, 8, 9)) == ()
 
 
 def test_the_best_setting_counts_and_a_failing_one_is_reported(tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ def test_the_best_setting_counts_and_a_failing_one_is_reported(tmp_path: Path) -
         raise ValueError("only 32x32 and larger")
 
     wasteful = setting(lambda x, step: quantise(x, step), "fields", name="field by field")
-    block, cache = Block("tiny", "noise", noise(3, 40, 40)), RivalCache(tmp_path / "p.json")
+    block, cache = Block("tiny", "noise", noise(3, 40, 40)), PeerCache(tmp_path / "p.json")
     tried = peer(setting(quantise, "block"), wasteful, setting(refuse, "block", name="picky"))
     ((best, failures),) = bars_of(block, [8.0], [tried], cache, 60)
     assert best["zlib"].layout == "block"  # one zlib stream is smaller than three
@@ -137,23 +137,23 @@ def test_peers_run_once_and_again_for_other_sizes(tmp_path: Path) -> None:
 
     block = Block("tiny", "noise", noise(40, 40))
     tried = peer(setting(encode))
-    first = bars_of(block, [8.0], [tried], RivalCache(tmp_path / "p.json"), 60)
+    first = bars_of(block, [8.0], [tried], PeerCache(tmp_path / "p.json"), 60)
     made = len(calls)
-    assert bars_of(block, [8.0], [tried], RivalCache(tmp_path / "p.json"), 60) == first
+    assert bars_of(block, [8.0], [tried], PeerCache(tmp_path / "p.json"), 60) == first
     assert len(calls) == made
-    bars_of(block, [9.0], [tried], RivalCache(tmp_path / "p.json"), 60)
+    bars_of(block, [9.0], [tried], PeerCache(tmp_path / "p.json"), 60)
     assert len(calls) > made
 
 
 def test_what_a_point_names_can_be_decoded_again() -> None:
     x = noise(2, 40, 40)
-    ((points, _),) = peers.points_at(peer(), x, [x.nbytes / 8], 60)
+    ((points, _),) = sized.points_at(peer(), x, [x.nbytes / 8], 60)
     for point in points:
-        n_bytes, x_hat = peers.decoded_at(peer(), x, point)
+        n_bytes, x_hat = sized.decoded_at(peer(), x, point)
         assert (n_bytes, distortion(x, x_hat).rmse) == (point.n_bytes, point.rmse)
 
 
-@pytest.mark.parametrize("setting", peers.PEERS[0].settings[:3], ids=lambda setting: setting.name)
+@pytest.mark.parametrize("setting", sized.SIZED_PEERS[0].settings[:3], ids=lambda setting: setting.name)
 def test_jpeg2000_codes_floats_with_their_scaling(setting: Setting) -> None:
     pytest.importorskip("PIL.Image")
     waves = np.add.outer(np.sin(np.linspace(0, 3, 160)), np.cos(np.linspace(0, 5, 200))).astype(np.float32) * 1e4
@@ -167,13 +167,13 @@ def test_jpeg2000_codes_floats_with_their_scaling(setting: Setting) -> None:
         setting.encode(np.full((64, 64), np.nan, np.float32), 20.0)
 
 
-@pytest.mark.parametrize("tried", peers.PEERS, ids=lambda tried: tried.name)
-def test_every_setting_of_an_installed_peer_codes_a_field(tried: Peer) -> None:
+@pytest.mark.parametrize("tried", sized.SIZED_PEERS, ids=lambda tried: tried.name)
+def test_every_setting_of_an_installed_peer_codes_a_field(tried: SizedPeer) -> None:
     if tried.version() is None:
         pytest.skip(f"{tried.name} is not installed")
     waves = np.add.outer(np.sin(np.linspace(0, 3, 160)), np.cos(np.linspace(0, 5, 200))).astype(np.float32)
     for each in tried.settings:
         coarseness = 20.0 if each.by_ratio else 0.01
-        n_bytes, x_hat = peers.code(each, "fields", waves, coarseness)
+        n_bytes, x_hat = sized.code(each, "fields", waves, coarseness)
         assert n_bytes < waves.nbytes / 15
         assert distortion(waves, x_hat).rmse < 0.02

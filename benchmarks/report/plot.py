@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.cases import Case, by_dataset
-from benchmarks.equal_cases import EqualCase, by_ratio, grouped
-from benchmarks.metrics import geometric_mean
+from benchmarks.cases.bounded import Case, by_dataset
+from benchmarks.cases.equal import EqualCase, by_ratio, grouped
+from benchmarks.cases.metrics import geometric_mean
 
 
 def plot(cases: Sequence[Case], path: Path) -> None:
@@ -79,17 +79,17 @@ def plot_spectra(runs: Sequence[Mapping[str, Any]], path: Path) -> None:
 
 
 def curves(cases: Sequence[Case]) -> dict[str, list[tuple[float, float]]]:
-    """Return (relative bound, mean ratio) per codec; a rival that failed on a variable has no point there."""
+    """Return (relative bound, mean ratio) per codec; a peer that failed on a variable has no point there."""
     bounds = sorted({case.relative_bound for case in cases})
     lines: dict[str, list[tuple[float, float]]] = {}
-    for name in ("isopress", *dict.fromkeys(name for case in cases for name in case.rivals)):
+    for name in ("isopress", *dict.fromkeys(name for case in cases for name in case.peers)):
         for bound in bounds:
             members = [case for case in cases if case.relative_bound == bound]
-            if all(name == "isopress" or name in case.rivals for case in members):
+            if all(name == "isopress" or name in case.peers for case in members):
                 ratios = [case.n_bytes / _bytes(case, name) for case in members]
                 lines.setdefault(name, []).append((bound, geometric_mean(ratios)))
     return lines
 
 
 def _bytes(case: Case, name: str) -> int:
-    return case.isopress.n_bytes if name == "isopress" else case.rivals[name].n_bytes
+    return case.isopress.n_bytes if name == "isopress" else case.peers[name].n_bytes

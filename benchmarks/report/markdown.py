@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from benchmarks.cases import Verdict
+from benchmarks.cases.bounded import Verdict
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

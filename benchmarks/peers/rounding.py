@@ -1,11 +1,11 @@
-"""The rival every archive can have for free: round within the bound, then compress losslessly with pcodec."""
+"""The peer every archive can have for free: round within the bound, then compress losslessly with pcodec."""
 
 import math
 import struct
 
 import numpy as np
 
-from benchmarks.metrics import distortion
+from benchmarks.cases.metrics import distortion
 
 
 def encode(x: np.ndarray, tolerance: float, setting: str) -> bytes:

@@ -4,13 +4,13 @@ from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Self, TypeVar
 
-from benchmarks.codecs import Outcome
-from benchmarks.metrics import bits_per_value, geometric_mean
+from benchmarks.cases.metrics import bits_per_value, geometric_mean
+from benchmarks.peers.bounded import Outcome
 
 
 @dataclass(frozen=True)
 class Case:
-    """isopress and every rival on one block at one absolute bound.
+    """isopress and every peer on one block at one absolute bound.
 
     Attributes
     ----------
@@ -22,10 +22,10 @@ class Case:
         The bound as the benchmark states it (a fraction of the block's range or deviation), and in data units.
     isopress : Outcome
         What isopress did.
-    rivals : dict of str to Outcome
-        What each rival did within the bound.
+    peers : dict of str to Outcome
+        What each peer did within the bound.
     failures : dict of str to str
-        Why a rival has no outcome.
+        Why a peer has no outcome.
     """
 
     dataset: str
@@ -38,25 +38,25 @@ class Case:
     relative_bound: float
     bound: float
     isopress: Outcome
-    rivals: dict[str, Outcome]
+    peers: dict[str, Outcome]
     failures: dict[str, str]
 
     @property
-    def best_rival(self) -> str | None:
-        """Name of the rival with the fewest bytes."""
-        return min(self.rivals, key=lambda name: self.rivals[name].n_bytes, default=None)
+    def best_peer(self) -> str | None:
+        """Name of the peer with the fewest bytes."""
+        return min(self.peers, key=lambda name: self.peers[name].n_bytes, default=None)
 
     @property
     def advantage(self) -> float | None:
-        """Bytes of the best rival over bytes of isopress: > 1 where isopress is smaller."""
-        return self.rivals[self.best_rival].n_bytes / self.isopress.n_bytes if self.best_rival else None
+        """Bytes of the best peer over bytes of isopress: > 1 where isopress is smaller."""
+        return self.peers[self.best_peer].n_bytes / self.isopress.n_bytes if self.best_peer else None
 
     @property
     def rmse_ratio(self) -> float | None:
-        """RMSE of isopress over the RMSE of the best rival."""
-        if self.best_rival is None or self.rivals[self.best_rival].rmse == 0:
+        """RMSE of isopress over the RMSE of the best peer."""
+        if self.best_peer is None or self.peers[self.best_peer].rmse == 0:
             return None
-        return self.isopress.rmse / self.rivals[self.best_rival].rmse
+        return self.isopress.rmse / self.peers[self.best_peer].rmse
 
     @property
     def error_over_bound(self) -> float:
@@ -69,7 +69,7 @@ class Case:
             "ratio": self.n_bytes / self.isopress.n_bytes,
             "bits_per_value": bits_per_value(self.isopress.n_bytes, self.n_values),
             "error_over_bound": self.error_over_bound,
-            "best_rival": self.best_rival,
+            "best_peer": self.best_peer,
             "advantage": self.advantage,
             "rmse_ratio": self.rmse_ratio,
         }
@@ -81,7 +81,7 @@ class Case:
         stored = {key: value for key, value in entry.items() if key != "derived"}
         stored["shape"] = tuple(stored["shape"])
         stored["isopress"] = Outcome(**stored["isopress"])
-        stored["rivals"] = {name: Outcome(**outcome) for name, outcome in stored["rivals"].items()}
+        stored["peers"] = {name: Outcome(**outcome) for name, outcome in stored["peers"].items()}
         return cls(**stored)
 
 
@@ -193,5 +193,5 @@ def with_all_public(cases: Iterable[AnyCase], public: Collection[str]) -> dict[s
 
 
 def advantages_of(cases: Iterable[Case]) -> list[float]:
-    """Return the size advantages of the cases that have a rival."""
+    """Return the size advantages of the cases that have a peer."""
     return [case.advantage for case in cases if case.advantage is not None]

@@ -16,8 +16,8 @@ from typing import Literal
 
 import numpy as np
 
-from benchmarks.codecs import Shape, decode_sz3, encode_sz3, wasm
-from benchmarks.metrics import distortion, value_range
+from benchmarks.cases.metrics import distortion, value_range
+from benchmarks.peers.bounded import Shape, decode_sz3, encode_sz3, wasm
 
 Layout = Literal["block", "volumes", "fields", "stacked"]
 How = Literal["measured", "interpolated", "smaller"]
@@ -57,7 +57,7 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class Peer:
+class SizedPeer:
     """One codec with everything that can be chosen about it; `packages` are its distributions on PyPI."""
 
     name: str
@@ -208,7 +208,7 @@ def interpolate(at: float, low: tuple[float, float], high: tuple[float, float]) 
 
 
 def points_at(
-    peer: Peer, x: np.ndarray, sizes: Sequence[float], seconds: float
+    peer: SizedPeer, x: np.ndarray, sizes: Sequence[float], seconds: float
 ) -> list[tuple[list[Point], dict[str, str]]]:
     """Return for each size the peer's points, one per setting and layout, and why others have none."""
     found: list[tuple[list[Point], dict[str, str]]] = [([], {}) for _ in sizes]
@@ -223,7 +223,7 @@ def points_at(
     return found
 
 
-def decoded_at(peer: Peer, x: np.ndarray, point: Point) -> tuple[int, np.ndarray]:
+def decoded_at(peer: SizedPeer, x: np.ndarray, point: Point) -> tuple[int, np.ndarray]:
     """Return bytes and decoded values of the encoding that `point` names."""
     setting = next(setting for setting in peer.settings if setting.name == point.setting)
     return code(setting, point.layout, x, point.coarseness)
@@ -354,8 +354,8 @@ def _with_depth(x: np.ndarray) -> np.ndarray:
     return x if x.ndim > 2 else x[None]
 
 
-PEERS: tuple[Peer, ...] = (
-    Peer(
+SIZED_PEERS: tuple[SizedPeer, ...] = (
+    SizedPeer(
         name="JPEG2000",
         packages=("pillow", "numcodecs-wasm-jpeg2000"),
         source="https://github.com/uclouvain/openjpeg",
@@ -366,19 +366,19 @@ PEERS: tuple[Peer, ...] = (
             _numcodecs_jpeg2000(),
         ),
     ),
-    Peer(
+    SizedPeer(
         name="SPERR",
         packages=("numcodecs-wasm-sperr",),
         source="https://github.com/NCAR/SPERR",
         settings=(_sperr_psnr(), _sperr_rate()),
     ),
-    Peer(
+    SizedPeer(
         name="SZ3",
         packages=("pysz",),
         source="https://github.com/szcompressor/SZ3",
         settings=(_sz3("INTERP_LORENZO"), _sz3("INTERP")),  # Lorenzo prediction: 1.5 to 4 times the RMSE
     ),
-    Peer(
+    SizedPeer(
         name="EBCC",
         packages=("numcodecs-wasm-ebcc",),
         source="https://github.com/spcl/EBCC",

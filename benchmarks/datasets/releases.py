@@ -51,7 +51,8 @@ class Release:
         folder.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory() as scratch:
             other = "--no-binary" if self.kind == "source" else "--only-binary"
-            pip = ["-m", "pip", "download", "--no-deps", other, ":all:", self.requirement, "--dest", scratch]
+            name = self.requirement.partition("==")[0]  # what builds a source release may come as wheels
+            pip = ["-m", "pip", "download", "--no-deps", other, name, self.requirement, "--dest", scratch]
             done = subprocess.run([sys.executable, *pip], capture_output=True, text=True)
             if done.returncode:
                 raise DatasetError(f"pip could not download {self.requirement}: {done.stderr.strip()[-500:]}")

@@ -1,6 +1,6 @@
-"""The rivals: one small record each, and the search for a rival's best setting under an error bound.
+"""The peers: one small record each, and the search for a peer's best setting under an error bound.
 
-Every rival is judged by the bytes it really writes, headers included, and by the values it really gives back.
+Every peer is judged by the bytes it really writes, headers included, and by the values it really gives back.
 An outcome counts only if its largest error, measured on the decoded values in their own dtype, is within the
 bound.
 """
@@ -14,8 +14,8 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from benchmarks import rounding
-from benchmarks.metrics import distortion
+from benchmarks.cases.metrics import distortion
+from benchmarks.peers import rounding
 
 Shape = tuple[int, ...]
 Layout = Literal["block", "volumes", "fields"]
@@ -35,7 +35,7 @@ class Codec(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Rival:
+class BoundedPeer:
     """One competing codec.
 
     Attributes
@@ -86,38 +86,38 @@ class Outcome:
     layout: Layout = "block"
 
 
-def best_outcome(rival: Rival, x: np.ndarray, bound: float) -> Outcome | None:
-    """Return the rival's smallest outcome within `bound`, as one block or in parts; None if none is.
+def best_outcome(peer: BoundedPeer, x: np.ndarray, bound: float) -> Outcome | None:
+    """Return the peer's smallest outcome within `bound`, as one block or in parts; None if none is.
 
     Parameters
     ----------
-    rival : Rival
-        An installed rival.
+    peer : BoundedPeer
+        An installed peer.
     x : ndarray, (lat, lon), (time or level, lat, lon) or (time, level, lat, lon), float32 or float64
         The block to code.
     bound : float
         Largest allowed absolute error, in the unit of `x`; finite and > 0.
     """
     fields = x.reshape(-1, *x.shape[-2:])
-    candidates = [best_setting(rival, x if x.ndim == 2 else fields, bound)]
+    candidates = [best_setting(peer, x if x.ndim == 2 else fields, bound)]
     if len(fields) > 1:
-        candidates.append(best_in_parts(rival, fields, bound, "fields"))
+        candidates.append(best_in_parts(peer, fields, bound, "fields"))
     if x.ndim > 3:
-        candidates.append(best_in_parts(rival, x.reshape(-1, *x.shape[-3:]), bound, "volumes"))
+        candidates.append(best_in_parts(peer, x.reshape(-1, *x.shape[-3:]), bound, "volumes"))
     return smallest(candidates)
 
 
-def best_setting(rival: Rival, x: np.ndarray, bound: float) -> Outcome | None:
-    """Return the smallest valid outcome over the rival's settings, `x` coded as one block."""
-    return smallest(first_valid(rival, x, bound, setting) for setting in rival.settings)
+def best_setting(peer: BoundedPeer, x: np.ndarray, bound: float) -> Outcome | None:
+    """Return the smallest valid outcome over the peer's settings, `x` coded as one block."""
+    return smallest(first_valid(peer, x, bound, setting) for setting in peer.settings)
 
 
-def best_in_parts(rival: Rival, parts: np.ndarray, bound: float, layout: Layout) -> Outcome | None:
+def best_in_parts(peer: BoundedPeer, parts: np.ndarray, bound: float, layout: Layout) -> Outcome | None:
     """Return the sum of the best outcomes of `parts`, each with its own setting; None if one fails.
 
     The first axis of `parts` counts the parts.
     """
-    outcomes = [best_setting(rival, part, bound) for part in parts]
+    outcomes = [best_setting(peer, part, bound) for part in parts]
     kept = [outcome for outcome in outcomes if outcome is not None]
     if len(kept) < len(outcomes):
         return None
@@ -131,11 +131,11 @@ def best_in_parts(rival: Rival, parts: np.ndarray, bound: float, layout: Layout)
     )
 
 
-def first_valid(rival: Rival, x: np.ndarray, bound: float, setting: str) -> Outcome | None:
+def first_valid(peer: BoundedPeer, x: np.ndarray, bound: float, setting: str) -> Outcome | None:
     """Return the outcome of the first tolerance that keeps `bound` on `x`; None if none does."""
-    for factor in rival.factors:
-        encoded = rival.codec.encode(x, bound * factor, setting)
-        errors = distortion(x, rival.codec.decode(encoded, x.dtype, x.shape))
+    for factor in peer.factors:
+        encoded = peer.codec.encode(x, bound * factor, setting)
+        errors = distortion(x, peer.codec.decode(encoded, x.dtype, x.shape))
         if errors.max_error <= bound:
             return Outcome(len(encoded), errors.max_error, errors.rmse, setting, factor)
     return None
@@ -178,8 +178,8 @@ def wasm(name: str, config: Callable[[float, str], dict[str, Any]], any_setting:
     return Codec(encode, decode)
 
 
-RIVALS: tuple[Rival, ...] = (
-    Rival(
+BOUNDED_PEERS: tuple[BoundedPeer, ...] = (
+    BoundedPeer(
         name="SZ3 (native)",
         package="pysz",
         source="https://github.com/szcompressor/SZ3",
@@ -187,7 +187,7 @@ RIVALS: tuple[Rival, ...] = (
         factors=TIGHTEN,
         codec=Codec(encode_sz3, decode_sz3),
     ),
-    Rival(
+    BoundedPeer(
         name="SZ3 (wasm)",
         package="numcodecs-wasm-sz3",
         source="https://github.com/szcompressor/SZ3",
@@ -195,7 +195,7 @@ RIVALS: tuple[Rival, ...] = (
         factors=TIGHTEN,
         codec=wasm("Sz3", lambda tol, name: {"eb_mode": "abs", "eb_abs": tol, "predictor": name}, "lorenzo"),
     ),
-    Rival(
+    BoundedPeer(
         name="SPERR",
         package="numcodecs-wasm-sperr",
         source="https://github.com/NCAR/SPERR",
@@ -203,7 +203,7 @@ RIVALS: tuple[Rival, ...] = (
         factors=TIGHTEN,
         codec=wasm("Sperr", lambda tol, _: {"mode": "pwe", "pwe": tol}),
     ),
-    Rival(
+    BoundedPeer(
         name="ZFP",
         package="numcodecs-wasm-zfp",
         source="https://github.com/LLNL/zfp",
@@ -211,7 +211,7 @@ RIVALS: tuple[Rival, ...] = (
         factors=HALVE,
         codec=wasm("Zfp", lambda tol, _: {"mode": "fixed-accuracy", "tolerance": tol}),
     ),
-    Rival(
+    BoundedPeer(
         name="rounding + pcodec",
         package="pcodec",
         source="https://github.com/pcodec/pcodec",
@@ -219,7 +219,7 @@ RIVALS: tuple[Rival, ...] = (
         factors=TIGHTEN,
         codec=Codec(rounding.encode, rounding.decode),
     ),
-    Rival(
+    BoundedPeer(
         name="EBCC",
         package="numcodecs-wasm-ebcc",
         source="https://github.com/spcl/EBCC",

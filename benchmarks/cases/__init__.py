@@ -1,0 +1,1 @@
+"""One measured case, what follows from many, and the measures they are made of."""

@@ -1,0 +1,1 @@
+"""The public test sets, and the releases they are taken from."""

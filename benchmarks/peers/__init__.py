@@ -1,0 +1,1 @@
+"""The other codecs: under an error bound (`bounded`), and at a size (`sized`)."""

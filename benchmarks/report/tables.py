@@ -1,0 +1,79 @@
+"""Every table by its name, and how they are put into documents."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from benchmarks.report import bounded, equal, speed
+
+Result = dict[str, Any]
+TABLE = re.compile(r"(<!-- table ([\w-]+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
+
+
+def insert_tables(text: str, results: Path) -> str:
+    """Return `text` with every marked table made from the JSON files in `results`.
+
+    Raises
+    ------
+    LookupError
+        A marker names a table that does not exist.
+    FileNotFoundError
+        The results of a marked table have not been measured.
+    """
+
+    def table(match: re.Match[str]) -> str:
+        name = match[2]
+        if name not in TABLES:
+            raise LookupError(f"no table {name!r}; there are {', '.join(TABLES)}")
+        file, make = TABLES[name]
+        path = results / file
+        if not path.is_file():
+            raise FileNotFoundError(f"table {name!r} needs {file}: run python -m benchmarks.{path.stem}")
+        return f"{match[1]}{make(json.loads(path.read_text()))}\n{match[3]}"
+
+    return TABLE.sub(table, text)
+
+
+def overview(result: Result, results_file: str) -> str:
+    """Return all tables made from one kind of result, for the terminal."""
+    return "\n\n".join(make(result) for file, make in TABLES.values() if file == results_file)
+
+
+def origin(result: Result) -> str:
+    """Return where and with what a result was measured."""
+    found = result["versions"].items()
+    versions = ", ".join(f"{name} {version or 'not installed'}" for name, version in found)
+    machine = "{cpu} ({cores} cores, load {load_average:.1f})".format(**result["machine"])
+    lines = [f"Measured at commit `{result['commit']}` on {machine}; {versions}."]
+    missing = result.get("missing_peers", {})
+    lines += [f"**Missing: {name}** (package {package} not installed)." for name, package in missing.items()]
+    lines += [f"Left out: {reason}." for reason in result.get("left_out", [])]
+    return "\n".join(lines)
+
+
+TABLES: dict[str, tuple[str, Callable[[Result], str]]] = {
+    "origin": ("rate_distortion.json", origin),
+    "targets": ("rate_distortion.json", bounded.targets),
+    "advantage": ("rate_distortion.json", bounded.advantage),
+    "cases": ("rate_distortion.json", bounded.cases),
+    "peers": ("rate_distortion.json", bounded.peers),
+    "blocks-origin": ("blocks.json", origin),
+    "blocks-targets": ("blocks.json", bounded.block_targets),
+    "blocks": ("blocks.json", bounded.block_advantage),
+    "blocks-cases": ("blocks.json", bounded.block_cases),
+    "blocks-peers": ("blocks.json", bounded.block_peers),
+    "equal-origin": ("equal_rmse.json", origin),
+    "equal-targets": ("equal_rmse.json", equal.equal_targets),
+    "equal": ("equal_rmse.json", equal.equal_advantage),
+    "equal-cases": ("equal_rmse.json", equal.equal_cases),
+    "equal-peers": ("equal_rmse.json", equal.equal_peers),
+    "spectra-origin": ("spectra.json", origin),
+    "spectra": ("spectra.json", equal.spectra),
+    "cra5-origin": ("cra5.json", origin),
+    "cra5": ("cra5.json", equal.cra5),
+    "speed-origin": ("speed.json", origin),
+    "speed": ("speed.json", speed.speed),
+    "speed-latent": ("speed.json", speed.latent_speed),
+}
