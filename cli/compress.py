@@ -4,14 +4,14 @@ import click
 
 from isopress.cli import interrupts
 from isopress.cli import tables as report
-from isopress.cli.params import CHUNK, ERROR, RATIO, RMSE, OrderedCommand, in_order
+from isopress.cli.params import CHUNK, ERROR
 from isopress.codec.limits import MAX_EFFORT
 from isopress.format.error_spec import ErrorSpec
 from isopress.format.presets import DEFAULT_PRESET, PRESETS, Preset
 from isopress.format.settings import CONTEXTS
 
 
-@click.command(cls=OrderedCommand)
+@click.command()
 @click.argument("src")
 @click.argument("dst")
 @click.option(
@@ -19,38 +19,23 @@ from isopress.format.settings import CONTEXTS
     "errors",
     type=ERROR,
     multiple=True,
-    help="Largest error: 0.1 (every variable, in its unit), t2m=0.1, '*=range:1e-3', "
-    "'tp=pointwise:1%,floor=1e-6', z=lossless. Repeatable; the last match wins, over --ratio and --rmse too.",
-)
-@click.option(
-    "--ratio",
-    "ratios",
-    type=RATIO,
-    multiple=True,
-    help="Mode latent: how many times smaller each chunk is to be, within 3 %, with no bound on errors: 300 (every "
-    "variable), t2m=300, 'u*=100'. Repeatable.",
-)
-@click.option(
-    "--rmse",
-    "rmses",
-    type=RMSE,
-    multiple=True,
-    help="Mode latent: root mean square error that each chunk is to have, within 3 %, in the unit of the variable: "
-    "t2m=0.5. Repeatable.",
+    help="Limit of a variable, or of all: t2m=0.1 (its unit), range:1e-3 or range:0.1% (of max - min), "
+    "'tp=pointwise:1%,floor=1e-6', z=lossless, ratio:300 or rmse:0.5 (targets: no bound on single values). VAR may be "
+    "a pattern such as 'u*'. Repeatable; the last that names a variable wins.",
 )
 @click.option(
     "--effort",
     type=click.IntRange(0, MAX_EFFORT),
     default=0,
     show_default=True,
-    help="With --ratio or --rmse: how long to look for symbols that cost less; 0 is quickest.",
+    help="With a target (ratio:, rmse:): how long to look for symbols that cost less; 0 is quickest.",
 )
 @click.option(
     "--preset",
     type=click.Choice(PRESETS),
     default=DEFAULT_PRESET,
     show_default=True,
-    help="Physical bounds for all variables that no --error, --ratio or --rmse names.",
+    help="Physical bounds for all variables that no --error names.",
 )
 @click.option("--chunk", "chunks", type=CHUNK, multiple=True, help="Chunk size of a dimension; repeatable.")
 @click.option(
@@ -65,14 +50,10 @@ from isopress.format.settings import CONTEXTS
 @click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Number of processes.")
 @click.option("--overwrite", is_flag=True, help="Replace DST, once the new store is complete.")
 @click.option("--json", "as_json", is_flag=True, help="Print only JSON.")
-@click.pass_context
 def compress(
-    ctx: click.Context,
     src: str,
     dst: str,
     errors: tuple[ErrorSpec, ...],
-    ratios: tuple[ErrorSpec, ...],
-    rmses: tuple[ErrorSpec, ...],
     effort: int,
     preset: Preset,
     chunks: tuple[tuple[str, int], ...],
@@ -94,7 +75,7 @@ def compress(
         result = write(
             src,
             dst,
-            errors=in_order(ctx, {"errors": errors, "ratios": ratios, "rmses": rmses}),
+            errors=errors,
             preset=preset,
             chunks=dict(chunks),
             context=context,

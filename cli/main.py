@@ -19,6 +19,7 @@ import click
 
 from isopress.cli import interrupts
 from isopress.cli.exit_codes import INTERRUPTED, KEPT, TERMINATED, USAGE
+from isopress.cli.version import show_version
 from isopress.codec.errors import IsopressError
 
 COMMANDS = {
@@ -81,7 +82,14 @@ def _terminate(signum: int, frame: FrameType | None) -> NoReturn:
 
 
 @click.group(cls=LazyGroup)
-@click.version_option(package_name="isopress", prog_name="isopress")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=show_version,
+    help="Show the versions of isopress, its payloads and what it is built on.",
+)
 def main() -> None:
     """Make weather data small, with an error bound you choose and can check."""
     signal.signal(signal.SIGTERM, _terminate)

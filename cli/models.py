@@ -1,15 +1,13 @@
 """`isopress models`: weights that are installed, that a store needs, that a store carries."""
 
 import json
-import sys
 from typing import TYPE_CHECKING, Any
 
 import click
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
-from isopress.cli.tables import size
+from isopress.cli.tables import plain_console, size
 
 if TYPE_CHECKING:
     from isopress.codec.models.registry import Weights
@@ -42,7 +40,7 @@ def list_models(as_json: bool) -> None:
     for weights in found:
         where = str(weights.path.parent)
         table.add_row(weights.name, weights.kind, weights.sha256[:_DIGITS], size(weights.nbytes), where)
-    Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH, highlight=False).print(table)
+    plain_console(_PLAIN_WIDTH).print(table)
 
 
 @models.command()

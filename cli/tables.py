@@ -29,12 +29,17 @@ def show(report: StoreReport, *, as_json: bool, layout: bool = False) -> None:
     if as_json:
         click.echo(json.dumps(report.to_dict(), indent=2, allow_nan=False))
         return
-    console = Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH, highlight=False)
+    console = plain_console(_PLAIN_WIDTH)
     console.print(_table(report, layout))
     for variable in report.variables:
         if variable.short_chunks:
             console.print(f"{variable.name}: {variable.short_chunks} chunks are too small for {bound_text(variable)}")
     console.print(_summary(report))
+
+
+def plain_console(width: int) -> Console:
+    """Return stdout for tables, `width` wide in files and pipes; names and units are printed as they are, no markup."""
+    return Console(width=None if sys.stdout.isatty() else width, highlight=False, markup=False, emoji=False)
 
 
 @contextmanager
@@ -139,10 +144,10 @@ def _summary(report: StoreReport) -> str:
 
 def _bar() -> Progress:
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TaskProgressColumn(),
-        TextColumn("{task.fields[figures]}"),
+        TextColumn("{task.fields[figures]}", markup=False),
         TimeRemainingColumn(),
         console=Console(stderr=True),
         transient=True,

@@ -95,7 +95,7 @@ def vaeformer(
     init: str | None,
     analysis: bool,
 ) -> None:
-    """Train the VAEformer, the transformer and the contexts behind --ratio and --rmse."""
+    """Train the VAEformer, the transformer and the contexts behind the targets ratio and rmse."""
     import torch
 
     from isopress.cli.train_report import TrainingReport, fields_and_held

@@ -1,38 +1,29 @@
-"""Bounds and targets as text, for options and the attributes of stores.
+"""Limits as text: the values of `--error`, and the attributes of stores that say what was asked.
 
-`[VAR=][MODE:]NUMBER[%][,floor=NUMBER]`, or `[VAR=]ratio:NUMBER` and `[VAR=]rmse:NUMBER`, for which there are `--ratio`
-and `--rmse` too.
+[VAR=]LIMIT    LIMIT: 0.1 | abs:0.1 | range:1e-3 | pointwise:1%[,floor=1e-6] | lossless | ratio:300 | rmse:0.5
 """
 
-import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Literal, get_args
 
 from isopress.codec.errors import ArgumentError
-from isopress.codec.limits import Bound, Mode, Target
+from isopress.codec.limits import Bound, Target
 from isopress.format.settings import Promise
 
 EVERY = "*"
-TargetName = Literal["ratio", "rmse"]
-_EXAMPLES = "examples: 0.1, t2m=0.1, '*=range:1e-3', 'tp=pointwise:1%,floor=1e-6', z=lossless"
-_TARGET_EXAMPLES = {"ratio": "examples: 300, t2m=300, 'u*=100'", "rmse": "examples: 0.5, t2m=0.5, 'u*=1'"}
+FORMS = "0.1, range:1e-3, pointwise:1%[,floor=1e-6], lossless, ratio:300, rmse:0.5"
+_GRAMMAR = f"allowed are [VAR=] and one of {FORMS}"
+_KINDS = ("abs", "range", "pointwise", "ratio", "rmse")  # of limits that take a number
+_FRACTIONS = ("range", "pointwise")  # of something, so `%` has a meaning
 
 
 @dataclass(frozen=True)
 class ErrorSpec:
-    """One `--error`, `--ratio` or `--rmse`: the variables it names (a shell pattern) and what they get."""
+    """One `--error`: the variables it names (a shell pattern) and the limit they get."""
 
     pattern: str
-    bound: Promise
-
-    @property
-    def option(self) -> str:
-        """Name of the option that states it."""
-        if isinstance(self.bound, Bound):
-            return "error"
-        return "rmse" if self.bound.ratio is None else "ratio"
+    limit: Promise
 
     def matches(self, name: str) -> bool:
         """Return whether the spec names this variable; case counts."""
@@ -45,51 +36,35 @@ def parse_error(text: str) -> ErrorSpec:
     Parameters
     ----------
     text : str
-        `[VAR=]lossless` or `[VAR=][MODE:]NUMBER[%][,floor=NUMBER]`. VAR is a name or a pattern with
-        `*`, `?`, `[...]`; MODE is abs (the default), range or pointwise, or ratio or rmse for a target instead of
-        a bound; `%` divides by 100.
+        `[VAR=]LIMIT`. VAR is a name or a pattern with `*`, `?`, `[...]`. LIMIT is a number, alone or after one of
+        `abs:`, `range:`, `pointwise:`, `ratio:`, `rmse:`, or `lossless`; a range or pointwise number may end in `%`,
+        and `,floor=NUMBER` may follow a pointwise one.
 
     Raises
     ------
     ArgumentError
-        The text is not of this form, or the bound is not one.
+        The text is not of this form, or its number is outside the range of the limit. The message has the text,
+        the variable, and what is allowed.
     """
     body, has_floor, floor = text.partition(",floor=")
-    pattern, has_pattern, value = body.rpartition("=")
+    pattern, has_pattern, limit = body.rpartition("=")
     if has_pattern and not pattern:
-        raise ArgumentError(f"error {text!r} names no variable before '='; {_EXAMPLES}")
+        raise ArgumentError(f"error {text!r} names no variable before '='; {_GRAMMAR}")
+    variables = f"variable {pattern!r}" if pattern else "every variable"
     try:
-        bound = _parse_promise(value, _parse_number(floor) if has_floor else None)
+        return ErrorSpec(pattern or EVERY, _parse_limit(limit, floor if has_floor else None))
     except ArgumentError as error:
-        raise ArgumentError(f"error {text!r}: {error}") from error
-    return ErrorSpec(pattern or EVERY, bound)
+        raise ArgumentError(f"error {text!r} of {variables}: {error}; {_GRAMMAR}") from error
 
 
-def parse_target(text: str, name: TargetName) -> ErrorSpec:
-    """Return the spec that `text`, `[VAR=]NUMBER`, states as the value of `--ratio` or `--rmse`.
-
-    Raises
-    ------
-    ArgumentError
-        The text is not of this form, or the number is no such target.
-    """
-    pattern, has_pattern, value = text.rpartition("=")
-    if has_pattern and not pattern:
-        raise ArgumentError(f"{name} {text!r} names no variable before '='; {_TARGET_EXAMPLES[name]}")
-    try:
-        return ErrorSpec(pattern or EVERY, Target(**{name: _to_float(value, _TARGET_EXAMPLES[name])}))
-    except ArgumentError as error:
-        raise ArgumentError(f"{name} {text!r}: {error}") from error
-
-
-def format_bound(bound: Promise) -> str:
-    """Return the shortest text that `parse_error` reads back as `bound`."""
-    if isinstance(bound, Target):
-        return f"rmse:{bound.rmse!r}" if bound.ratio is None else f"ratio:{bound.ratio!r}"
-    if bound.mode == "lossless":
+def format_bound(limit: Promise) -> str:
+    """Return the shortest text that `parse_error` reads back as `limit`."""
+    if isinstance(limit, Target):
+        return f"rmse:{limit.rmse!r}" if limit.ratio is None else f"ratio:{limit.ratio!r}"
+    if limit.mode == "lossless":
         return "lossless"
-    floor = "" if bound.floor is None else f",floor={bound.floor!r}"
-    return f"{bound.mode}:{bound.value!r}{floor}"
+    floor = "" if limit.floor is None else f",floor={limit.floor!r}"
+    return f"{limit.mode}:{limit.value!r}{floor}"
 
 
 def check_specs(specs: Sequence[ErrorSpec], lossy: Collection[str], kept: Collection[str]) -> None:
@@ -100,56 +75,43 @@ def check_specs(specs: Sequence[ErrorSpec], lossy: Collection[str], kept: Collec
     specs : sequence of ErrorSpec
         What the user asked for; the pattern `*` may match nothing.
     lossy, kept : collection of str
-        Variables that take a bound or target, and variables that are always stored exactly.
+        Variables that take a limit, and variables that are always stored exactly.
     """
     for spec in specs:
         if spec.pattern == EVERY or any(map(spec.matches, lossy)):
             continue
-        exact = [name for name in kept if spec.matches(name)]
-        problem = (
-            f"{', '.join(exact)}: coordinates and non-float variables are always exact" if exact else "no such variable"
-        )
-        what = "a bound" if spec.option == "error" else f"--{spec.option}"
-        raise ArgumentError(f"{spec.option} for {spec.pattern!r}: {problem}; {what} can be set for: {_join(lossy)}")
+        exact = ", ".join(name for name in kept if spec.matches(name))
+        problem = f"{exact}: coordinates and non-float variables are always exact" if exact else "no such variable"
+        names = ", ".join(lossy) or "none (no float variables)"
+        raise ArgumentError(f"error for {spec.pattern!r}: {problem}; an error can be set for: {names}")
 
 
 def last_match(specs: Sequence[ErrorSpec], name: str) -> Promise | None:
-    """Return what the last spec that names the variable states, or None."""
-    return next((spec.bound for spec in reversed(specs) if spec.matches(name)), None)
+    """Return the limit of the last spec that names the variable, or None."""
+    return next((spec.limit for spec in reversed(specs) if spec.matches(name)), None)
 
 
-def _parse_promise(text: str, floor: float | None) -> Promise:
-    mode, has_mode, number = (part.strip() for part in text.rpartition(":"))
-    if number == "lossless" and not has_mode:
-        return Bound("lossless", None, floor)
-    if mode in get_args(TargetName):
+def _parse_limit(text: str, floor: str | None) -> Promise:
+    kind, has_kind, number = (part.strip() for part in text.rpartition(":"))
+    if text.strip() == "lossless":
+        kind, value = "lossless", None
+    elif kind not in _KINDS and has_kind:
+        raise ArgumentError(f"{kind!r} is no kind of error")
+    else:
+        kind = kind or "abs"
+        value = _parse_number(number, percent=kind in _FRACTIONS)
+    if kind in ("ratio", "rmse"):
         if floor is not None:
-            raise ArgumentError(f"{mode} takes no floor; leave it out")
-        return Target(**{mode: _to_float(number, _EXAMPLES)})
-    if has_mode and mode not in get_args(Mode):
-        allowed = ", ".join((*get_args(Mode), *get_args(TargetName)))
-        raise ArgumentError(f"mode {mode!r} is unknown; allowed are {allowed}; {_EXAMPLES}")
-    mode = mode or "abs"
-    percent = number.endswith("%")
-    if percent and mode not in ("range", "pointwise"):
-        raise ArgumentError("a percentage of what? write range:... or pointwise:...")
-    value = _parse_number(number.removesuffix("%"))
-    return Bound(mode, value / 100 if percent else value, floor)  # type: ignore[arg-type]
+            raise ArgumentError(f"{kind} takes no floor")
+        return Target(**{kind: value})
+    return Bound(kind, value, None if floor is None else _parse_number(floor))  # type: ignore[arg-type]  # one of _KINDS
 
 
-def _parse_number(text: str) -> float:
-    number = _to_float(text, _EXAMPLES)
-    if not (math.isfinite(number) and number > 0):
-        raise ArgumentError(f"{text} must be finite and > 0; for exact values write lossless")
-    return number
-
-
-def _to_float(text: str, examples: str) -> float:
+def _parse_number(text: str, percent: bool = False) -> float:
+    if text.endswith("%") and not percent:
+        raise ArgumentError(f"{text} of what? Only range and pointwise take a percentage")
     try:
-        return float(text)
+        number = float(text.removesuffix("%"))
     except ValueError:
-        raise ArgumentError(f"{text!r} is not a number; {examples}") from None
-
-
-def _join(names: Collection[str]) -> str:
-    return ", ".join(names) if names else "none (no float variables)"
+        raise ArgumentError(f"{text!r} is not a number") from None
+    return number / 100 if text.endswith("%") else number

@@ -173,7 +173,7 @@ def normalise_units(units: str) -> str:
 
 
 def _parse(text: str) -> Bound:
-    bound = parse_error(text).bound
+    bound = parse_error(text).limit
     assert isinstance(bound, Bound), "presets have bounds, no targets"
     return bound
 

@@ -77,7 +77,7 @@ def plan_variables(source: Source, wishes: Wishes) -> list[VariablePlan]:
     check_chunk_dims(wishes.chunks, [str(dim) for dim in source.stored.sizes])
     lossy = [_plan_lossy(source, name, wishes) for name in source.lossy]
     if wishes.effort and not any(isinstance(plan.asked, Target) for plan in lossy):
-        raise ArgumentError(f"effort {wishes.effort} is for variables with a target: set --ratio or --rmse too")
+        raise ArgumentError(f"effort {wishes.effort} is for targets: set an error ratio:... or rmse:... too")
     exact = [_plan_exact(source, name, wishes) for name in source.exact]
     return sorted(lossy + exact, key=lambda plan: source.names.index(plan.name))
 

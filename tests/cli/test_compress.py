@@ -13,8 +13,10 @@ import pytest
 import xarray as xr
 from click.testing import CliRunner, Result
 
+import isopress
 from isopress.cli import interrupts
 from isopress.cli.main import main
+from isopress.format.payload import VERSION
 from isopress.format.source import dataset as source_module
 from tests.datasets import decoded, raw, save_netcdf, save_zarr, smooth, weather
 
@@ -63,7 +65,7 @@ def test_json_is_all_there_is(source: Path, tmp_path: Path) -> None:
 
 
 def test_the_last_error_wins_and_the_preset_bounds_the_rest(source: Path, tmp_path: Path) -> None:
-    errors = ["--error", "0.5", "--error", "t*=0.25", "--error", "tp=lossless"]
+    errors = ["--error", "ratio:300", "--error", "*=0.5", "--error", "t*=0.25", "--error", "tp=lossless"]
     assert run("compress", source, tmp_path / "out.zarr", *errors).exit_code == 0
     stored = raw(tmp_path / "out.zarr")
     specs = {name: stored[name].attrs["isopress_error"] for name in ("t2m", "tp", "sst")}
@@ -85,10 +87,21 @@ def test_chunks_and_format_are_as_asked(source: Path, tmp_path: Path, zarr_forma
     ("options", "reason"),
     [
         (["--error", "ten"], "'ten' is not a number"),
-        (["--error", "t2m=-1"], "must be finite and > 0"),
-        (["--error", "t2=0.1"], "no such variable; a bound can be set for: t2m, tp, sst, index"),
+        (
+            ["--error", "t2m=-1"],
+            "'t2m=-1' of variable 't2m': bound of mode 'abs' must be a finite number > 0",
+        ),
+        (["--error", "t2=0.1"], "no such variable; an error can be set for: t2m, tp, sst, index"),
         (["--error", "lat=0.1"], "lat: coordinates and non-float variables are always exact"),
-        (["--error", "tp=relative:1%"], "mode 'relative' is unknown"),
+        (["--error", "soil=rmse:9"], "soil: coordinates and non-float variables are always exact"),
+        (
+            ["--error", "tp=relative:1%"],
+            "'relative' is no kind of error; allowed are [VAR=] and one of 0.1",
+        ),
+        (["--error", "t2m=ratio:1"], "ratio must be a finite number > 1"),
+        (["--ratio", "300"], "--ratio"),
+        (["--effort", "1"], "effort 1 is for targets: set an error ratio:... or rmse:... too"),
+        (["--effort", "-1", "--error", "ratio:9"], "--effort"),
         (["--preset", "best"], "'best' is not one of"),
         (["--chunk", "level=1"], "no such dimension; there are: "),
         (["--chunk", "time"], "is not DIM=N"),
@@ -158,9 +171,17 @@ def test_a_command_line_without_a_verb_shows_the_verbs() -> None:
     result = run()
     assert result.exit_code == 2
     assert "compress" in result.stderr
-    assert run("--version").stdout.startswith("isopress, version 0")
     assert "verify" in run("--help").stdout
     refused(run("shrink"), "No such command 'shrink'")
+
+
+def test_the_version_names_what_decides_bytes_and_values() -> None:
+    major, minor = VERSION
+    result = run("--version")
+    assert result.exit_code == 0
+    assert result.stdout.startswith(f"isopress {isopress.__version__}, payload {major}.{minor}\n")
+    for name in ("Python", "numpy", "zarr", "numcodecs", "constriction", "torch"):
+        assert f"{name} " in result.stdout
 
 
 def test_a_bug_is_one_line_too(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,8 +13,8 @@ from click.testing import CliRunner, Result
 
 from isopress.cli import tables as report
 from isopress.cli.main import main
-from isopress.codec.limits import Bound
-from isopress.format.report.records import VariableReport
+from isopress.codec.limits import Bound, Target
+from isopress.format.report.records import StoreReport, VariableReport
 from isopress.format.store.write import Progress
 from tests.datasets import save_netcdf, weather
 
@@ -108,6 +108,38 @@ def test_verify_exits_with_1_when_one_chunk_is_not_kept(source: Path, store: Pat
 def test_a_bound_is_told_in_words_and_units(bound: Bound | None, error: str | None, text: str) -> None:
     variable = VariableReport("t", ("x",), (1,), (1,), "float32", "K", 4, 4, error=error, bound=bound)
     assert report.bound_text(variable) == text
+
+
+@pytest.mark.parametrize(("bound", "text"), [(Target(ratio=300.0), "ratio 300"), (Target(rmse=0.25), "RMSE 0.25 K")])
+def test_a_target_is_told_in_words_and_units(bound: Target, text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    short = 2 if bound.ratio else None
+    variable = VariableReport(
+        "t", ("x",), (1,), (1,), "float32", "K", 400, 4, bound=bound, max_error=1.5, rmse=0.25, short_chunks=short
+    )
+    assert report.bound_text(variable) == text
+    store = StoreReport("out.zarr", 3, (variable,), 4)
+    report.show(store, as_json=False)
+    shown = capsys.readouterr().out
+    assert "bound or target" in shown
+    (line,) = [line for line in shown.splitlines() if line.split()[:1] == ["t"]]
+    for figure in (text, "1.5", "0.25", "100.0x"):
+        assert figure in line
+    assert ("t: 2 chunks are too small for ratio 300" in shown) == bool(short)
+    record = store.to_dict()["variables"][0]
+    assert record["bound"] == {"mode": "latent", "ratio": bound.ratio, "rmse": bound.rmse}
+    assert record["short_chunks"] == short
+
+
+def test_brackets_in_names_and_units_are_no_markup(capsys: pytest.CaptureFixture[str]) -> None:
+    variable = VariableReport(
+        "q[red]:wind:", ("x",), (1,), (1,), "float32", "mol [/m2/s]", 4, 4, error="abs:2.0", bound=Bound("abs", 2.0)
+    )
+    for layout in (False, True):
+        report.show(StoreReport("[b]out.zarr", 3, (variable,), 4), as_json=False, layout=layout)
+        shown = capsys.readouterr().out
+        assert "q[red]:wind:" in shown
+        assert "2 mol [/m2/s]" in shown
+        assert "[b]out.zarr: " in shown
 
 
 @pytest.mark.parametrize(("nbytes", "text"), [(0, "0 B"), (999, "999 B"), (1500, "1.5 kB"), (2e9, "2.0 GB")])

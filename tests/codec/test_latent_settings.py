@@ -1,27 +1,18 @@
 """Targets: settings, options, reports and the checks of mode latent that need no weights."""
 
 import json
-from pathlib import Path
 from typing import Any
 
-import click
 import numcodecs
 import numpy as np
 import pytest
 import zarr
-from click.testing import CliRunner, Result
 
 import isopress
-from isopress.cli import tables as report
-from isopress.cli.main import main
-from isopress.cli.params import ERROR, RATIO, RMSE, OrderedCommand, in_order
 from isopress.codec.errors import ArgumentError
-from isopress.codec.limits import Bound, Target
+from isopress.codec.limits import Target
 from isopress.format import Isopress, IsopressCodec
-from isopress.format.error_spec import ErrorSpec, check_specs, format_bound, last_match, parse_error, parse_target
-from isopress.format.report.records import StoreReport, VariableReport
 from isopress.format.store.distortion import measure
-from tests.datasets import save_netcdf, weather
 
 RATIO_300 = {"mode": "latent", "ratio": 300.0}
 RMSE_HALF = {"mode": "latent", "rmse": 0.5, "effort": 2}
@@ -113,123 +104,3 @@ def test_errors_are_measured_against_a_target() -> None:
         assert measure(x, infinite, target).violations >= 3
     only_nan = np.full((2, 2), np.nan, "f4")
     assert measure(only_nan, only_nan, Target(rmse=0.1)).violations == 0
-
-
-@pytest.mark.parametrize(("bound", "text"), [(Target(ratio=300.0), "ratio 300"), (Target(rmse=0.25), "RMSE 0.25 K")])
-def test_a_target_is_told_in_words_and_units(bound: Target, text: str, capsys: pytest.CaptureFixture[str]) -> None:
-    short = 2 if bound.ratio else None
-    variable = VariableReport(
-        "t", ("x",), (1,), (1,), "float32", "K", 400, 4, bound=bound, max_error=1.5, rmse=0.25, short_chunks=short
-    )
-    assert report.bound_text(variable) == text
-    store = StoreReport("out.zarr", 3, (variable,), 4)
-    report.show(store, as_json=False)
-    shown = capsys.readouterr().out
-    assert "bound or target" in shown
-    (line,) = [line for line in shown.splitlines() if line.split()[:1] == ["t"]]
-    for figure in (text, "1.5", "0.25", "100.0x"):
-        assert figure in line
-    assert ("t: 2 chunks are too small for ratio 300" in shown) == bool(short)
-    record = store.to_dict()["variables"][0]
-    assert record["bound"] == {"mode": "latent", "ratio": bound.ratio, "rmse": bound.rmse}
-    assert record["short_chunks"] == short
-
-
-# --- text and options -------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("target", [Target(ratio=300.0), Target(rmse=0.1 + 0.2), Target(ratio=1.5)])
-def test_a_target_survives_as_text(target: Target) -> None:
-    assert parse_error(format_bound(target)).bound == target
-    assert parse_error(f"u*={format_bound(target)}") == ErrorSpec("u*", target)
-
-
-def test_ratio_and_rmse_take_a_number_with_or_without_a_name() -> None:
-    assert parse_target("300", "ratio") == ErrorSpec("*", Target(ratio=300.0))
-    assert parse_target("t2m=1e-3", "rmse") == ErrorSpec("t2m", Target(rmse=1e-3))
-    specs = [parse_target("300", "ratio"), parse_error("t*=0.2"), parse_target("tp=1e-4", "rmse")]
-    expected = {"u": Target(ratio=300.0), "t2m": Bound("abs", 0.2), "tp": Target(rmse=1e-4)}
-    assert {name: last_match(specs, name) for name in expected} == expected
-
-
-@pytest.mark.parametrize(
-    ("option", "text", "reason"),
-    [
-        ("ratio", "t2m=many", "ratio 't2m=many': 'many' is not a number; examples: 300, t2m=300"),
-        ("ratio", "t2m=1", r"ratio 't2m=1': ratio must be a finite number > 1 .* got 1\.0"),
-        ("ratio", "=3", "names no variable"),
-        ("ratio", "nan", "finite"),
-        ("rmse", "t2m=0", "rmse 't2m=0': rmse must be a finite number > 0"),
-        ("rmse", "t2m=1%", "is not a number"),
-        ("error", "t2m=ratio:0.5", "error 't2m=ratio:0.5': ratio must be"),
-        ("error", "t2m=rmse:0.5,floor=1", "takes no floor"),
-    ],
-)
-def test_a_bad_number_is_named_with_its_variable(option: Any, text: str, reason: str) -> None:
-    with pytest.raises(ArgumentError, match=reason):
-        parse_error(text) if option == "error" else parse_target(text, option)
-
-
-def test_names_that_match_nothing_are_listed_with_the_option() -> None:
-    with pytest.raises(ArgumentError, match="ratio for 'x': no such variable; --ratio can be set for: t2m"):
-        check_specs([parse_target("x=3", "ratio")], ["t2m"], ["lat"])
-    with pytest.raises(ArgumentError, match=r"rmse for 'la\?': lat: coordinates .* are always exact"):
-        check_specs([parse_target("la?=3", "rmse")], ["t2m"], ["lat"])
-
-
-def test_the_order_of_options_is_that_of_the_command_line() -> None:
-    @click.command(cls=OrderedCommand)
-    @click.option("--error", "errors", type=ERROR, multiple=True)
-    @click.option("--ratio", "ratios", type=RATIO, multiple=True)
-    @click.option("--rmse", "rmses", type=RMSE, multiple=True)
-    @click.option("--other", multiple=True)
-    @click.argument("name")
-    @click.pass_context
-    def command(ctx: click.Context, other: Any, name: str, **values: Any) -> None:
-        click.echo(" ".join(format_bound(spec.bound) for spec in in_order(ctx, values)))
-
-    line = ["--rmse", "a=1", "x", "--ratio=2", "--other", "--error", "--error", "b=3", "--rmse=4", "--ratio", "c=5"]
-    assert CliRunner().invoke(command, line).stdout.split() == [
-        "rmse:1.0",
-        "ratio:2.0",
-        "abs:3.0",
-        "rmse:4.0",
-        "ratio:5.0",
-    ]
-
-
-def run(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(main, [str(argument) for argument in arguments])
-
-
-@pytest.fixture(scope="module")
-def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_netcdf(weather().drop_vars("station"), tmp_path_factory.mktemp("source") / "weather.nc")
-
-
-@pytest.mark.parametrize(
-    ("options", "reason"),
-    [
-        (["--ratio", "t2m=1"], "ratio 't2m=1': ratio must be a finite number > 1"),
-        (["--ratio", "t2m=0.5"], "got 0.5"),
-        (["--rmse", "t2m=-1"], "rmse must be a finite number > 0"),
-        (["--rmse", "many"], "'many' is not a number"),
-        (["--ratio", "t2=9"], "no such variable; --ratio can be set for: t2m, tp, sst, index"),
-        (["--rmse", "soil=9"], "soil: coordinates and non-float variables are always exact"),
-        (["--effort", "1"], "effort 1 is for variables with a target: set --ratio or --rmse too"),
-        (["--effort", "-1", "--ratio", "9"], "--effort"),
-    ],
-)
-def test_bad_targets_are_refused_in_one_line(source: Path, tmp_path: Path, options: list[str], reason: str) -> None:
-    result = run("compress", source, tmp_path / "out.zarr", *options)
-    assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (2, "", 1)
-    assert reason in result.stderr
-    assert not list(tmp_path.iterdir())
-
-
-def test_a_later_bound_replaces_a_target(source: Path, tmp_path: Path) -> None:
-    options = ["--ratio", "300", "--rmse", "tp=1e-4", "--error", "*=0.5"]
-    assert run("compress", source, tmp_path / "out.zarr", *options).exit_code == 0
-    report = json.loads(run("info", tmp_path / "out.zarr", "--json").stdout)
-    asked = {variable["name"]: variable["error"] for variable in report["variables"] if variable["error"]}
-    assert asked == dict.fromkeys(("t2m", "tp", "sst", "index"), "abs:0.5")

@@ -29,7 +29,8 @@ from tests.fields import drifting_fields
 
 DIMS = ("time", "lat", "lon")
 SHAPE = (5, 48, 96)
-OPTIONS = ["--ratio", "t2m=30", "--rmse", "u10=0.3", "--error", "tp=0.1", "--rmse", "sst=0.05", "--chunk", "time=2"]
+ERRORS = ("t2m=ratio:30", "u10=rmse:0.3", "tp=0.1", "sst=rmse:0.05")
+OPTIONS = [*(word for error in ERRORS for word in ("--error", error)), "--chunk", "time=2"]
 
 
 def fields(seed: int) -> Array:
@@ -65,7 +66,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module", params=[3, 2])
 def store(request: pytest.FixtureRequest, source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("store") / f"v{request.param}.zarr"
-    result = run("compress", source, path, *OPTIONS, "--ratio", "tiny=40", "--zarr-format", request.param)
+    result = run("compress", source, path, *OPTIONS, "--error", "tiny=ratio:40", "--zarr-format", request.param)
     assert result.exit_code == 0, result.stderr
     assert "tiny: 3 chunks are too small for ratio 40" in result.stdout
     return path
@@ -170,7 +171,7 @@ def test_a_store_with_latents_becomes_an_ordinary_dataset_again(store: Path, tmp
 
 
 def test_the_weights_of_latents_travel_with_a_store(source: Path, tmp_path: Path) -> None:
-    options = ["--ratio", "30", "--embed-models", "--chunk", "time=5"]
+    options = ["--error", "ratio:30", "--embed-models", "--chunk", "time=5"]
     assert run("compress", source, tmp_path / "out.zarr", *options).exit_code == 0
     (model,) = needed(tmp_path / "out.zarr")
     (file,) = (tmp_path / "out.zarr" / "_models").glob("*.safetensors")

@@ -1,0 +1,20 @@
+"""`isopress --version`: the versions of all that decides bytes, values and what can be opened."""
+
+import platform
+from importlib.metadata import version
+from typing import Any
+
+import click
+
+from isopress.format.payload import VERSION
+
+_LIBRARIES = ("numpy", "constriction", "torch", "zarr", "numcodecs", "xarray")
+
+
+def show_version(ctx: click.Context, param: click.Parameter, wanted: Any) -> None:
+    """Print the versions and end, without loading what they are of."""
+    if not wanted or ctx.resilient_parsing:
+        return
+    click.echo(f"isopress {version('isopress')}, payload {VERSION[0]}.{VERSION[1]}")
+    click.echo(", ".join([f"Python {platform.python_version()}", *(f"{name} {version(name)}" for name in _LIBRARIES)]))
+    ctx.exit()
