@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from benchmarks.cases.metrics import distortion
-from benchmarks.peers import rounding
+from benchmarks.peers import om_files, rounding
 
 Shape = tuple[int, ...]
 Layout = Literal["block", "volumes", "fields"]
@@ -210,6 +210,14 @@ BOUNDED_PEERS: tuple[BoundedPeer, ...] = (
         settings=("fixed-accuracy",),
         factors=HALVE,
         codec=wasm("Zfp", lambda tol, _: {"mode": "fixed-accuracy", "tolerance": tol}),
+    ),
+    BoundedPeer(
+        name="om-files",
+        package="omfiles",
+        source="https://github.com/open-meteo/om-file-format",
+        settings=om_files.SETTINGS,
+        factors=TIGHTEN,
+        codec=Codec(om_files.encode, om_files.decode),
     ),
     BoundedPeer(
         name="rounding + pcodec",

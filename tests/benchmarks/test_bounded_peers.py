@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.cases import metrics
 from benchmarks.datasets.public import Block
-from benchmarks.peers import bounded, rounding
+from benchmarks.peers import bounded, om_files, rounding
 from benchmarks.peers.bounded import BoundedPeer, Codec, best_outcome
 from benchmarks.peers.cache import PeerCache
 from tests.fields import waves
@@ -82,6 +82,27 @@ def test_rounding_holds_its_tolerance(setting: str, dtype: str) -> None:
     x = waves(2, 16, 24).astype(dtype)
     y = rounding.decode(rounding.encode(x, 0.01, setting), x.dtype, x.shape)
     assert metrics.distortion(x, y).max_error <= 0.01 * (1 + 1e-6)
+
+
+@pytest.mark.parametrize("setting", om_files.SETTINGS)
+@pytest.mark.parametrize("shape", [(40, 48), (3, 40, 48)])
+def test_om_files_keep_their_bound_and_nan(setting: str, shape: tuple[int, ...]) -> None:
+    pytest.importorskip("omfiles")
+    x = waves(*shape)
+    x[..., 3, :5] = np.nan
+    encoded = om_files.encode(x, 0.01, setting)
+    y = om_files.decode(encoded, x.dtype, x.shape)
+    assert metrics.distortion(x, y).max_error <= 0.01 * (1 + 1e-3)
+    assert len(encoded) < x.nbytes / 2
+
+
+def test_om_files_with_an_infinity_have_no_outcome() -> None:
+    pytest.importorskip("omfiles")
+    peer = next(peer for peer in bounded.BOUNDED_PEERS if peer.name == "om-files")
+    x = waves(24, 32)
+    assert best_outcome(peer, x, 0.01) is not None
+    x[3, 4] = np.inf
+    assert best_outcome(peer, x, 0.01) is None
 
 
 def test_a_value_that_is_not_restored_counts_as_infinite_error() -> None:
