@@ -1,4 +1,4 @@
-"""om-files, the format that Open-Meteo serves ERA5 with: integers in steps of twice the bound, differences, bit packing.
+"""om-files, the format Open-Meteo serves ERA5 with: whole steps of twice the bound, differences, bit packing.
 
 The error is at most 1 / (2 * scale_factor) but for rounding to float32. NaN is kept; infinities come back as numbers.
 """
