@@ -148,9 +148,9 @@ def at_once(job: dict[str, Any]) -> float:
 def step_of(payload: bytes) -> float:
     """Return the step of the latents of a payload, in the unit of the data."""
     from isopress.codec.encoded import Section
-    from isopress.format.payload import unpack
+    from isopress.format.payload import parse
 
-    section = dict(unpack(payload)[1])[Section.LATENT]
+    section = dict(parse(payload).sections())[Section.LATENT]
     return float(LATENT_HEAD.unpack_from(section)[1])
 
 

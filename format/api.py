@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -13,7 +14,7 @@ from isopress.codec.errors import ArgumentError
 from isopress.codec.limits import Target
 from isopress.format import payload
 from isopress.format.decode_cache import CACHE
-from isopress.format.payload import BytesLike, PayloadInfo, inspect
+from isopress.format.payload import BytesLike, Payload, PayloadInfo, inspect
 from isopress.format.settings import Limit, Settings
 
 __all__ = ["PayloadInfo", "compress", "decompress", "inspect"]
@@ -76,11 +77,21 @@ def compress(
     ModelNotFoundError
         `model` is not installed.
     """
-    settings = Settings(mode, bound, floor, model, context, ratio, rmse, effort)
+    return encode(x, Settings(mode, bound, floor, model, context, ratio, rmse, effort))
+
+
+def encode(x: ArrayLike, settings: Settings) -> bytes:
+    """Return `x` as a payload, as `compress` does with these settings; any strides, alignment and byte order."""
     array = _as_array(x)
     settings.check(array.dtype, array.shape)
-    native = np.asarray(array, array.dtype.newbyteorder("="), order="C")
-    encoded = _encode(native, settings)
+    native = np.require(array, array.dtype.newbyteorder("="), ["C", "A"])
+    limit = settings.limit
+    if isinstance(limit, Target):
+        from isopress.codec.latent.rate_control import encode_latent  # loads torch
+
+        encoded = encode_latent(native, limit, model=settings.model, effort=settings.effort)
+    else:
+        encoded = encode_chunk(native, limit, model=settings.model, context=cast(ContextMode, settings.context))
     info = PayloadInfo(
         dtype=array.dtype,
         shape=array.shape,
@@ -90,7 +101,7 @@ def compress(
         resolved_bound=encoded.resolved_bound,
         max_error=encoded.max_error,
         rmse=encoded.rmse,
-        **_stated(settings.limit),
+        **_stated(limit),
     )
     return payload.pack(info, encoded.sections)
 
@@ -107,21 +118,18 @@ def decompress(buf: BytesLike) -> Array:
     ArgumentError
         `buf` is not contiguous bytes.
     """
-    data = payload.view_bytes(buf)
-    info = inspect(data)
-    array = decompress_part(data, ()) if info.method in _KEPT else _decoder(data).decode()
-    return np.asarray(array, info.dtype, order=info.order)
+    return decode(payload.parse(buf))
 
 
-def decompress_part(buf: BytesLike, selection: Any) -> Array:
-    """Return a copy of `decompress(buf)[selection]`, decoding as few fields as that takes.
+def decode(parsed: Payload, selection: Any = ()) -> Array:
+    """Return `decompress(...)[selection]` of a payload, decoding as few fields as that takes.
 
     Fields of a block stay in the decode cache for whoever asks for them, or for their neighbours, next; so do those of
     latents, which only decode as a whole.
 
     Parameters
     ----------
-    buf : bytes-like
+    parsed : Payload
     selection : tuple
         Of integers, slices and integer arrays; any other selection numpy understands costs every field.
 
@@ -130,22 +138,14 @@ def decompress_part(buf: BytesLike, selection: Any) -> Array:
     IndexError
         The array has no such place. Otherwise as `decompress`.
     """
-    data = payload.view_bytes(buf)
-    info = inspect(data)
+    info = parsed.info
+    whole = isinstance(selection, tuple) and not selection
     if info.method not in _KEPT:
-        return np.array(decompress(data)[selection])
-    fields = _touched(info.shape, selection)
-    with CACHE.decoder(data, _decoder_nbytes(info), lambda: _decoder(data)) as decoder:
-        return np.array(decoder.decode(fields)[selection], info.dtype)
-
-
-def _encode(x: Array, settings: Settings) -> EncodedChunk:
-    limit = settings.limit
-    if isinstance(limit, Target):
-        from isopress.codec.latent.rate_control import encode_latent  # loads torch
-
-        return encode_latent(x, limit, model=settings.model, effort=settings.effort)
-    return encode_chunk(x, limit, model=settings.model, context=cast(ContextMode, settings.context))
+        array = np.asarray(_decoder(parsed).decode(), info.dtype, order=info.order)
+        return array if whole else np.array(array[selection])
+    with CACHE.decoder(parsed.data, _decoder_nbytes(info), partial(_decoder, parsed)) as decoder:
+        values = decoder.decode(None if whole else _touched(info.shape, selection))
+        return np.array(values[selection], info.dtype, order=info.order if whole else "K")
 
 
 def _stated(limit: Limit) -> dict[str, Any]:
@@ -157,11 +157,11 @@ def _stated(limit: Limit) -> dict[str, Any]:
     return {"mode": limit.mode, "bound": limit.value, "floor": limit.floor}
 
 
-def _decoder(data: memoryview) -> ChunkDecoder:
-    info, sections = payload.unpack(data)
+def _decoder(parsed: Payload) -> ChunkDecoder:
+    info = parsed.info
     encoded = EncodedChunk(
         method=info.method,
-        sections=sections,
+        sections=parsed.sections(),
         models=tuple(bytes.fromhex(model) for model in info.models),
         resolved_bound=info.resolved_bound,
         max_error=info.max_error,

@@ -1,7 +1,7 @@
 """The payload: header, section table and checksums of one compressed array. SPEC.md is normative.
 
 This module knows bytes, not codecs: it says where the sections lie and that they arrived intact,
-and leaves their meaning to `isopress.codec.encode`.
+and leaves their meaning to the codec.
 """
 
 import math
@@ -86,6 +86,39 @@ class PayloadInfo:
         return math.prod(self.shape) * self.dtype.itemsize
 
 
+@dataclass(frozen=True)
+class Payload:
+    """A payload whose header was read and checked; its sections are checked when they are asked for."""
+
+    info: PayloadInfo
+    data: memoryview
+    start: int  # of the sections
+    checksum: int  # of the sections
+
+    def sections(self) -> tuple[Section, ...]:
+        """Return the sections in their order, every byte of them checked.
+
+        Raises
+        ------
+        TruncatedPayloadError
+            The buffer ends before the payload does.
+        CorruptPayloadError
+            The checksum of the sections fails, or bytes follow the payload.
+        """
+        given, nbytes = len(self.data), self.info.nbytes
+        if given < nbytes:
+            raise TruncatedPayloadError(f"payload ends after {given} of {nbytes} bytes")
+        if given > nbytes:
+            raise CorruptPayloadError(f"{given - nbytes} bytes too many follow the payload")
+        if crc32c(self.data[self.start :]) != self.checksum:
+            raise CorruptPayloadError("the checksum of the sections fails: the payload was damaged")
+        found, at = [], self.start
+        for section, length in self.info.sections:
+            found.append((section, bytes(self.data[at : at + length])))
+            at += length
+        return tuple(found)
+
+
 def check_decodable(dtype: Dtype, shape: Sequence[int]) -> None:
     """Raise ArgumentError unless an array of this dtype and shape fits in one payload."""
     if dtype.newbyteorder("=") not in DTYPES:
@@ -111,41 +144,42 @@ def pack(info: PayloadInfo, sections: Sequence[Section]) -> bytes:
     return b"".join((prefix, _CHECKSUMS.pack(header_crc, body_crc), fields, body))
 
 
-def unpack(buf: BytesLike) -> tuple[PayloadInfo, tuple[Section, ...]]:
-    """Return header and sections of the payload in `buf`, every byte of it checked.
+def parse(buf: BytesLike) -> Payload:
+    """Return the payload that starts `buf`, its header checked; its sections need not be there.
 
     Raises
     ------
     ForeignPayloadError
         `buf` is not an isopress payload.
     TruncatedPayloadError
-        `buf` ends before the payload does.
+        `buf` ends before the header does.
     UnsupportedVersionError
-        The payload needs a newer reader: another major version, an unknown flag, dtype or mode.
+        The payload needs another reader: another version, an unknown flag, dtype or mode.
     CorruptPayloadError
-        A checksum fails, a field contradicts another or bytes follow the payload.
+        The checksum of the header fails, or a field contradicts another.
+    ArgumentError
+        `buf` is not contiguous bytes.
     """
     data = view_bytes(buf)
-    info, start, body_crc = _read(data)
-    if len(data) < info.nbytes:
-        raise TruncatedPayloadError(f"payload ends after {len(data)} of {info.nbytes} bytes")
-    if len(data) > info.nbytes:
-        raise CorruptPayloadError(f"{len(data) - info.nbytes} bytes too many follow the payload")
-    if crc32c(data[start:]) != body_crc:
-        raise CorruptPayloadError("the checksum of the sections fails: the payload was damaged")
-    sections = []
-    for section, length in info.sections:
-        sections.append((section, bytes(data[start : start + length])))
-        start += length
-    return info, tuple(sections)
+    version, length = _read_prefix(data)
+    header_crc, sections_crc = _CHECKSUMS.unpack_from(data, _PREFIX.size)
+    if crc32c(b"".join((data[: _PREFIX.size], data[_PREFIX.size + 4 : length]))) != header_crc:
+        raise CorruptPayloadError("the checksum of the header fails: the payload was damaged")
+    info = _read_fields(bytes(data[_PREFIX.size + _CHECKSUMS.size : length]), version, length)
+    return Payload(info, data, length, sections_crc)
 
 
 def inspect(buf: BytesLike) -> PayloadInfo:
     """Return what the header says of the payload that starts `buf`; its sections need not be there.
 
-    Raises as `unpack` does, for the bytes of the header.
+    Raises
+    ------
+    PayloadError
+        The header is damaged, foreign, cut short or of another version; the subclasses of the error say which.
+    ArgumentError
+        `buf` is not contiguous bytes.
     """
-    return _read(view_bytes(buf))[0]
+    return parse(buf).info
 
 
 def view_bytes(buf: BytesLike) -> memoryview:
@@ -184,9 +218,13 @@ def _stored_numbers(info: PayloadInfo) -> dict[str, float]:
     return {name: value for name, value in values.items() if value != absent.get(name)}
 
 
-def _read(data: memoryview) -> tuple[PayloadInfo, int, int]:
-    """Return the header, where the sections start and their checksum."""
-    major, minor, length = _read_prefix(data)
+def _read_prefix(data: memoryview) -> tuple[tuple[int, int], int]:
+    """Return version and length of the header, all of which is there."""
+    if bytes(data[:4]) != MAGIC[: len(data)]:
+        raise ForeignPayloadError(f"not an isopress payload: it starts with {bytes(data[:4])!r}")
+    if len(data) < _PREFIX.size + _CHECKSUMS.size:
+        raise TruncatedPayloadError(f"payload ends after {len(data)} bytes, before its header does")
+    _, major, minor, length = _PREFIX.unpack_from(data)
     if (major, minor) != VERSION:
         older = (major, minor) < VERSION
         raise UnsupportedVersionError(
@@ -197,50 +235,57 @@ def _read(data: memoryview) -> tuple[PayloadInfo, int, int]:
         raise CorruptPayloadError(f"header length {length} is impossible")
     if len(data) < length:
         raise TruncatedPayloadError(f"payload ends after {len(data)} bytes, inside its header of {length}")
-    header_crc, body_crc = _CHECKSUMS.unpack_from(data, _PREFIX.size)
-    if crc32c(b"".join((data[: _PREFIX.size], data[_PREFIX.size + 4 : length]))) != header_crc:
-        raise CorruptPayloadError("the checksum of the header fails: the payload was damaged")
-    cursor = _Cursor(bytes(data[_PREFIX.size + _CHECKSUMS.size : length]))
-    return _read_fields(cursor, (major, minor), length), length, body_crc
+    return (major, minor), length
 
 
-def _read_prefix(data: memoryview) -> tuple[int, int, int]:
-    if bytes(data[:4]) != MAGIC[: len(data)]:
-        raise ForeignPayloadError(f"not an isopress payload: it starts with {bytes(data[:4])!r}")
-    if len(data) < _PREFIX.size + _CHECKSUMS.size:
-        raise TruncatedPayloadError(f"payload ends after {len(data)} bytes, before its header does")
-    major, minor, length = _PREFIX.unpack_from(data)[1:]
-    return major, minor, length
-
-
-def _read_fields(cursor: "_Cursor", version: tuple[int, int], length: int) -> PayloadInfo:
-    flags, dtype, mode, method, ndim = cursor.unpack(_CORE)
-    if flags & ~_KNOWN_FLAGS or dtype >= len(DTYPES) or mode >= len(MODES):
-        raise UnsupportedVersionError(
-            f"payload of version {version[0]}.{version[1]} has flags {flags:#06x}, dtype {dtype} and mode "
-            f"{mode}, not all of them known here: install a newer isopress"
-        )
-    if ndim > MAX_NDIM:
-        raise CorruptPayloadError(f"payload declares {ndim} axes; at most {MAX_NDIM} are allowed")
-    shape = tuple(cursor.varint() for _ in range(ndim))
-    numbers = {name: cursor.unpack(_NUMBER)[0] for name, flag in _NUMBERS.items() if flags & flag}
-    models = tuple(cursor.take(MODEL_ID_BYTES).hex() for _ in range(cursor.byte()))
-    sections = tuple((cursor.byte(), cursor.varint()) for _ in range(cursor.byte()))
-    cursor.finish()
+def _read_fields(data: bytes, version: tuple[int, int], length: int) -> PayloadInfo:
+    """Return what the fields behind the checksums say; `length` is that of the whole header."""
+    shape, numbers, sections = [], {}, []
+    try:
+        flags, dtype, mode, method, ndim = _CORE.unpack_from(data)
+        _check_known(flags, dtype, mode, ndim)
+        at = _CORE.size
+        for _ in range(ndim):
+            size, at = read_varint(data, at, most=9)
+            shape.append(size)
+        for name in (name for name, flag in _NUMBERS.items() if flags & flag):
+            (numbers[name],) = _NUMBER.unpack_from(data, at)
+            at += _NUMBER.size
+        start, at = at + 1, at + 1 + data[at] * MODEL_ID_BYTES
+        models = tuple(data[i : i + MODEL_ID_BYTES].hex() for i in range(start, at, MODEL_ID_BYTES))
+        count, at = data[at], at + 1
+        for _ in range(count):
+            section = data[at]
+            size, at = read_varint(data, at + 1, most=9)
+            sections.append((section, size))
+    except (struct.error, IndexError, TruncatedPayloadError) as error:  # though its checksum is right
+        raise CorruptPayloadError("the header is shorter than its fields") from error
+    if at != len(data):
+        raise CorruptPayloadError("the header is longer than its fields")
     info = PayloadInfo(
         dtype=DTYPES[dtype].newbyteorder(">" if flags & _BIG_ENDIAN else "<"),
-        shape=shape,
+        shape=tuple(shape),
         order="F" if flags & _FORTRAN else "C",
         mode=MODES[mode],
         method=method,
         models=models,
-        sections=sections,
+        sections=tuple(sections),
         version=version,
         nbytes=length + sum(size for _, size in sections),
         **({"resolved_bound": numbers.get("bound", 0.0)} | numbers),
     )
     _check_consistent(info, flags)
     return info
+
+
+def _check_known(flags: int, dtype: int, mode: int, ndim: int) -> None:
+    if flags & ~_KNOWN_FLAGS or dtype >= len(DTYPES) or mode >= len(MODES):
+        raise UnsupportedVersionError(
+            f"payload has flags {flags:#06x}, dtype {dtype} and mode {mode}, not all of them known here: "
+            "install a newer isopress"
+        )
+    if ndim > MAX_NDIM:
+        raise CorruptPayloadError(f"payload declares {ndim} axes; at most {MAX_NDIM} are allowed")
 
 
 def _check_consistent(info: PayloadInfo, flags: int) -> None:
@@ -270,34 +315,3 @@ def _check_consistent(info: PayloadInfo, flags: int) -> None:
 def _size(shape: Sequence[int], dtype: Dtype) -> int:
     """Return the bytes of the array, an empty axis counted as one (numpy limits those too)."""
     return math.prod(max(int(length), 1) for length in shape) * dtype.itemsize
-
-
-class _Cursor:
-    """Reads header fields in order and never past the end."""
-
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-        self._position = 0
-
-    def take(self, count: int) -> bytes:
-        start, self._position = self._position, self._position + count
-        if self._position > len(self._data):
-            raise CorruptPayloadError("the header is shorter than its fields")
-        return self._data[start : self._position]
-
-    def unpack(self, layout: struct.Struct) -> tuple[Any, ...]:
-        return layout.unpack(self.take(layout.size))
-
-    def byte(self) -> int:
-        return self.take(1)[0]
-
-    def varint(self) -> int:
-        try:
-            value, self._position = read_varint(self._data, self._position, most=9)
-        except TruncatedPayloadError as error:  # a header whose checksum is right was written so
-            raise CorruptPayloadError("the header is shorter than its fields") from error
-        return value
-
-    def finish(self) -> None:
-        if self._position != len(self._data):
-            raise CorruptPayloadError("the header is longer than its fields")

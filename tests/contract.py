@@ -1,5 +1,6 @@
 """What every way into isopress must do; the tests of each adapter subclass `Contract`."""
 
+import tempfile
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -72,6 +73,45 @@ ARRAYS: dict[str, Callable[[], Array]] = {
     "subnormal": _tiny,
     "huge": lambda: smooth(5, 6) * 1e35,
     "lattice": lambda: np.round(smooth(9, 8) * 4) / 4,
+}
+
+
+def misaligned(x: Array) -> Array:
+    """Return a read-only copy of `x` that begins at an odd address, as arrays from network buffers do."""
+    copy = np.frombuffer(b"\0" + x.tobytes(), x.dtype, offset=1).reshape(x.shape)
+    assert not copy.flags.aligned or x.itemsize == 1
+    return copy
+
+
+def _mapped(x: Array) -> Array:
+    with tempfile.TemporaryFile() as file:
+        mapped = np.memmap(file, x.dtype, "w+", shape=x.shape)
+        mapped[...] = x
+        return mapped
+
+
+def _read_only(x: Array) -> Array:
+    x.flags.writeable = False
+    return x
+
+
+class Labelled(np.ndarray[Any, Any]):
+    """A subclass of ndarray, as other libraries have."""
+
+
+LAYOUTS: dict[str, Callable[[Array], Array]] = {
+    "fortran": np.asfortranarray,
+    "every second": lambda x: x[::2, 1::2, ::3],
+    "backwards": lambda x: x[::-1, :, ::-1],
+    "transposed": lambda x: x.transpose(1, 0, 2),
+    "repeated": lambda x: np.broadcast_to(x[:1], x.shape),
+    "field of a record": lambda x: np.rec.fromarrays([x[..., 0].astype("i1"), x[..., 0]], names="a,b").b,
+    "misaligned": misaligned,
+    "misaligned big-endian": lambda x: misaligned(x.astype(">f4")),
+    "misaligned fortran": lambda x: misaligned(x).T,
+    "read-only": _read_only,
+    "memory map": _mapped,
+    "subclass": lambda x: x.view(Labelled),
 }
 
 
@@ -149,14 +189,24 @@ class Contract:
         assert_kept(x, y, mode="lossless")
         assert y.dtype == x.dtype or not self.keeps_byte_order
 
+    @pytest.mark.parametrize("mode", MODES)
+    @pytest.mark.parametrize("layout", ["misaligned", "misaligned big-endian"])
+    def test_misaligned_arrays_are_taken_in_every_mode(self, layout: str, mode: str) -> None:
+        self.check_layout(layout, mode)
+
     @pytest.mark.parametrize("mode", ["abs", "lossless"])
-    @pytest.mark.parametrize("layout", ["fortran", "every second", "backwards", "transposed"])
+    @pytest.mark.parametrize("layout", LAYOUTS)
     def test_every_memory_layout_gives_the_same_values(self, layout: str, mode: str) -> None:
-        x = smooth(4, 10, 12).astype("f4")
-        x = {
-            "fortran": np.asfortranarray(x),
-            "every second": x[::2, 1::2, ::3],
-            "backwards": x[::-1, :, ::-1],
-            "transposed": x.transpose(1, 0, 2),
-        }[layout]
-        assert_kept(x, self.roundtrip(x, **MODES[mode]), **MODES[mode])
+        self.check_layout(layout, mode)
+
+    def check_layout(self, layout: str, mode: str) -> None:
+        """Assert that an array of this layout comes back, and is as it was."""
+        x = LAYOUTS[layout](smooth(4, 10, 12).astype("f4"))
+        before = bits(x)
+        assert_kept(np.asarray(x), self.roundtrip(x, **MODES[mode]), **MODES[mode])
+        assert bits(x) == before
+
+    @pytest.mark.parametrize("dtype", ["<f8", "<i4", ">i2"])
+    def test_misaligned_arrays_of_other_dtypes_are_taken(self, dtype: str) -> None:
+        x = misaligned((smooth(2, 6, 7) - 270).astype(dtype))
+        assert_kept(x, self.roundtrip(x, mode="lossless"), mode="lossless")

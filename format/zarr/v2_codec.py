@@ -1,6 +1,6 @@
 """isopress as a numcodecs codec: the compressor slot of Zarr v2, kerchunk and other users of numcodecs."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -8,7 +8,7 @@ from numcodecs.abc import Codec
 from numcodecs.compat import ensure_ndarray, ndarray_copy
 
 from isopress.codec.errors import ArgumentError
-from isopress.format.payload import BytesLike, PayloadInfo, inspect
+from isopress.format.payload import BytesLike, PayloadInfo, parse
 from isopress.format.settings import Settings
 
 
@@ -41,7 +41,7 @@ class Isopress(Settings, Codec):  # type: ignore[misc]
         from isopress.format import api  # not before there is something to encode
 
         array = buf if isinstance(buf, np.ndarray) else ensure_ndarray(buf)
-        return api.compress(array, **asdict(self))
+        return api.encode(array, self)
 
     def decode(self, buf: BytesLike, out: Any = None) -> Any:
         """Return the array of the payload `buf`, or fill `out` with it.
@@ -62,11 +62,12 @@ class Isopress(Settings, Codec):  # type: ignore[misc]
         """
         from isopress.format import api
 
+        parsed = parse(buf)
         if out is None:
-            return api.decompress(buf)
+            return api.decode(parsed)
         target = ensure_ndarray(out)
-        _check_target(target, inspect(buf))
-        array = api.decompress(buf)
+        _check_target(target, parsed.info)
+        array = api.decode(parsed)
         if target.shape != array.shape:
             return ndarray_copy(array, target)
         np.copyto(target, array)

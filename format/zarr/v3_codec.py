@@ -1,7 +1,7 @@
 """isopress as a Zarr v3 codec: the serializer (array -> bytes) of an array or of the chunks of a shard."""
 
 import asyncio
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -12,7 +12,7 @@ from zarr.core.buffer import Buffer, NDBuffer
 from zarr.core.common import parse_named_configuration
 
 from isopress.codec.errors import CorruptPayloadError
-from isopress.format.payload import PayloadInfo, inspect
+from isopress.format.payload import PayloadInfo, parse
 from isopress.format.settings import Settings
 
 
@@ -68,7 +68,7 @@ class IsopressCodec(Settings, ArrayBytesCodec, ArrayBytesCodecPartialDecodeMixin
     def _compress(self, chunk_data: NDBuffer, chunk_spec: ArraySpec) -> Buffer:
         from isopress.format import api  # not before there is something to encode
 
-        encoded = api.compress(chunk_data.as_numpy_array(), **asdict(self))
+        encoded = api.encode(chunk_data.as_numpy_array(), self)
         return chunk_spec.prototype.buffer.from_bytes(encoded)
 
 
@@ -82,10 +82,10 @@ def decode_part(chunk_data: Buffer, chunk_spec: ArraySpec, selection: Any) -> ND
     """
     from isopress.format import api
 
-    data = chunk_data.as_numpy_array()
+    parsed = parse(chunk_data.as_numpy_array())
     dtype = chunk_spec.dtype.to_native_dtype()
-    _check_chunk(inspect(data), chunk_spec.shape, dtype)
-    array = api.decompress_part(data, selection)
+    _check_chunk(parsed.info, chunk_spec.shape, dtype)
+    array = api.decode(parsed, selection)
     # Metadata of v3 holds no byte order; payloads do.
     return chunk_spec.prototype.nd_buffer.from_numpy_array(np.asarray(array, dtype))
 

@@ -152,8 +152,8 @@ def test_work_is_done_in_threads_not_in_the_event_loop(monkeypatch: pytest.Monke
 
         return spy
 
-    monkeypatch.setattr(api, "compress", spied(api.compress))
-    monkeypatch.setattr(api, "decompress", spied(api.decompress))
+    monkeypatch.setattr(api, "encode", spied(api.encode))
+    monkeypatch.setattr(api, "decode", spied(api.decode))
     x = smooth(4, 6, 7)
     array = create(None, x, IsopressCodec(mode="lossless"), chunks=(1, 6, 7))
     array[...] = x
