@@ -10,13 +10,12 @@ import numpy as np
 
 from isopress.codec.bounded import pyramid, weights
 from isopress.codec.bounded.block import BlockDecoder
-from isopress.codec.bounded.geometry import UNITS
 from isopress.codec.encoded import EncodedChunk, Method, Section, checked_sections
 from isopress.codec.errors import CorruptPayloadError, TruncatedPayloadError
 from isopress.codec.values.label_map import decode_classes
 from isopress.codec.values.lossless import decode_lossless
 from isopress.codec.values.outliers import Exceptions, apply_exceptions, decode_exceptions, is_list
-from isopress.codec.values.quantiser import Quantiser
+from isopress.codec.values.quantiser import UNITS, Quantiser
 from isopress.codec.values.special_values import Specials, decode_specials, restore_specials
 
 Shape3 = tuple[int, int, int]

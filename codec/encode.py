@@ -11,7 +11,6 @@ import numpy as np
 
 from isopress.codec.bounded import block, pyramid, weights
 from isopress.codec.bounded.choice import ContextMode, choose_context
-from isopress.codec.bounded.geometry import UNITS
 from isopress.codec.decode import FLOATS, ChunkDecoder, Sections, Value, assemble, field_shape
 from isopress.codec.encoded import EncodedChunk, Method, Section
 from isopress.codec.errors import ArgumentError, BoundError
@@ -26,7 +25,7 @@ from isopress.codec.values.outliers import (
     find_exceptions,
 )
 from isopress.codec.values.plan import Plan, make_joint_plan, make_plan
-from isopress.codec.values.quantiser import LINEAR, LOG
+from isopress.codec.values.quantiser import LINEAR, LOG, UNITS
 from isopress.codec.values.special_values import Specials, encode_specials, find_specials
 
 __all__ = ["ChunkDecoder", "ContextMode", "decode_chunk", "encode_chunk"]

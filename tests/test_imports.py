@@ -18,7 +18,6 @@ MAY_IMPORT = {
 }
 TORCH = {  # files that know torch; other rooms than these must be usable without it
     "codec/threads.py",
-    "codec/bounded/backend_torch.py",
     "codec/entropy/integer_mlp_torch.py",
     "cli/train.py",
 }

@@ -15,7 +15,6 @@ from math import lcm
 import numpy as np
 from numpy.typing import NDArray
 
-UNITS = 64  # integer units of one step: predictions are held to 1/64 step
 PAD = 3  # cells of padding around every plane; the widest offset is 5 fine cells
 
 Offset = tuple[int, int]
@@ -47,7 +46,13 @@ class Context:
 
     @property
     def n_features(self) -> int:
+        """Number of inputs of its network that every field has."""
         return len(self.offsets) + len(self.near) + 4
+
+    @property
+    def plane(self) -> tuple[slice, slice, slice]:
+        """Where its points lie among those (B, h, w) of a grid."""
+        return slice(None), slice(self.parity[0], None, 2), slice(self.parity[1], None, 2)
 
 
 _SEPARABLE = {

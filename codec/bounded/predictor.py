@@ -6,9 +6,8 @@ here depends on the machine: sums are exact, and what is rounded is one IEEE pro
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +19,6 @@ from isopress.codec.bounded.geometry import (
     PAD,
     Context,
     Offset,
-    ScaleTables,
     algebra,
     log_index,
     scale_tables,
@@ -44,7 +42,7 @@ FLOOR_INDEX = 26  # about 8 * log2(ROUGHNESS_FLOOR): centres the logarithmic fea
 
 @dataclass(frozen=True)
 class Condition:
-    """What is known of a whole batch of fields: kind and gap class of their references (references.Node)."""
+    """What is known of a whole batch of fields: kind and gap class of their references (reference_order.Node)."""
 
     kind: int = 0
     gap: int = 0
@@ -57,7 +55,7 @@ ALONE = Condition()
 class Neighbours:
     """Padded planes of one level, keyed by parity: values and coding errors, (B, h + 2 PAD, w + 2 PAD).
 
-    proxies : the same planes, all four, of every proxy that the fields have (codec.proxies).
+    proxies : the same planes, all four, of every proxy that the fields have (reference_prediction).
     """
 
     values: dict[Parity, F64]
@@ -78,12 +76,6 @@ class Prediction:
     tail: NDArray[np.int8]
 
 
-class Evaluate(Protocol):
-    """Predict all points (B, h, w) of one phase."""
-
-    def __call__(self, context: Context, seen: Neighbours, shape: tuple[int, int, int], level: int) -> Prediction: ...
-
-
 @dataclass(frozen=True)
 class Features:
     """Inputs of one block of M points.
@@ -97,7 +89,24 @@ class Features:
     rough: NDArray[np.int32]
 
 
-def blocks(shape: tuple[int, int, int], size: int = BLOCK) -> Iterator[tuple[slice, slice]]:
+def predict(
+    network: IntegerNetwork, context: Context, seen: Neighbours, shape: tuple[int, ...], level: int
+) -> Prediction:
+    """Return what is known of all points (B, h, w) of one phase; block by block, in the cache."""
+    whole = Prediction(np.empty(shape), np.empty(shape, np.int16), np.empty(shape, np.int8))
+    scratch, condition = Scratch.of_thread(), seen.condition
+    for at in blocks(shape):
+        features = block_features(context, seen, at, shape[2], scratch)
+        out = network(features.network, min(level, LEVELS - 1), scratch, condition.kind, condition.gap)
+        value, scale, tail = finish(context, features, out)
+        size = whole.value[at].shape
+        whole.value[at] = value.reshape(size)
+        whole.scale[at] = scale.reshape(size)
+        whole.tail[at] = tail.reshape(size)
+    return whole
+
+
+def blocks(shape: tuple[int, ...], size: int = BLOCK) -> Iterator[tuple[slice, slice]]:
     """Cut (B, h, w) into blocks of whole fields, or of rows of one field, of about `size` points."""
     batch, h, w = shape
     fields = max(1, size // max(1, h * w))
@@ -111,52 +120,53 @@ def block_features(context: Context, seen: Neighbours, at: tuple[slice, slice], 
     """Return the features of the points (fields, rows, all w columns) of one phase, in arrays of `scratch`."""
     a, t = algebra(context), scale_tables(context)
     n = len(context.offsets)
-    values = _gather(seen.values, context, context.offsets, at, w, scratch.array("values", np.float64))
+    values = _gather(seen.values, context, context.offsets, at, w, scratch, "values")
     m = values.shape[1]
-    e = np.matmul(a.matrix, values, out=scratch.array("e", np.float64)(n + 3, m))
+    e = np.matmul(a.matrix, values, out=scratch.array("e", np.float64, n + 3, m))
     magnitudes = np.abs(e[:n], out=values)  # the values themselves are no longer needed
     rough = log_index(a.weights @ magnitudes + t.floor) - t.first_index
     np.clip(rough, 0, INDEXES - 1, out=rough)
     base = np.floor((e[n + 2] + context.cubic_divisor // 2) / context.cubic_divisor)
-    near = _gather(seen.errors, context, context.near, at, w, scratch.array("near", np.float64))
-    wide = _gather(seen.errors, context, context.wide, at, w, scratch.array("wide", np.float64))
+    near = _gather(seen.errors, context, context.near, at, w, scratch, "near")
+    wide = _gather(seen.errors, context, context.wide, at, w, scratch, "wide")
     rows = context.n_features + PROXY_FEATURES * len(seen.proxies)
-    network = scratch.array("network", np.float32)(rows + 1, m)
+    network: F32 = scratch.array("network", np.float32, rows + 1, m)
     network[-1] = 1
     f = network[: context.n_features]
     f[:n], f[n:-4] = e[:n], near
     f[:n] *= t.residual[rough]
     f[n:-4] *= t.error[rough]
     np.rint(f[:-4], out=f[:-4])
-    _log_features(f[-4:], rough, np.abs(near).sum(0), np.abs(wide).sum(0), np.abs(e[n : n + 2]).sum(0) / a.denominator)
+    # Logarithms: roughness in steps; errors nearby and further off, and slope, in units of roughness.
+    centre = rough + (LOG_ONE + FLOOR_INDEX)
+    f[-4] = rough - 64
+    f[-3] = log_index(np.abs(near).sum(0) + 4) - centre
+    f[-2] = log_index(np.abs(wide).sum(0) + 4) - centre
+    f[-1] = log_index(np.abs(e[n : n + 2]).sum(0) / a.denominator + 1) - centre
     np.clip(f, -FEATURE_MAX, FEATURE_MAX, out=f)
     for i, planes in enumerate(seen.proxies):
         start = context.n_features + PROXY_FEATURES * i
-        _proxy_features(network[start : start + PROXY_FEATURES], context, planes, at, f[:n], rough, w, scratch)
+        values = _gather(planes, context, (*context.offsets, (0, 0)), at, w, scratch, "proxy")
+        _proxy_features(network[start : start + PROXY_FEATURES], context, values, f[:n], rough, scratch)
     return Features(network, base, rough)
 
 
 def _proxy_features(
-    out: F32,
-    context: Context,
-    planes: Mapping[Parity, F64],
-    at: tuple[slice, slice],
-    own: F32,
-    rough: NDArray[np.int32],
-    w: int,
-    scratch: Scratch,
+    out: F32, context: Context, values: F64, own: F32, rough: NDArray[np.int32], scratch: Scratch
 ) -> None:
-    """Fill the features of one proxy: its detail at the point, what a local regression on it foretells,
-    their similarity and its roughness; `own` (n, M) are the normalised residuals of the field itself."""
+    """Fill the features of one proxy: its detail at the point, what a local regression on it foretells, their
+    similarity and its roughness.
+
+    values : (n + 1, m), the proxy at the offsets and at the point, used up; own : (n, m), the field's own residuals.
+    """
     a, t = algebra(context), scale_tables(context)
     n = len(context.offsets)
-    values = _gather(planes, context, (*context.offsets, (0, 0)), at, w, scratch.array("proxy", np.float64))
     m = values.shape[1]
-    e = np.matmul(a.proxy, values, out=scratch.array("e", np.float64)(n + 1, m))
+    e = np.matmul(a.proxy, values, out=scratch.array("e", np.float64, n + 1, m))
     magnitudes = np.abs(e[:n], out=values[:n])
     rough_p = log_index(a.weights @ magnitudes + t.floor) - t.first_index
     np.clip(rough_p, 0, INDEXES - 1, out=rough_p)
-    f = scratch.array("proxy residuals", np.float32)(n + 1, m)
+    f: F32 = scratch.array("proxy residuals", np.float32, n + 1, m)
     f[...] = e
     f[:n] *= t.residual[rough_p]
     f[n] *= t.error[rough_p] / np.float32(context.cubic_divisor)
@@ -178,11 +188,13 @@ def _gather(
     offsets: tuple[Offset, ...],
     at: tuple[slice, slice],
     w: int,
-    array: Callable[..., F64],
+    scratch: Scratch,
+    name: str,
 ) -> F64:
+    """Return what lies at the offsets of the points, (offsets, points), in the array `name`."""
     fields, rows = at
     nb, nr = fields.stop - fields.start, rows.stop - rows.start
-    out = array(len(offsets), nb, nr, w)
+    out: F64 = scratch.array(name, np.float64, len(offsets), nb, nr, w)
     ty, tx = context.parity
     for row, (dy, dx) in zip(out, offsets, strict=True):
         py, px = (ty + dy) % 2, (tx + dx) % 2
@@ -192,40 +204,10 @@ def _gather(
     return out.reshape(len(offsets), -1)
 
 
-def _log_features(out: F32, rough: NDArray[np.int32], near: F64, wide: F64, slope: F64) -> None:
-    """Fill the four logarithmic features: roughness in steps; errors nearby and slope in units of roughness."""
-    centre = rough + (LOG_ONE + FLOOR_INDEX)
-    out[0] = rough - 64
-    out[1] = log_index(near + 4) - centre
-    out[2] = log_index(wide + 4) - centre
-    out[3] = log_index(slope + 1) - centre
-
-
-@dataclass(frozen=True)
-class NumpyPredictor:
-    """Evaluate phases with numpy alone, block by block; `networks` are keyed by the context's name."""
-
-    networks: dict[str, IntegerNetwork]
-
-    def __call__(self, context: Context, seen: Neighbours, shape: tuple[int, int, int], level: int) -> Prediction:
-        whole = Prediction(np.empty(shape), np.empty(shape, np.int16), np.empty(shape, np.int8))
-        network, scratch = self.networks[context.name], Scratch.of_thread()
-        for at in blocks(shape):
-            features = block_features(context, seen, at, shape[2], scratch)
-            condition = seen.condition
-            out = network(features.network, min(level, LEVELS - 1), scratch, condition.kind, condition.gap)
-            block = finish(scale_tables(context), features, out)
-            size = whole.value[at].shape
-            whole.value[at] = block.value.reshape(size)
-            whole.scale[at] = block.scale.reshape(size)
-            whole.tail[at] = block.tail.reshape(size)
-        return whole
-
-
-def finish(tables: ScaleTables, features: Features, out: F32) -> Prediction:
-    """Turn network outputs (mean, log scale, tail) into a prediction."""
+def finish(context: Context, features: Features, out: F32) -> tuple[F64, NDArray[np.int16], NDArray[np.int8]]:
+    """Turn network outputs (mean, log scale, tail) into value, scale and tail of a prediction."""
     mean = np.clip(out[0], -MEAN_REACH, MEAN_REACH).astype(np.float64)
-    prediction = features.base + np.rint(mean * tables.mean[features.rough])
-    np.clip(prediction, -LIMIT, LIMIT, out=prediction)
+    value = features.base + np.rint(mean * scale_tables(context).mean[features.rough])
+    np.clip(value, -LIMIT, LIMIT, out=value)
     scale = features.rough + np.clip(out[1], -SCALE_REACH, SCALE_REACH)
-    return Prediction(prediction, scale.astype(np.int16), np.clip(out[2], 0, TAILS - 1).astype(np.int8))
+    return value, scale.astype(np.int16), np.clip(out[2], 0, TAILS - 1).astype(np.int8)

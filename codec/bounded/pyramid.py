@@ -2,28 +2,31 @@
 
 Coarse anchors first, then each level halves the spacing; a tiny integer network predicts each new point
 from decoded neighbours and chooses the table its residual is coded with. After SZ3's interpolation
-(Liang et al. 2023), with the prediction and the entropy model learned. SPEC, section 9.
+(Liang et al. 2023), with the prediction and the entropy model learned. SPEC, "Pyramid".
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
-from isopress.codec.bounded.geometry import UNITS, Context
-from isopress.codec.bounded.predictor import F64, LIMIT, Evaluate, Prediction
-from isopress.codec.bounded.traversal import Shape3, coarse, depth, walk
-from isopress.codec.bytes import read_varint, varint
+from isopress.codec.bounded.geometry import CONTEXTS, Context
+from isopress.codec.bounded.predictor import F64, LIMIT
+from isopress.codec.bounded.reference_prediction import Proxies
+from isopress.codec.bounded.traversal import Shape3, depth, refine
+from isopress.codec.bytes import crc32c, read_varint, varint
 from isopress.codec.entropy.coder import I32, SymbolReader, SymbolWriter, Tables
+from isopress.codec.entropy.integer_mlp import IntegerNetwork
 from isopress.codec.errors import ArgumentError, CorruptPayloadError, TruncatedPayloadError
+from isopress.codec.values.quantiser import UNITS
 
 MAX_STEPS = LIMIT / UNITS  # 2**21: the largest |y|
 GROUP = 1 << 19  # points coded together; a field is never cut
 WRAP, SNAP, TAPER_BIT = 1, 2, 2
+CHECKSUM = 4  # bytes
 # Quantiser width per level in units, finest first, the last for all coarser ones: with a taper, coarse levels
 # are coded finer than the bound asks, since finer levels are predicted from them.
 TAPERS = (
@@ -48,31 +51,24 @@ class Quantisation:
     taper: int = 0
     snap: bool = False
 
-    @property
-    def flags(self) -> int:
-        """Bits 1 to 3 of a section's flags."""
-        return SNAP * self.snap | self.taper << TAPER_BIT
+    def width(self, level: int) -> int:
+        """Return the quantiser width of a level in units."""
+        widths = TAPERS[self.taper]
+        return widths[min(level, len(widths) - 1)]
 
-    @classmethod
-    def from_flags(cls, flags: int) -> Quantisation:
-        """Return what `flags` of a section says; raise CorruptPayloadError for reserved bits."""
-        if flags >> (TAPER_BIT + 2):
-            raise CorruptPayloadError(f"pyramid flags {flags:#04x} have reserved bits set")
-        return cls(flags >> TAPER_BIT, bool(flags & SNAP))
-
-    def quantise(self, predicted: F64, y: F64, level: int) -> F64:
+    def quantise(self, predicted: F64, y: F64, width: int) -> F64:
         """Return the symbols of values `y` in steps."""
-        width = width_of(self.taper, level)
         symbols = y * UNITS
-        symbols -= self._used(predicted)
+        # With `snap` an odd number near the prediction, so that no integer step ties between symbols.
+        symbols -= 2 * np.floor(predicted / 2) + 1 if self.snap else predicted
         symbols /= width
         return np.rint(symbols, out=symbols)
 
-    def dequantise(self, predicted: F64, symbols: F64, level: int) -> F64:
+    def dequantise(self, predicted: F64, symbols: F64, width: int) -> F64:
         """Turn symbols, in place, into what they add to the prediction: whole widths, with `snap` to a whole step."""
-        symbols *= width_of(self.taper, level)
+        symbols *= width
         if self.snap:
-            symbols += self._used(predicted)
+            symbols += 2 * np.floor(predicted / 2) + 1
             symbols /= UNITS
             symbols += 0.5
             np.floor(symbols, out=symbols)
@@ -80,24 +76,120 @@ class Quantisation:
             symbols -= predicted
         return symbols
 
-    def scale(self, scale: NDArray[np.int16], level: int) -> NDArray[np.int16]:
-        """Return scale indexes for symbols of this level's width."""
-        return scale + np.int16(SCALE_OF_WIDTH[width_of(self.taper, level)])
-
-    def _used(self, predicted: F64) -> F64:
-        """Return the prediction, or with `snap` an odd number near it, so that no integer step ties between symbols."""
-        return 2 * np.floor(predicted / 2) + 1 if self.snap else predicted
-
 
 @dataclass(frozen=True)
 class PyramidModel:
-    """Weights of a pyramid: `sha256` of their file, an evaluator of phases and frozen tables."""
+    """Weights of a pyramid: `sha256` of their file, a network per phase and frozen tables."""
 
     name: str
     sha256: bytes
-    evaluate: Evaluate
+    networks: Mapping[str, IntegerNetwork]
     tables: Tables
     takes_references: bool = False
+
+
+@dataclass(frozen=True)
+class Coding:
+    """What the fields of a section have in common; the first byte of a section holds all but the model."""
+
+    model: PyramidModel
+    wrap: bool  # the first column follows the last
+    quantisation: Quantisation
+
+    @property
+    def flags(self) -> int:
+        """The first byte of a section: wrap, snap, taper."""
+        return WRAP * self.wrap | SNAP * self.quantisation.snap | self.quantisation.taper << TAPER_BIT
+
+    @classmethod
+    def from_flags(cls, flags: int, model: PyramidModel) -> Coding:
+        """Return what the first byte of a section says; raise CorruptPayloadError for reserved bits."""
+        if flags >> (TAPER_BIT + 2):
+            raise CorruptPayloadError(f"pyramid flags {flags:#04x} have reserved bits set")
+        return cls(model, bool(flags & WRAP), Quantisation(flags >> TAPER_BIT, bool(flags & SNAP)))
+
+
+# --- fields <-> symbols -------------------------------------------------------------------------------------
+
+
+def encode_fields(
+    y: F64,
+    valid: NDArray[np.bool_] | None,
+    anchors: F64,
+    writers: Sequence[SymbolWriter],
+    coding: Coding,
+    proxies: Proxies | None = None,
+) -> I32:
+    """Write the symbols of fields y (B, H, W) in steps that refine `anchors` in whole steps; return v in units.
+
+    All fields go to one writer, or each to its own. Values that are not `valid` become the symbol 0.
+    """
+    v = (anchors * UNITS).astype(np.int32)
+    errors = np.zeros_like(v)
+    for level in reversed(range(depth(*y.shape[1:]))):
+        grid = refine(v, errors, y.shape, level, wrap=coding.wrap, proxies=proxies)
+        width = coding.quantisation.width(level)
+        for context in CONTEXTS:
+            predicted = grid.predict(context, coding.model.networks)
+            if predicted is None:
+                continue
+            at = phase_points(level, context)
+            symbols = coding.quantisation.quantise(predicted.value, y[at], width)
+            if valid is not None:
+                symbols *= valid[at]
+            scale = predicted.scale + np.int16(SCALE_OF_WIDTH[width])
+            rows = len(writers), -1
+            integers = symbols.astype(np.int32).reshape(rows)
+            for i, writer in enumerate(writers):
+                writer.phase(integers[i], scale.reshape(rows)[i], predicted.tail.reshape(rows)[i])
+            grid.put(context, predicted, coding.quantisation.dequantise(predicted.value, symbols, width))
+        v, errors = grid.values, grid.errors
+    return v
+
+
+def decode_fields(
+    shape: Shape3, anchors: F64, readers: Sequence[SymbolReader], coding: Coding, proxies: Proxies | None = None
+) -> I32:
+    """Return v (B, H, W) in units: mirror of `encode_fields`.
+
+    Raises
+    ------
+    TruncatedPayloadError, CorruptPayloadError
+        Anchors, values or streams are none that an encoder writes.
+    """
+    if np.abs(anchors).max(initial=0) > MAX_STEPS:
+        raise CorruptPayloadError("an anchor is beyond the pyramid's range")
+    v = (anchors * UNITS).astype(np.int32)
+    errors = np.zeros_like(v)
+    for level in reversed(range(depth(*shape[1:]))):
+        grid = refine(v, errors, shape, level, wrap=coding.wrap, proxies=proxies)
+        width = coding.quantisation.width(level)
+        for context in CONTEXTS:
+            predicted = grid.predict(context, coding.model.networks)
+            if predicted is None:
+                continue
+            scale = predicted.scale + np.int16(SCALE_OF_WIDTH[width])
+            symbols = np.empty(scale.shape)
+            rows = len(readers), -1
+            for i, reader in enumerate(readers):
+                symbols.reshape(rows)[i] = reader.phase(scale.reshape(rows)[i], predicted.tail.reshape(rows)[i])
+            added = coding.quantisation.dequantise(predicted.value, symbols, width)
+            if np.abs(predicted.value + added).max() > 2 * LIMIT:
+                raise CorruptPayloadError("a decoded value is beyond the pyramid's range")
+            grid.put(context, predicted, added)
+        v, errors = grid.values, grid.errors
+    for reader in readers:
+        reader.finish()
+    return v
+
+
+def phase_points(level: int, context: Context) -> tuple[slice, slice, slice]:
+    """Return where the points of a phase lie in the full field."""
+    (ty, tx), step = context.parity, 2 << level
+    return slice(None), slice(ty << level, None, step), slice(tx << level, None, step)
+
+
+# --- fields alone <-> section -------------------------------------------------------------------------------
 
 
 def encode(
@@ -138,28 +230,21 @@ def encode(
     ArgumentError
         A value exceeds 2**21 steps.
     """
-    if y.size and not np.abs(y).max() <= MAX_STEPS:
-        raise ArgumentError(f"a value of {np.abs(y).max()} steps is beyond the pyramid's 2**21; use a larger bound")
-    wrap = looks_periodic(y, valid) if periodic is None else periodic
-    if snap:
+    check_range(y)
+    if snap or not y.size:
         taper = 0
     elif taper is None:
-        taper = 0 if not y.size else _choose_taper(y, valid, model)
-    quantisation = Quantisation(taper, snap)
-    out = bytearray([WRAP * wrap | quantisation.flags])
+        taper = _choose_taper(y, valid, model)
+    wrap = looks_periodic(y, valid) if periodic is None else periodic
+    coding = Coding(model, wrap, Quantisation(taper, snap))
+    out = bytearray([coding.flags])
     parts = []
     for fields in groups(y.shape):
-        data, part = _encode_group(y[fields], None if valid is None else valid[fields], model, wrap, quantisation)
+        data, part = _encode_group(y[fields], None if valid is None else valid[fields], coding)
         out += varint(len(data)) + data
         parts.append(part)
     v = _joined(parts, y.shape)
     return bytes(out) + checksum(v), v
-
-
-def _joined(parts: list[I32], shape: Shape3) -> I32:
-    if len(parts) == 1:  # the usual case, and a copy would be the peak of the memory
-        return parts[0]
-    return np.concatenate(parts) if parts else np.empty(shape, np.int32)
 
 
 def decode(section: bytes | memoryview, shape: Shape3, *, model: PyramidModel) -> I32:
@@ -168,115 +253,111 @@ def decode(section: bytes | memoryview, shape: Shape3, *, model: PyramidModel) -
     Raises
     ------
     TruncatedPayloadError
-        The section ends early.
+        The section ends early, or is too short for so many fields.
     CorruptPayloadError
         Flags, streams or the checksum of the decoded values are wrong.
     """
     data = memoryview(section)
-    if len(data) < 5:
-        raise TruncatedPayloadError(f"a pyramid section has at least 5 bytes, got {len(data)}")
-    flags, position, end = data[0], 1, len(data) - 4
-    wrap, quantisation = bool(flags & WRAP), Quantisation.from_flags(flags & ~WRAP)
-    v = np.empty(shape, np.int32)
+    # Every anchor takes a byte, and every group two: checked before anything is made of the size of `shape`.
+    levels = depth(*shape[1:])
+    least = 1 + CHECKSUM + shape[0] * (-(-shape[1] >> levels)) * (-(-shape[2] >> levels)) + 2 * len(groups(shape))
+    if len(data) < least:
+        raise TruncatedPayloadError(f"a pyramid of {shape} has at least {least} bytes, got {len(data)}")
+    coding, position, end = Coding.from_flags(data[0], model), 1, len(data) - CHECKSUM
+    parts = []
     for fields in groups(shape):
         size, position = read_varint(data[:end], position)
         if position + size > end:
             raise TruncatedPayloadError(f"a group of {size} bytes at byte {position} exceeds the section's {end}")
-        group = data[position : position + size]
-        v[fields] = _decode_group(group, v[fields].shape, model, wrap, quantisation)
+        part = data[position : position + size]
+        parts.append(_decode_group(part, (fields.stop - fields.start, *shape[1:]), coding))
         position += size
+    v = _joined(parts, shape)
     if position != end or bytes(data[end:]) != checksum(v):
         raise CorruptPayloadError("the decoded values do not have the checksum that was stored with them")
     return v
 
 
-def groups(shape: Shape3) -> Iterator[slice]:
+def _encode_group(y: F64, valid: NDArray[np.bool_] | None, coding: Coding) -> tuple[bytes, I32]:
+    """Code fields in one stream after their anchors: zigzag varints, the first field in raster differences, each other
+    as difference from the one before."""
+    step = 1 << depth(*y.shape[1:])
+    anchors = np.rint(y[:, ::step, ::step])
+    delta = np.diff(anchors, axis=0, prepend=0.0).astype(np.int64)
+    delta[:1] = np.diff(delta[:1].ravel(), prepend=0).reshape(delta[:1].shape)
+    head = b"".join([varint(d << 1 if d >= 0 else ~(d << 1)) for d in delta.ravel().tolist()])
+    writer = SymbolWriter(coding.model.tables)
+    v = encode_fields(y, valid, anchors, [writer], coding)
+    return head + writer.finish(), v
+
+
+def _decode_group(data: memoryview, shape: Shape3, coding: Coding) -> I32:
+    levels = depth(*shape[1:])
+    size = shape[0], -(-shape[1] >> levels), -(-shape[2] >> levels)
+    codes, position = [], 0
+    for _ in range(size[0] * size[1] * size[2]):
+        code, position = read_varint(data, position)
+        codes.append(~(code >> 1) if code & 1 else code >> 1)
+    delta = np.array(codes, np.float64).reshape(size)
+    delta[:1] = np.cumsum(delta[:1]).reshape(delta[:1].shape)
+    reader = SymbolReader(coding.model.tables, data[position:])
+    return decode_fields(shape, np.cumsum(delta, axis=0), [reader], coding)
+
+
+def groups(shape: Shape3) -> list[slice]:
     """Cut the fields of (B, H, W) into groups of about GROUP points that are coded together."""
     batch, points = shape[0], shape[1] * shape[2]
-    fields = max(1, GROUP // max(1, points))
-    for start in range(0, batch if points else 0, fields):
-        yield slice(start, min(start + fields, batch))
+    if not points:
+        return []
+    size = max(1, GROUP // points)
+    return [slice(start, min(start + size, batch)) for start in range(0, batch, size)]
+
+
+def _joined(parts: list[I32], shape: Shape3) -> I32:
+    if len(parts) == 1:  # the usual case, and a copy would be the peak of the memory
+        return parts[0]
+    return np.concatenate(parts) if parts else np.empty(shape, np.int32)
+
+
+def check_range(y: F64) -> None:
+    """Raise ArgumentError if a value is beyond 2**21 steps."""
+    if y.size and not np.abs(y).max() <= MAX_STEPS:
+        raise ArgumentError(f"a value of {np.abs(y).max()} steps is beyond the pyramid's 2**21; use a larger bound")
 
 
 def checksum(v: I32) -> bytes:
     """Return CRC32C, little-endian, of the values as little-endian int32 in C order."""
     crc = 0
     for field in v:
-        crc = google_crc32c.extend(crc, np.ascontiguousarray(field, "<i4").tobytes())
-    return int(crc).to_bytes(4, "little")
+        crc = crc32c(np.ascontiguousarray(field, "<i4").data, crc)
+    return crc.to_bytes(CHECKSUM, "little")
 
 
-def _encode_group(
-    y: F64, valid: NDArray[np.bool_] | None, model: PyramidModel, wrap: bool, quantisation: Quantisation
-) -> tuple[bytes, I32]:
-    writer = SymbolWriter(model.tables)
-
-    def residual(level: int, context: Context, predicted: Prediction) -> F64:
-        at = phase_points(level, context)
-        symbols = quantisation.quantise(predicted.value, y[at], level)
-        if valid is not None:
-            symbols *= valid[at]
-        scale = quantisation.scale(predicted.scale, level).ravel()
-        writer.phase(symbols.ravel().astype(np.int32), scale, predicted.tail.ravel())
-        return quantisation.dequantise(predicted.value, symbols, level)
-
-    step = 1 << depth(*y.shape[1:])
-    anchors = np.rint(y[:, ::step, ::step])
-    v = walk((anchors * UNITS).astype(np.int32), y.shape, wrap=wrap, evaluate=model.evaluate, residual=residual)
-    return pack_anchors(anchors) + writer.finish(), v
-
-
-def _decode_group(data: memoryview, shape: Shape3, model: PyramidModel, wrap: bool, quantisation: Quantisation) -> I32:
-    levels = depth(*shape[1:])
-    anchors, position = unpack_anchors(data, (shape[0], coarse(shape[1], levels), coarse(shape[2], levels)))
-    reader = SymbolReader(model.tables, data[position:])
-
-    def residual(level: int, context: Context, predicted: Prediction) -> F64:
-        symbols = reader.phase(quantisation.scale(predicted.scale, level).ravel(), predicted.tail.ravel())
-        whole = symbols.reshape(predicted.value.shape).astype(np.float64)
-        added = quantisation.dequantise(predicted.value, whole, level)
-        if np.abs(predicted.value + added).max(initial=0) > 2 * LIMIT:
-            raise CorruptPayloadError("a decoded value is beyond the pyramid's range")
-        return added
-
-    v = walk((anchors * UNITS).astype(np.int32), shape, wrap=wrap, evaluate=model.evaluate, residual=residual)
-    reader.finish()
-    return v
-
-
-def width_of(taper: int, level: int) -> int:
-    """Return the quantiser width of a level in units."""
-    return TAPERS[taper][min(level, len(TAPERS[taper]) - 1)]
-
-
-def phase_points(level: int, context: Context) -> tuple[slice, slice, slice]:
-    """Return where the points of a phase lie in the full field."""
-    (ty, tx), step = context.parity, 2 << level
-    return slice(None), slice(ty << level, None, step), slice(tx << level, None, step)
+# --- choices of the encoder ---------------------------------------------------------------------------------
 
 
 def _choose_taper(y: F64, valid: NDArray[np.bool_] | None, model: PyramidModel) -> int:
     """Return the taper for the rate of a few crops."""
     side = 96 if y.size >= 1 << 19 else 64
-    room = [max(0, n - side) for n in y.shape[1:]]
-    where = [_window(i * len(y) // SAMPLES, r * room[0] // SAMPLES, i * room[1] // SAMPLES, side)
-             for i, r in enumerate((1, 3, 0, 2))]  # fmt: skip
-    crops, ok = (
-        np.stack([y[at] for at in where]),
-        None if valid is None else np.stack([valid[at] for at in where]),
-    )
-    data, _ = _encode_group(crops, ok, model, False, Quantisation(taper=1))
-    points = crops.size if ok is None else max(1, int(np.count_nonzero(ok)))
+    rows, columns = max(0, y.shape[1] - side), max(0, y.shape[2] - side)
+    crops, ok = [], []
+    for i, r in enumerate((1, 3, 0, 2)[:SAMPLES]):
+        row, column = r * rows // SAMPLES, i * columns // SAMPLES
+        at = i * len(y) // SAMPLES, slice(row, row + side), slice(column, column + side)
+        crops.append(y[at])
+        ok.append(np.True_ if valid is None else valid[at])
+    some = None if valid is None else np.stack(ok)
+    data, _ = _encode_group(np.stack(crops), some, Coding(model, False, Quantisation(taper=1)))
+    points = SAMPLES * crops[0].size if some is None else max(1, int(np.count_nonzero(some)))
     return taper_for_rate(8 * len(data) / points)
 
 
 def taper_for_rate(rate: float) -> int:
     """Return the taper for a rate in bits per value."""
-    return next(taper for most, taper in TAPER_FOR_RATE if rate <= most)
-
-
-def _window(field: int, row: int, column: int, side: int) -> tuple[int, slice, slice]:
-    return field, slice(row, row + side), slice(column, column + side)
+    for most, taper in TAPER_FOR_RATE:
+        if rate <= most:
+            return taper
+    raise ValueError(f"a rate is no number: {rate}")
 
 
 def looks_periodic(y: F64, valid: NDArray[np.bool_] | None) -> bool:
@@ -287,22 +368,3 @@ def looks_periodic(y: F64, valid: NDArray[np.bool_] | None) -> bool:
     seam = np.abs(y[:, :, 0] - y[:, :, -1])[ok[:, :, 0] & ok[:, :, -1]]
     inner = np.abs(np.diff(y, axis=2))[ok[:, :, 1:] & ok[:, :, :-1]]
     return bool(seam.size and inner.size and seam.mean() <= 2 * inner.mean())
-
-
-def pack_anchors(anchors: F64) -> bytes:
-    """Return zigzag varints: the first field in raster differences, each other as difference from the one before."""
-    delta = np.diff(anchors, axis=0, prepend=0.0).astype(np.int64)
-    delta[:1] = np.diff(delta[:1].ravel(), prepend=0).reshape(delta[:1].shape)
-    return b"".join(varint(int(d) << 1 if d >= 0 else ~(int(d) << 1)) for d in delta.ravel())
-
-
-def unpack_anchors(data: memoryview, shape: Shape3) -> tuple[F64, int]:
-    position, delta = 0, np.empty(shape)
-    for i in range(delta.size):
-        code, position = read_varint(data, position)
-        delta.flat[i] = ~(code >> 1) if code & 1 else code >> 1
-    delta[:1] = np.cumsum(delta[:1].ravel()).reshape(delta[:1].shape)
-    anchors = np.cumsum(delta, axis=0)
-    if np.abs(anchors).max(initial=0) > MAX_STEPS:
-        raise CorruptPayloadError("an anchor is beyond the pyramid's range")
-    return anchors, position

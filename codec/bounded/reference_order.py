@@ -1,17 +1,17 @@
 """Which decoded fields of a block a field may look at, and in which order a block is therefore coded.
 
 Fields lie on a grid of a primary and a secondary axis (time and level, say). Both are visited by bisection:
-first, last, then the midpoints of ever smaller intervals. SPEC, section 13.
+first, last, then the midpoints of ever smaller intervals. SPEC, "Order of a block".
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
+from math import prod
 
 import numpy as np
-from numpy.typing import NDArray
 
 PROXIES = 4  # P, Q, C, S
 _SLOTS = ((), (0,), (0, 1), (0, 1, 2), (0, 3), (0, 1, 3), (0, 1, 2, 3))  # the proxies of each kind
@@ -57,10 +57,12 @@ class Node:
         return len(self.along) + curved + (3 if self.across else 0)
 
     @property
-    def parents(self) -> tuple[int, ...]:
+    def parents(self) -> set[int]:
         """Every field that must be decoded before this one."""
-        across = (f for field, mean in self.across for f in (field, *mean))
-        return (*self.along, *(f for f in self.beyond if f is not None), *across)
+        found = {*self.along, *self.beyond} - {None}
+        for field, mean in self.across:
+            found |= {field, *mean}
+        return found  # type: ignore[return-value]  # None is out
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ class Axes:
     secondary: int | None = None
 
 
-@cache
+@lru_cache(64)
 def bisection(n: int) -> tuple[Stop, ...]:
     """Return the `n` positions of an axis in the order of visit: 0, n - 1, then odd multiples of falling powers of two.
 
@@ -96,7 +98,7 @@ def _gap_class(distance: int) -> int:
     return min(GAPS, distance.bit_length()) - 1
 
 
-def order(leading: Sequence[int], axes: Axes) -> list[list[Node]]:
+def order(leading: Sequence[int], axes: Axes) -> tuple[tuple[Node, ...], ...]:
     """Return the fields of a block in batches: all of a batch are of one kind and refer to earlier batches only.
 
     Parameters
@@ -105,41 +107,34 @@ def order(leading: Sequence[int], axes: Axes) -> list[list[Node]]:
     axes : which of them carry references.
     """
     if 0 in leading:
-        return []
-    index: NDArray[np.intp] = np.arange(int(np.prod(leading, dtype=np.int64))).reshape(tuple(leading))
-    grid = _as_grid(index, axes)
+        return ()
+    n = len(leading)
+    index = np.arange(prod(leading)).reshape(*leading, 1, 1)  # two axes of length 1 stand in for None
+    named = [n + i if axis is None else axis for i, axis in enumerate((axes.primary, axes.secondary))]
+    grid = np.moveaxis(index, named, [-2, -1])
+    grid = grid.reshape(-1, *grid.shape[-2:])  # (independent, primary, secondary)
     batches: dict[tuple[int, int], list[Node]] = {}
     for p in bisection(grid.shape[1]):
         for s in bisection(grid.shape[2]):
-            nodes = batches.setdefault((p.rank, s.rank), [])
-            nodes += [_node(plane, p, s) for plane in grid]
-    return list(batches.values())
+            batches.setdefault((p.rank, s.rank), []).extend(_nodes(grid, p, s))
+    return tuple(map(tuple, batches.values()))
 
 
-def _as_grid(index: NDArray[np.intp], axes: Axes) -> NDArray[np.intp]:
-    """Return field indexes as (independent, primary, secondary)."""
-    moved = [axis for axis in (axes.primary, axes.secondary) if axis is not None]
-    ends = list(range(index.ndim, index.ndim + 2 - len(moved)))  # axes of length 1 stand in for None
-    grid = index.reshape(*index.shape, *(1 for _ in ends))
-    if axes.primary is None:
-        moved, ends = [*ends], []
-    grid = np.moveaxis(grid, [*moved, *ends], [-2, -1])
-    return grid.reshape(-1, *grid.shape[-2:])
-
-
-def _node(grid: NDArray[np.intp], p: Stop, s: Stop) -> Node:
-    def at(i: int, j: int) -> int:
-        return int(grid[i, j])
-
-    field = at(p.position, s.position)
-    if not p.references:  # the secondary axis takes the part of the primary one
-        along = tuple(at(p.position, j) for j in s.references)
-        left, right = (None if j is None else at(p.position, j) for j in s.beyond)
-        return Node(field, along, (left, right), (), s.gap)
-    along = tuple(at(i, s.position) for i in p.references)
-    left, right = (None if i is None else at(i, s.position) for i in p.beyond)
-    across = tuple((at(p.position, j), tuple(at(i, j) for i in p.references)) for j in s.references)
-    return Node(field, along, (left, right), across, p.gap)
+def _nodes(grid: np.ndarray, p: Stop, s: Stop) -> list[Node]:
+    """Return the fields at one place of every (primary, secondary) grid of field indices."""
+    nodes = []
+    for plane in grid:
+        if p.references:
+            stop, line = p, plane[:, s.position].tolist()
+        else:  # the secondary axis takes the part of the primary one
+            stop, line = s, plane[p.position].tolist()
+        along = tuple([line[i] for i in stop.references])
+        before, after = [None if i is None else line[i] for i in stop.beyond]
+        across = []
+        for j in s.references if p.references else ():
+            across.append((int(plane[p.position, j]), tuple(plane[list(p.references), j].tolist())))
+        nodes.append(Node(line[stop.position], along, (before, after), tuple(across), stop.gap))
+    return nodes
 
 
 def slots_of(kind: int) -> tuple[int, ...]:
@@ -147,13 +142,15 @@ def slots_of(kind: int) -> tuple[int, ...]:
     return _SLOTS[kind]
 
 
-def chain(batches: Sequence[Sequence[Node]], wanted: set[int]) -> Iterator[list[Node]]:
-    """Yield, batch by batch, the nodes that must be decoded for the `wanted` fields."""
-    needed: set[int] = set(wanted)
+def chain(batches: Sequence[Sequence[Node]], wanted: set[int]) -> list[list[Node]]:
+    """Return, batch by batch, the nodes that must be decoded for the `wanted` fields."""
+    needed, result = set(wanted), list[list[Node]]()
     for batch in reversed(batches):
+        here = []
         for node in batch:
             if node.field in needed:
-                needed.update(node.parents)
-    for batch in batches:
-        if nodes := [node for node in batch if node.field in needed]:
-            yield nodes
+                needed |= node.parents
+                here.append(node)
+        if here:
+            result.append(here)
+    return result[::-1]

@@ -1,18 +1,33 @@
-"""The order in which a pyramid visits a field, shared by encoder, decoder and training."""
+"""The order in which a pyramid visits a field: levels from coarse to fine, and on each level three phases.
+
+Encoder, decoder and training walk alike:
+
+    values, errors = anchors, zeros
+    for level in levels(height, width):
+        grid = refine(values, errors, ...)                 the coarse points take every other place
+        for context in CONTEXTS:
+            predicted = grid.predict(context, networks)      None where a grid has no such points
+            ...                                            symbols <-> what is added to the prediction
+            grid.put(context, predicted, added)
+        values, errors = grid.values, grid.errors
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from isopress.codec.bounded.geometry import CONTEXTS, PAD, Context
-from isopress.codec.bounded.predictor import ALONE, F64, Evaluate, Neighbours, Parity, Prediction
-from isopress.codec.bounded.reference_prediction import LevelProxies, Proxies
-from isopress.codec.entropy.coder import I32
+from isopress.codec.bounded.predictor import ALONE, F64, Neighbours, Parity, Prediction, predict
+from isopress.codec.bounded.reference_prediction import Proxies
+from isopress.codec.entropy.integer_mlp import IntegerNetwork
 
 Shape3 = tuple[int, int, int]
-Residual = Callable[[int, Context, Prediction], F64]
+I32 = NDArray[np.int32]
 
 
 def depth(height: int, width: int) -> int:
@@ -20,85 +35,69 @@ def depth(height: int, width: int) -> int:
     return max(0, (max(height, width) - 1).bit_length() - 1)
 
 
-def coarse(size: int, level: int) -> int:
-    """Return how many of `size` points stay on the grid of spacing 2**level."""
-    return -(-size >> level)
+@dataclass(frozen=True)
+class Grid:
+    """Fields (B, h, w) on the grid of one level while its phases are coded.
 
-
-def walk(
-    anchors: I32,
-    shape: Shape3,
-    *,
-    wrap: bool,
-    evaluate: Evaluate,
-    residual: Residual,
-    proxies: Proxies | None = None,
-) -> I32:
-    """Rebuild fields (B, H, W) in units from their anchors, level by level, phase by phase.
-
-    `evaluate` predicts a phase; `residual(level, context, prediction)` returns what is to be added:
-    the encoder computes it from the original, the decoder decodes it.
+    values : int32, in units; errors : int32, what coding added to predictions, empty on level 0, where nobody asks;
+    guess : what is subtracted from the values before they are predicted, or None; seen : padded planes of the
+    points that are known so far.
     """
+
+    level: int
+    wraps: bool
+    values: I32
+    errors: I32
+    guess: F64 | None
+    seen: Neighbours
+
+    def predict(self, context: Context, networks: Mapping[str, IntegerNetwork]) -> Prediction | None:
+        """Return what is known of the points of a phase before they are coded, or None if there are none."""
+        shape = self.values[context.plane].shape
+        if 0 in shape:
+            stand_in = _stand_in(context, self.values[:, ::2, ::2].shape, shape, self.seen.values[0, 0])
+            self.seen.values[context.parity] = pad(stand_in, self.wraps)
+            self.seen.errors[context.parity] = pad(np.zeros_like(stand_in), self.wraps, zero=True)
+            return None
+        predicted = predict(networks[context.name], context, self.seen, shape, self.level)
+        if self.guess is not None:
+            np.add(predicted.value, self.guess[context.plane], out=predicted.value)
+        return predicted
+
+    def put(self, context: Context, predicted: Prediction, added: F64) -> None:
+        """Enter the decoded values of a phase, what was `added` to the prediction included."""
+        target = self.values[context.plane]
+        np.add(predicted.value, added, out=target, casting="unsafe")
+        if self.level:
+            self.errors[context.plane] = added
+        if context is not CONTEXTS[-1]:
+            own = target if self.guess is None else target - self.guess[context.plane]
+            self.seen.values[context.parity] = pad(own, self.wraps)
+            self.seen.errors[context.parity] = pad(added, self.wraps, zero=True)
+
+
+def refine(values: I32, errors: I32, shape: Shape3, level: int, *, wrap: bool, proxies: Proxies | None) -> Grid:
+    """Return the grid of `level` of fields of `shape` (B, H, W), of which the next coarser one is known."""
     batch, height, width = shape
-    fine, errors = anchors, np.zeros_like(anchors)
-    for level in range(depth(height, width) - 1, -1, -1):
-        wraps = wrap and width % (2 << level) == 0
-        size = (batch, coarse(height, level), coarse(width, level))
-        # Grids one cell high or wide look at nothing but themselves.
-        at_level = proxies.at(level) if proxies and min(size[1:]) > 1 else None
-        fine, errors = _refine(fine, errors, size, level, wraps, evaluate, residual, at_level)
-    return fine
-
-
-def _refine(
-    k: I32,
-    error_k: I32,
-    size: Shape3,
-    level: int,
-    wraps: bool,
-    evaluate: Evaluate,
-    residual: Residual,
-    proxies: LevelProxies | None,
-) -> tuple[I32, I32]:
+    size = batch, -(-height >> level), -(-width >> level)
+    wraps = wrap and width % (2 << level) == 0
     fine = np.empty(size, np.int32)
-    errors = np.zeros(size if level else (0, 0, 0), np.int32)  # nobody looks at those of the finest level
-    fine[:, ::2, ::2], errors[:, ::2, ::2] = k, error_k if level else 0
-    guess = proxies.guess if proxies else None
-    seen = Neighbours(
-        {(0, 0): pad(k if guess is None else k - guess[:, ::2, ::2], wraps)},
-        {(0, 0): pad_zero(error_k, wraps)},
-        tuple(_planes(field, wraps) for field in proxies.fields) if proxies else (),
-        proxies.condition if proxies else ALONE,
-    )
-    for context in CONTEXTS:
-        plane = (slice(None), *(slice(p, None, 2) for p in context.parity))
-        target = fine[plane]
-        if target.size:
-            predicted = evaluate(context, seen, target.shape, level)
-            if guess is not None:
-                np.add(predicted.value, guess[plane], out=predicted.value)
-            added = residual(level, context, predicted)
-            np.add(predicted.value, added, out=target, casting="unsafe")
-            if level:
-                errors[plane] = added
-        if context is CONTEXTS[-1]:
-            break
-        if target.size:
-            seen.values[context.parity] = pad(target if guess is None else target - guess[plane], wraps)
-            seen.errors[context.parity] = pad_zero(added, wraps)
-        else:
-            stand_in = _stand_in(context, seen.values[0, 0], k.shape, target.shape)
-            seen.values[context.parity] = pad(stand_in, wraps)
-            seen.errors[context.parity] = pad_zero(np.zeros_like(stand_in), wraps)
-    return fine, errors
+    fine[:, ::2, ::2] = values
+    all_errors = np.zeros(size if level else (0, 0, 0), np.int32)
+    if level:
+        all_errors[:, ::2, ::2] = errors
+    guess, planes, condition = None, list[dict[Parity, F64]](), ALONE
+    if proxies and min(size[1:]) > 1:  # grids one cell high or wide look at nothing but themselves
+        fields, guess = proxies.at(level)
+        condition = proxies.condition
+        for field in fields:
+            planes.append({(y, x): pad(field[:, y::2, x::2], wraps) for y in (0, 1) for x in (0, 1)})
+    known = pad(values if guess is None else values - guess[:, ::2, ::2], wraps)
+    seen = Neighbours({(0, 0): known}, {(0, 0): pad(errors, wraps, zero=True)}, tuple(planes), condition)
+    return Grid(level, wraps, fine, all_errors, guess, seen)
 
 
-def _planes(field: F64, wraps: bool) -> dict[Parity, F64]:
-    """Return the four padded planes of a proxy."""
-    return {(y, x): pad(field[:, y::2, x::2], wraps) for y in (0, 1) for x in (0, 1)}
-
-
-def _stand_in(context: Context, k: F64, known: Shape3, empty: Shape3) -> F64:
+def _stand_in(context: Context, known: tuple[int, ...], empty: tuple[int, ...], k: F64) -> F64:
     """Return values for a plane that has no points (a grid one cell high or wide) but is looked at."""
     _, h, w = known
     inner = k[:, PAD : PAD + h, PAD : PAD + w]
@@ -111,35 +110,22 @@ def _stand_in(context: Context, k: F64, known: Shape3, empty: Shape3) -> F64:
     return inner[:, :, :1] if context.parity == (0, 1) else inner[:, :1, :1]
 
 
-def pad(x: I32 | F64, wraps: bool) -> F64:
-    """Pad (B, h, w) by PAD cells: linear extrapolation, or periodic columns where `wraps`."""
+def pad(x: NDArray[Any], wraps: bool, *, zero: bool = False) -> NDArray[Any]:
+    """Pad (B, h, w) by PAD cells: with periodic columns where the grid `wraps`, else along the line of the two
+    outermost cells. Where `zero`, with zeros in place of lines, as int32."""
     batch, h, w = x.shape
-    out = np.empty((batch, h + 2 * PAD, w + 2 * PAD))
-    out[:, PAD:-PAD, PAD:-PAD] = x
-    if wraps:
-        columns = np.arange(-PAD, w + PAD) % w
-        out[:, PAD:-PAD] = x[:, :, columns]
-    else:
-        _extrapolate(out[:, PAD:-PAD].transpose(2, 0, 1), w)
-    _extrapolate(out.transpose(1, 0, 2), h)
-    return out
-
-
-def _extrapolate(x: F64, n: int) -> None:
-    """Fill the PAD leading and trailing rows of x in place, along the line of the two outermost ones."""
-    first, last = x[PAD], x[PAD + n - 1]
-    before = first - x[PAD + 1] if n > 1 else np.zeros_like(first)
-    after = last - x[PAD + n - 2] if n > 1 else np.zeros_like(last)
-    for k in range(1, PAD + 1):
-        x[PAD - k] = first + k * before
-        x[PAD + n - 1 + k] = last + k * after
-
-
-def pad_zero(x: I32 | F64, wraps: bool) -> I32:
-    """Pad coding errors by PAD cells of zero, or periodic columns where `wraps`."""
-    batch, h, w = x.shape
-    out = np.zeros((batch, h + 2 * PAD, w + 2 * PAD), np.int32)
+    shape = batch, h + 2 * PAD, w + 2 * PAD
+    out = np.zeros(shape, np.int32) if zero else np.empty(shape)
     out[:, PAD:-PAD, PAD:-PAD] = x
     if wraps:
         out[:, PAD:-PAD] = x[:, :, np.arange(-PAD, w + PAD) % w]
+    if zero:
+        return out
+    for edge, n in ((out[:, PAD:-PAD].transpose(2, 0, 1), w), (out.transpose(1, 0, 2), h))[wraps:]:
+        first, last = edge[PAD], edge[PAD + n - 1]
+        before = first - edge[PAD + 1] if n > 1 else np.zeros_like(first)
+        after = last - edge[PAD + n - 2] if n > 1 else np.zeros_like(last)
+        for k in range(1, PAD + 1):
+            edge[PAD - k] = first + k * before
+            edge[PAD + n - 1 + k] = last + k * after
     return out

@@ -8,8 +8,9 @@ from functools import cache
 import numpy as np
 
 from isopress.codec.bounded.geometry import CONTEXTS, FEATURE_MAX
-from isopress.codec.bounded.predictor import PROXY_FEATURES, NumpyPredictor
+from isopress.codec.bounded.predictor import PROXY_FEATURES
 from isopress.codec.bounded.pyramid import PyramidModel
+from isopress.codec.bounded.reference_order import KINDS, slots_of
 from isopress.codec.entropy.coder import Tables
 from isopress.codec.entropy.integer_mlp import ACTIVATION_MAX, Conditioning, IntegerLayer, IntegerNetwork
 from isopress.codec.models.registry import find, is_id
@@ -51,7 +52,7 @@ def parse_pyramid(name: str, data: bytes) -> PyramidModel:
     networks = {c.name: _network(tensors, c.name) for c in CONTEXTS}
     tables = Tables(tensors["tables.frequencies"].astype(np.float64), tensors["tables.support"].astype(np.int32))
     references = all(network.conditioning for network in networks.values())
-    return PyramidModel(name, hashlib.sha256(data).digest(), NumpyPredictor(networks), tables, references)
+    return PyramidModel(name, hashlib.sha256(data).digest(), networks, tables, references)
 
 
 def _network(tensors: dict[str, np.ndarray], name: str) -> IntegerNetwork:
@@ -70,7 +71,17 @@ def _network(tensors: dict[str, np.ndarray], name: str) -> IntegerNetwork:
         return IntegerNetwork(tuple(layers))
     alone = next(c.n_features for c in CONTEXTS if c.name == name)
     scale = -tensors[f"{name}.0.shift"].astype(np.int32)
-    conditioning = Conditioning(
-        alone, PROXY_FEATURES, *(np.ldexp(extra.astype(np.float32), scale) for extra in (kind, gap))
-    )
-    return IntegerNetwork(tuple(layers), conditioning)
+    extra = [np.ldexp(x.astype(np.float32), scale) for x in (kind, gap)]
+    return IntegerNetwork(tuple(layers), Conditioning(columns_of_kinds(alone), *extra))
+
+
+def columns_of_kinds(alone: int) -> tuple[tuple[int, ...], ...]:
+    """Return, per kind of references, the features that its fields have: `alone` of all fields, then those of
+    the proxies that the kind has."""
+    kinds = []
+    for kind in range(KINDS):
+        columns = [*range(alone)]
+        for slot in slots_of(kind):
+            columns += range(alone + slot * PROXY_FEATURES, alone + (slot + 1) * PROXY_FEATURES)
+        kinds.append(tuple(columns))
+    return tuple(kinds)

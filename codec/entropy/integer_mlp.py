@@ -1,4 +1,4 @@
-"""Exact evaluation of the small integer networks of the pyramid.
+"""Exact evaluation of the small integer networks that choose entropy models.
 
 Weights and activations are integers held in float32. Every partial sum stays below 2**24, so a GEMM in
 float32 gives the same integers whatever the order of its additions: any CPU, BLAS or thread count.
@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isopress.codec.arrays import Scratch
-from isopress.codec.bounded.reference_order import slots_of
 
 F32 = NDArray[np.float32]
 
@@ -72,12 +71,11 @@ class IntegerLayer:
 class Conditioning:
     """What the first layer adds for fields with references.
 
-    alone : number of inputs that every field has; after them come those of the four proxies, `per_proxy` each.
-    kind, gap : (KINDS, out) and (GAPS, out), added to the bias of the first layer, scaled as it is.
+    columns : per kind of references, the inputs that fields of that kind have.
+    kind, gap : (kinds, out) and (gaps, out), added to the bias of the first layer, scaled as it is.
     """
 
-    alone: int
-    per_proxy: int
+    columns: tuple[tuple[int, ...], ...]
     kind: F32
     gap: F32
 
@@ -108,7 +106,7 @@ class IntegerNetwork:
         """
         affine = self.first(level, kind, gap)
         for i, layer in enumerate(self.layers[1:]):
-            h = scratch.array(f"hidden {i}", np.float32)(len(affine) + 1, x.shape[1])
+            h = scratch.array(f"hidden {i}", np.float32, len(affine) + 1, x.shape[1])
             h[-1] = 1
             y = np.matmul(affine, x, out=h[:-1])
             np.rint(y, out=y)
@@ -132,10 +130,7 @@ class IntegerNetwork:
             if kind:
                 raise ValueError("these weights take no references")
             return np.asarray(affine)
-        columns = [*range(c.alone)]
-        for slot in slots_of(kind):
-            columns += range(c.alone + slot * c.per_proxy, c.alone + (slot + 1) * c.per_proxy)
-        result: F32 = affine[:, [*columns, -1]]
+        result: F32 = affine[:, [*c.columns[kind], -1]]
         result[:, -1] += c.kind[kind] + c.gap[gap]
         return result
 

@@ -51,7 +51,7 @@ def run(network: IntegerNetwork, x: Tensor, level: int, scratch: Scratch, kind: 
     """Map integer features (in + 1, M), last row ones, to integer outputs (out, M) with the biases of `level`."""
     affine = network.first(level, kind, gap)
     for i, layer in enumerate(network.layers[1:]):
-        hidden = torch.from_numpy(scratch.array(f"hidden {i}", np.float32)(len(affine) + 1, x.shape[1]))
+        hidden = torch.from_numpy(scratch.array(f"hidden {i}", np.float32, len(affine) + 1, x.shape[1]))
         hidden[-1] = 1
         _product(affine, x, hidden[:-1]).round_().clamp_(0, ACTIVATION_MAX)
         x, affine = hidden, layer.affine[level]

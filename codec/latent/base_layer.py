@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isopress.codec.bounded import pyramid
-from isopress.codec.bounded.geometry import UNITS
 from isopress.codec.bounded.pyramid import PyramidModel, looks_periodic
 from isopress.codec.encoded import Section
 from isopress.codec.errors import CorruptPayloadError, TruncatedPayloadError
 from isopress.codec.latent.section import Latent, decode_fields, encode_fields
 from isopress.codec.latent.weights import LatentModel
+from isopress.codec.values.quantiser import UNITS
 
 F64 = NDArray[np.float64]
 

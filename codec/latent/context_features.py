@@ -176,7 +176,7 @@ class PhaseContext:
     def features(self, points: Index, scratch: Scratch) -> F32:
         """Return those features of some points that are live, and a last row of ones."""
         related, slots, rough = self.band.related, self.live.slots, self.rough[points]
-        out = scratch.array("latent features", np.float32)(len(self.live.rows) + 1, len(points))
+        out = scratch.array("latent features", np.float32, len(self.live.rows) + 1, len(points))
         out[-1] = 1
         where = self.points.where(points, self.band.maps.level.low[1])
         pitch = self.band.own.shape[1]

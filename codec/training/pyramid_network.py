@@ -20,6 +20,7 @@ from torch.nn import functional as F  # noqa: N812 - torch's own convention
 from isopress.codec.bounded.geometry import BINS, CONTEXTS, FEATURE_MAX, FEATURE_ONE, MEAN_ONE
 from isopress.codec.bounded.predictor import LEVELS, PROXY_FEATURES
 from isopress.codec.bounded.reference_order import GAPS, KINDS, PROXIES
+from isopress.codec.bounded.weights import columns_of_kinds
 from isopress.codec.entropy.integer_mlp import ACTIVATION_MAX, WEIGHT_MAX, Conditioning, IntegerLayer, IntegerNetwork
 
 ACTIVATION_ONE = 16  # the integer that stands for a hidden activation of one
@@ -154,7 +155,7 @@ class RoundedMLP(RoundedLayers):
                 IntegerLayer.from_integers(w.weight, w.bias, w.shift, input_max=limit, more=0 if i else more)
                 for i, (w, limit) in enumerate(zip(layers, limits, strict=True))
             ),
-            Conditioning(self.alone, PROXY_FEATURES, *scaled),
+            Conditioning(columns_of_kinds(self.alone), *scaled),
         )
 
 

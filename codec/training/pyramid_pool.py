@@ -12,25 +12,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isopress.codec.arrays import Scratch
-from isopress.codec.bounded.block import batch_proxies
-from isopress.codec.bounded.geometry import CONTEXTS, ROUGHNESS_FLOOR, UNITS, Context, scale_tables
+from isopress.codec.bounded.geometry import CONTEXTS, ROUGHNESS_FLOOR, Context
 from isopress.codec.bounded.predictor import (
     F64,
     LEVELS,
     PROXY_FEATURES,
     Condition,
     Features,
-    Neighbours,
     Prediction,
     block_features,
     blocks,
     finish,
 )
-from isopress.codec.bounded.pyramid import TAPERS, Quantisation, phase_points, width_of
-from isopress.codec.bounded.reference_coefficients import fit
+from isopress.codec.bounded.pyramid import TAPERS, Quantisation, phase_points
 from isopress.codec.bounded.reference_order import PROXIES, Axes, Node, order, slots_of
-from isopress.codec.bounded.traversal import depth, walk
+from isopress.codec.bounded.reference_prediction import fit, proxies_of
+from isopress.codec.bounded.traversal import Grid, depth, refine
 from isopress.codec.entropy.integer_mlp import F32, IntegerNetwork
+from isopress.codec.values.quantiser import UNITS
 
 Networks = dict[str, IntegerNetwork]
 BOUNDS = (2e-4, 0.6)  # bounds drawn log-uniformly, in standard deviations of the field
@@ -91,28 +90,6 @@ class Crop:
     taper: int
 
 
-class _Recorder:
-    """Evaluates phases as NumpyPredictor does, and keeps what the network saw."""
-
-    def __init__(self, networks: Networks) -> None:
-        self._networks = networks
-        self.seen: list[tuple[Context, int, Condition, Features, F64]] = []  # the last: what the network added
-
-    def __call__(self, context: Context, seen: Neighbours, shape: tuple[int, int, int], level: int) -> Prediction:
-        # Fresh arrays for every block: what the network saw is kept.
-        parts = [block_features(context, seen, at, shape[2], Scratch()) for at in blocks(shape)]
-        whole = Features(
-            np.concatenate([p.network for p in parts], 1),
-            np.concatenate([p.base for p in parts]),
-            np.concatenate([p.rough for p in parts]),
-        )
-        level, c = min(level, LEVELS - 1), seen.condition
-        out = self._networks[context.name](whole.network, level, Scratch(), c.kind, c.gap)
-        p = finish(scale_tables(context), whole, out)
-        self.seen.append((context, level, c, whole, p.value - whole.base))
-        return Prediction(p.value.reshape(shape), p.scale.reshape(shape), p.tail.reshape(shape))
-
-
 def examples(crop: Crop, networks: Networks) -> tuple[dict[str, list[Examples]], float]:
     """Code one crop with integer networks; return its examples by phase, and its ideal size in bits."""
     y = crop.y.reshape(-1, *crop.y.shape[2:])
@@ -129,50 +106,76 @@ def examples(crop: Crop, networks: Networks) -> tuple[dict[str, list[Examples]],
 
 
 def _batch_examples(
-    nodes: list[Node], y: F64, decoded: NDArray[np.int32], taper: int, networks: Networks
+    nodes: Sequence[Node], y: F64, decoded: NDArray[np.int32], taper: int, networks: Networks
 ) -> tuple[list[tuple[str, Examples]], float, NDArray[np.int32]]:
-    recorder, quantisation = _Recorder(networks), Quantisation(taper)
-    targets, bits = list[tuple[F64, int]](), np.zeros(len(nodes))
-
-    def residual(level: int, context: Context, predicted: Prediction) -> F64:
-        at, width = phase_points(level, context), width_of(taper, level)
-        symbols = quantisation.quantise(predicted.value, y[at], level)
-        targets.append((y[at] * UNITS - predicted.value, width))
-        bits.__iadd__(code_length(symbols, predicted, width).sum((1, 2)))
-        return quantisation.dequantise(predicted.value, symbols, level)
-
-    exponents, coefficients = fit(nodes, y * UNITS, decoded)
+    quantisation, proxies = Quantisation(taper), proxies_of(nodes, decoded, *fit(nodes, y * UNITS, decoded))
+    seen = list[_Seen]()
+    bits = np.zeros(len(nodes))
     step = 1 << depth(*y.shape[1:])
-    v = walk(
-        (np.rint(y[:, ::step, ::step]) * UNITS).astype(np.int32),
-        y.shape,
-        wrap=False,
-        evaluate=recorder,
-        residual=residual,
-        proxies=batch_proxies(nodes, decoded, exponents, coefficients),
-    )
+    v = (np.rint(y[:, ::step, ::step]) * UNITS).astype(np.int32)
+    errors = np.zeros_like(v)
+    for level in reversed(range(depth(*y.shape[1:]))):
+        grid = refine(v, errors, y.shape, level, wrap=False, proxies=proxies)
+        width = quantisation.width(level)
+        for context in CONTEXTS:
+            if not grid.values[context.plane].size:
+                grid.predict(context, networks)  # for the stand-in
+                continue
+            features, predicted = _predicted(grid, context, networks)
+            target = y[phase_points(level, context)]
+            symbols = quantisation.quantise(predicted.value, target, width)
+            bits += code_length(symbols, predicted, width).sum((1, 2))
+            guess = 0 if grid.guess is None else grid.guess[context.plane]
+            missed = target * UNITS - guess - features.base.reshape(target.shape)
+            seen.append(_Seen(context, level, grid.seen.condition, features, missed.ravel(), width))
+            grid.put(context, predicted, quantisation.dequantise(predicted.value, symbols, width))
+        v, errors = grid.values, grid.errors
     # The loss is the logarithm of a field's size (every bound counts the same) plus half a bit-per-value of it.
     size = y[0].size
     weight = 1.0 / padded_bits(bits, size) + 1.0 / (2 * size)
-    found = []
-    for (context, level, condition, f, mean), (missed, width) in zip(recorder.seen, targets, strict=True):
-        n, b = len(f.base), len(nodes)
-        found.append(
-            (
-                context.name,
-                Examples(
-                    _all_features(f.network, context.n_features, condition.kind),
-                    np.full(n, level, np.int8),
-                    np.full(n, condition.kind, np.int8),
-                    np.full(n, condition.gap, np.int8),
-                    f.rough.astype(np.int16),
-                    (missed.ravel() + mean).astype(np.float32),
-                    np.full(n, width, np.float32),
-                    np.repeat(weight, n // b).astype(np.float32),
-                ),
-            )
+    return [(s.context.name, s.examples(weight)) for s in seen], float(bits.sum()), v
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What the network saw of a phase, and what it missed: target less base prediction, in units."""
+
+    context: Context
+    level: int
+    condition: Condition
+    features: Features
+    missed: F64
+    width: int
+
+    def examples(self, weight: F64) -> Examples:
+        n = len(self.missed)
+        return Examples(
+            _all_features(self.features.network, self.context.n_features, self.condition.kind),
+            np.full(n, min(self.level, LEVELS - 1), np.int8),
+            np.full(n, self.condition.kind, np.int8),
+            np.full(n, self.condition.gap, np.int8),
+            self.features.rough.astype(np.int16),
+            self.missed.astype(np.float32),
+            np.full(n, self.width, np.float32),
+            np.repeat(weight, n // len(weight)).astype(np.float32),
         )
-    return found, float(bits.sum()), v
+
+
+def _predicted(grid: Grid, context: Context, networks: Networks) -> tuple[Features, Prediction]:
+    """Return what the network sees of a phase, in arrays that are kept, and what `grid.predict` says."""
+    shape, c = grid.values[context.plane].shape, grid.seen.condition
+    parts = [block_features(context, grid.seen, at, shape[2], Scratch()) for at in blocks(shape)]
+    whole = Features(
+        np.concatenate([p.network for p in parts], 1),
+        np.concatenate([p.base for p in parts]),
+        np.concatenate([p.rough for p in parts]),
+    )
+    out = networks[context.name](whole.network, min(grid.level, LEVELS - 1), Scratch(), c.kind, c.gap)
+    value, scale, tail = finish(context, whole, out)
+    value = value.reshape(shape)
+    if grid.guess is not None:
+        value += grid.guess[context.plane]
+    return whole, Prediction(value, scale.reshape(shape), tail.reshape(shape))
 
 
 def _all_features(network: F32, alone: int, kind: int) -> NDArray[np.int8]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from isopress.codec.bounded.geometry import ROUGHNESS_FLOOR, UNITS
+from isopress.codec.bounded.geometry import ROUGHNESS_FLOOR
 from isopress.codec.entropy.coder import FIRST_SCALE, SCALES, TAILS
 from isopress.codec.training.pyramid_pool import LOGISTIC, TAIL_SPREAD, TAIL_WEIGHTS, logistic_mass
+from isopress.codec.values.quantiser import UNITS
 
 
 def logistic_tables() -> tuple[NDArray[np.float32], NDArray[np.int32]]:

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from isopress.codec.bounded.geometry import UNITS
 from isopress.codec.errors import CorruptPayloadError, TruncatedPayloadError, UnsupportedVersionError
 from isopress.codec.values import log_transform as pointwise
 from isopress.codec.values.log_transform import Knee
 
+UNITS = 64  # integer units of one step
 LINEAR, LOG, KNEE = 0, 1, 2
 PER_FIELD_OFFSET, PER_FIELD_STEP = 4, 8
 

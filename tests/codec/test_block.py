@@ -10,15 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from isopress.codec.bounded import block, predictor, pyramid
-from isopress.codec.bounded import reference_coefficients as coefficients
-from isopress.codec.bounded.backend_torch import on_torch
+from isopress.codec.bounded import reference_prediction as coefficients
 from isopress.codec.bounded.block import BlockDecoder
-from isopress.codec.bounded.predictor import Evaluate
 from isopress.codec.bounded.pyramid import Quantisation
 from isopress.codec.bounded.reference_order import GAPS, KINDS, Axes, Node, chain, order, slots_of
 from isopress.codec.bounded.weights import load_pyramid
 from isopress.codec.bytes import read_varint
 from isopress.codec.entropy.coder import SymbolReader, SymbolWriter
+from isopress.codec.entropy.integer_mlp import IntegerNetwork
 from isopress.codec.errors import ArgumentError, CorruptPayloadError, PayloadError, TruncatedPayloadError
 from tests.fields import drifting_fields, spectral_field
 
@@ -96,8 +95,7 @@ def test_huge_steps_at_the_edge_of_the_range_stay_exact(quantisation):
     y[2] = 2.0**21
     section, v = encode(y, Axes(0, 1), quantisation=quantisation)
     assert np.abs(y - v / 64).max() <= 0.5
-    for model in (MODEL, on_torch(MODEL)):
-        np.testing.assert_array_equal(decode(section, y.shape, model), v)
+    np.testing.assert_array_equal(decode(section, y.shape), v)
 
 
 def test_values_beyond_the_range_are_refused_with_the_remedy():
@@ -158,14 +156,20 @@ def test_a_variable_of_another_scale_serves_as_a_reference():
 
 @dataclass
 class Counting:
-    """Evaluates as the model does and counts the points."""
+    """Evaluates as a network does and counts the points."""
 
-    evaluate: Evaluate
+    network: IntegerNetwork
     points: int = field(default=0)
 
-    def __call__(self, context, seen, shape, level):
-        self.points += math.prod(shape)
-        return self.evaluate(context, seen, shape, level)
+    def __call__(self, x, level, scratch, kind=0, gap=0):
+        self.points += x.shape[1]
+        return self.network(x, level, scratch, kind, gap)
+
+
+def counting():
+    """Return the model with networks that count, and those."""
+    networks = {name: Counting(network) for name, network in MODEL.networks.items()}
+    return replace(MODEL, networks=networks), networks
 
 
 PARTS = [((17, 6, 7), Axes(0)), ((5, 3, 6, 7), Axes(0, 1)), ((2, 3, 3, 6, 7), Axes(2, 1))]
@@ -185,9 +189,9 @@ def test_one_field_decodes_to_the_same_values_for_no_more_than_its_chain(shape, 
 def test_fields_decode_once_in_whatever_order_they_are_asked_for(shape, axes):
     section, v = encode(drifting_fields(*shape) * 20, axes)
     v = v.reshape(-1, *shape[-2:])
-    everything, pieces = Counting(MODEL.evaluate), Counting(MODEL.evaluate)
-    decode(section, shape, replace(MODEL, evaluate=everything))
-    one = decoder(section, shape, replace(MODEL, evaluate=pieces))
+    (whole, everything), (partial, pieces) = counting(), counting()
+    decode(section, shape, whole)
+    one = decoder(section, shape, partial)
     rng = np.random.default_rng(0)
     asked: set[int] = set()
     for wanted in [*rng.integers(0, len(v), (6, 3)).tolist(), range(len(v)), [0]]:
@@ -196,7 +200,8 @@ def test_fields_decode_once_in_whatever_order_they_are_asked_for(shape, axes):
         assert one.done == set(chain_of(shape[:-2], axes, asked))
         for f in one.done:
             np.testing.assert_array_equal(values[f], v[f])
-    assert pieces.points == everything.points > 0
+    assert pieces == everything
+    assert all(network.points for network in pieces.values())
 
 
 def test_asking_for_no_field_decodes_none():
@@ -304,21 +309,6 @@ def test_weights_without_references_neither_write_nor_read_blocks():
 
 
 # --- the same bytes everywhere --------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("shape", "axes"), [((5, 15, 22), Axes(0)), ((2, 3, 13, 18), Axes(1, 0)), ((3, 1, 40), Axes(0))]
-)
-@pytest.mark.parametrize("size", [0.3, 20, 3e4])
-def test_numpy_and_torch_write_and_read_identical_blocks(shape, axes, size):
-    y = drifting_fields(*shape, slope=1.5) * size
-    valid = np.random.default_rng(0).random(shape) < 0.9
-    torch_model = on_torch(MODEL)
-    section, v = encode(y, axes, valid=valid)
-    by_torch, _ = encode(y, axes, valid=valid, model=torch_model)
-    assert by_torch == section
-    np.testing.assert_array_equal(decode(section, shape, torch_model), v)
-    np.testing.assert_array_equal(decode(by_torch, shape), v)
 
 
 def test_how_many_fields_and_points_are_coded_together_does_not_change_a_byte(monkeypatch):
@@ -434,7 +424,7 @@ def test_fields_too_small_to_fit_take_what_is_expected():
 
 
 def test_the_networks_of_the_default_weights_are_exact_and_look_at_kind_and_gap():
-    for name, network in MODEL.evaluate.networks.items():
+    for name, network in MODEL.networks.items():
         first = {network.first(0, kind, gap).tobytes() for kind in range(KINDS) for gap in range(GAPS)}
         assert len(first) == KINDS * GAPS, name
 

@@ -12,6 +12,7 @@ from isopress.codec.bounded.geometry import CONTEXTS, PAD, algebra, bin_centre, 
 from isopress.codec.bounded.predictor import LIMIT, PROXY_FEATURES
 from isopress.codec.bounded.reference_order import GAPS, KINDS, PROXIES, slots_of
 from isopress.codec.bounded.traversal import pad
+from isopress.codec.bounded.weights import columns_of_kinds
 from isopress.codec.entropy.integer_mlp import Conditioning, IntegerLayer, IntegerNetwork
 from isopress.codec.entropy.integer_mlp_torch import TorchNetwork
 
@@ -57,7 +58,7 @@ def test_kind_and_gap_join_the_bias_and_missing_proxies_are_zeros():
     kinds, gaps = (rng.integers(-9999, 9999, (n, 16)).astype(np.int32) for n in (KINDS, GAPS))
     scaled = [np.ldexp(x.astype(np.float32), -parts[0][2].astype(np.int32)) for x in (kinds, gaps)]
     layers = tuple(IntegerLayer.from_integers(*p, input_max=127) for p in parts)
-    network = IntegerNetwork(layers, Conditioning(alone, PROXY_FEATURES, *scaled))
+    network = IntegerNetwork(layers, Conditioning(columns_of_kinds(alone), *scaled))
     for kind in range(KINDS):
         slots = [alone + PROXY_FEATURES * slot + i for slot in slots_of(kind) for i in range(PROXY_FEATURES)]
         there = [*range(alone), *slots]
@@ -89,7 +90,7 @@ def test_inputs_that_are_known_fold_into_the_bias():
 def test_inputs_that_depend_on_references_are_not_folded():
     rng = np.random.default_rng(4)
     layers = (IntegerLayer.from_integers(*layer(rng, 8, 3), input_max=127),)
-    network = IntegerNetwork(layers, Conditioning(4, 1, np.zeros((KINDS, 3), "f4"), np.zeros((GAPS, 3), "f4")))
+    network = IntegerNetwork(layers, Conditioning(((),) * KINDS, np.zeros((KINDS, 3), "f4"), np.zeros((GAPS, 3), "f4")))
     with pytest.raises(ValueError, match="references"):
         network.folded((0, 1), ())
 

@@ -50,7 +50,7 @@ def random_networks() -> dict[str, RoundedMLP]:
 def test_the_rounded_network_and_the_integer_network_are_the_same_function():
     networks = random_networks()
     integers = integer_networks(networks)
-    stored = parse_pyramid("stored", to_bytes(networks)).evaluate.networks
+    stored = parse_pyramid("stored", to_bytes(networks)).networks
     rng = np.random.default_rng(0)
     for context in CONTEXTS:
         alone = context.n_features
@@ -101,7 +101,7 @@ def test_the_ideal_size_of_a_crop_is_close_to_what_coding_takes():
     y = drifting_fields(5, 3, 60, 64) * 5
     model = load_pyramid(references=True)
     for axes in (Axes(), Axes(0, 1)):
-        _, bits = examples(Crop(y, axes, 1), model.evaluate.networks)
+        _, bits = examples(Crop(y, axes, 1), model.networks)
         section, _ = block.encode(
             y.reshape(-1, 60, 64),
             None,
