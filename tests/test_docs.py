@@ -1,46 +1,132 @@
-"""The README runs: every Python block as it stands, every shell block unless it says why not."""
+"""The READMEs run: the blocks of each, one after another in one folder, but for those that say why not."""
 
+import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
+import numpy as np
 import pytest
+import xarray as xr
 
-README = Path(__file__).parent.parent / "README.md"
-BLOCK = re.compile(r"```(\w+)(?: (skip: .+))?\n(.*?)```", re.DOTALL)
-BLOCKS = [m.groups() for m in BLOCK.finditer(README.read_text())]
-VERBS = (
-    *(["compress"], ["decompress"], ["info"], ["verify"], ["train", "pyramid"], ["train", "vaeformer"]),
-    *(["models", verb] for verb in ("list", "show", "embed", "install")),
-    [],
-)
-PYTHON = [code for language, skipped, code in BLOCKS if language == "python" and not skipped]
+from isopress.cli.main import main
+from isopress.format.error_spec import parse_error
+from isopress.format.presets import FALLBACK, PRESETS, QUANTITIES
+from isopress.format.store.write import write
 
-
-@pytest.mark.parametrize("code", PYTHON, ids=[f"block {i}" for i in range(len(PYTHON))])
-def test_a_python_block_of_the_readme_runs_without_a_warning(code, tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
+ROOT = Path(__file__).parent.parent
+ROOMS = ("codec", "format", "cli", "benchmarks")
+READMES = sorted([ROOT / "README.md", *(path for room in ROOMS for path in (ROOT / room).rglob("README.md"))])
+BLOCK = re.compile(r"^```(python|sh)(?: (skip: [^\n]+))?\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+LINK = re.compile(r"\]\(([^)#]+)(?:#[^)]*)?\)")
 
 
-def test_the_readme_opens_with_two_commands():
-    first, second = [code for language, _, code in BLOCKS if language == "sh"][:2]
+def blocks(readme: Path) -> list[tuple[str, str, str]]:
+    """Return (language, reason not to run it, code) of every block of code."""
+    return BLOCK.findall(readme.read_text())
+
+
+def name_of(readme: Path) -> str:
+    return readme.relative_to(ROOT).as_posix()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Where blocks run: it holds a small `era5.zarr`, as the first command of the README leaves one."""
+    axes = {"latitude": np.arange(90, -91, -6.0), "longitude": np.arange(0, 360, 6.0)}
+    t2m = 280 + 20 * np.cos(np.deg2rad(axes["latitude"]))[:, None] + np.cos(np.deg2rad(axes["longitude"]))
+    ds = xr.Dataset({"t2m": (("time_index", *axes), np.stack([t2m, t2m + 1]).astype("f4"), {"units": "K"})}, axes)
+    ds.to_netcdf(tmp_path / "era5.nc")
+    write(str(tmp_path / "era5.nc"), tmp_path / "era5.zarr", errors=[parse_error("0.1")])
+    return tmp_path
+
+
+@pytest.mark.parametrize("readme", [r for r in READMES if any(not b[1] for b in blocks(r))], ids=name_of)
+def test_the_blocks_of_a_readme_run_without_a_warning(readme: Path, folder: Path) -> None:
+    scripts = os.environ | {"PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])}
+    for language, skipped, code in blocks(readme):
+        if not skipped:
+            command = (
+                [sys.executable, "-W", "error", "-c"] if language == "python" else ["bash", "-euo", "pipefail", "-c"]
+            )
+            done = subprocess.run(
+                [*command, code], cwd=folder, env=scripts, capture_output=True, text=True, check=False
+            )
+            assert done.returncode == 0, f"{code}\n{done.stderr}"
+
+
+def test_every_block_has_a_language_that_is_run_or_none() -> None:
+    for readme in READMES:
+        fences = re.findall(r"^```(.*)$", readme.read_text(), re.MULTILINE)
+        for opening in fences[::2]:
+            assert opening in ("", "text") or re.fullmatch(r"(python|sh)( skip: .+)?", opening), name_of(readme)
+
+
+def test_the_readme_opens_with_two_commands_and_is_short() -> None:
+    first, second = [code for language, _, code in blocks(ROOT / "README.md") if language == "sh"][:2]
     assert '".[sample]"' in first
     assert "isopress compress sample:era5" in first
     assert '".[test]"' in second
     assert "pytest" in second
+    assert first.count("\n") == second.count("\n") == 1
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 150
 
 
-def test_every_option_named_in_the_readme_exists():
-    help_text = "".join(
-        subprocess.run(
-            [sys.executable, "-m", "isopress.cli.main", *verb, "--help"], capture_output=True, text=True, check=True
-        ).stdout
-        for verb in VERBS
-    )
-    named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", "".join(c for k, _, c in BLOCKS if k == "sh")))
-    assert named
-    assert {option for option in named if option not in help_text} == set()
+@pytest.mark.parametrize("readme", READMES, ids=name_of)
+def test_every_link_to_a_file_leads_somewhere(readme: Path) -> None:
+    for target in LINK.findall(readme.read_text()):
+        assert "://" in target or (readme.parent / target).exists(), target
+
+
+def commands(group: click.Group, *names: str) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    """Yield every verb, those of groups included, as its words and its command."""
+    for name in group.list_commands(click.Context(group)):
+        command = group.get_command(click.Context(group), name)
+        assert command is not None
+        if isinstance(command, click.Group):
+            yield from commands(command, *names, name)
+        else:
+            yield (*names, name), command
+
+
+def options(command: click.Command) -> set[str]:
+    return {name for option in command.params for name in option.opts if name.startswith("--")} | {"--help"}
+
+
+@pytest.mark.parametrize("readme", READMES, ids=name_of)
+def test_every_verb_and_option_that_a_readme_shows_exists(readme: Path) -> None:
+    verbs = dict(commands(main))
+    for language, _, code in blocks(readme):
+        if language == "sh":
+            for line in re.findall(r"\bisopress ([a-z].*)", code.replace("\\\n", " ")):
+                words = tuple(re.split(r"\s*[;&|>]", line)[0].split())
+                verb = next((words[:size] for size in (2, 1) if words[:size] in verbs), None)
+                assert verb, line
+                named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", " ".join(words)))
+                assert named <= options(verbs[verb]), line
+
+
+def test_the_verbs_of_the_command_line_are_all_described_with_all_their_options() -> None:
+    text = (ROOT / "cli/README.md").read_text()
+    for words, command in commands(main):
+        assert f"isopress {' '.join(words)}" in text
+        for option in options(command) - {"--help"}:
+            assert option in text, f"{words}: {option}"
+
+
+def test_the_table_of_presets_is_that_of_the_code() -> None:
+    rows = dict(re.findall(r"^\| ([^|]+?) \| (.+) \|$", (ROOT / "cli/README.md").read_text(), re.MULTILINE))
+    for quantity in QUANTITIES:
+        cells = [cell.strip() for cell in rows[quantity.label].split("|")]
+        assert cells[-len(PRESETS) :] == [f"`{bound}`" for bound in quantity.bounds]
+        assert all(f"`{unit}`" in cells[0] for unit in quantity.units if unit), quantity.label
+    assert rows["anything else"].endswith(" | ".join(f"`{bound}`" for bound in FALLBACK))
+
+
+def test_ci_finds_the_second_command_alone_between_its_marks() -> None:
+    marked = re.search(r"<!-- tests -->\n```.*\n(.*)\n```\n<!-- end -->", (ROOT / "README.md").read_text())
+    assert marked
+    assert marked[1] == blocks(ROOT / "README.md")[2][2].strip()

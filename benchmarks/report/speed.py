@@ -7,6 +7,34 @@ from benchmarks.report.markdown import markdown
 Result = dict[str, Any]
 
 
+OVERVIEW = "native/u850"  # the field that stands for all in the README
+GUARANTEES = {
+    "isopress": "every value within the bound, checked by the encoder; NaN, infinities, -0.0 bit by bit",
+    "SZ3 (native)": "bound",
+    "SPERR": "bound, missed by up to 0.1 %; refuses NaN and infinities",
+    "ZFP": "bound; refuses NaN and infinities",
+    "om-files": "bound",
+    "rounding + pcodec": "bound, missed by a rounding of float32",
+}
+
+
+def overview(result: Result) -> str:
+    """Return size, speed and guarantee of the main codecs on one field, and of a target of 200 times."""
+    runs = {
+        run["codec"]: run for run in result["runs"] if run["variable"] == OVERVIEW and run["relative_bound"] == 1e-3
+    }
+    rows = [
+        [name, f"{run['ratio']:.1f}x", f"{run['encode']['mb_per_s']:.0f}", f"{run['decode']['mb_per_s']:.0f}", promise]
+        for name, promise in GUARANTEES.items()
+        if (run := runs.get(name))
+    ]
+    for run in (run for run in result.get("latent", []) if run["variable"] == OVERVIEW):
+        speeds = [f"{run[way]['mb_per_s']:.0f}" for way in ("encode", "decode")]
+        promise = f"ratio or RMSE of a chunk within 3 %, no bound on a value ({run['threads']} threads)"
+        rows.append(["isopress, ratio:200", f"{run['ratio']:.0f}x", *speeds, promise])
+    return markdown(["codec", "smaller", "encode MB/s", "decode MB/s", "guarantee"], rows)
+
+
 def speed(result: Result) -> str:
     """Return MB/s and peak memory per codec and variable."""
     rows = [

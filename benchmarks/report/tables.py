@@ -74,6 +74,7 @@ TABLES: dict[str, tuple[str, Callable[[Result], str]]] = {
     "cra5-origin": ("cra5.json", origin),
     "cra5": ("cra5.json", equal.cra5),
     "speed-origin": ("speed.json", origin),
+    "overview": ("speed.json", speed.overview),
     "speed": ("speed.json", speed.speed),
     "speed-latent": ("speed.json", speed.latent_speed),
 }
