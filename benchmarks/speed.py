@@ -216,10 +216,10 @@ def codec_of(name: str) -> Codec:
 def encode_at_step(x: np.ndarray, step: float, _: str) -> bytes:
     """Return the latent section of `x` at one step: what a search does several times, and no more."""
     from isopress.codec.latent.section import Latent, encode_fields
-    from isopress.codec.latent.weights import load_vaeformer
+    from isopress.codec.latent.weights import load_latent
 
     fields = x.astype(np.float64)
-    return encode_fields(fields, Latent(step, float(fields.mean()), periodic=True), load_vaeformer())[0]
+    return encode_fields(fields, Latent(step, float(fields.mean()), periodic=True), load_latent())[0]
 
 
 def read_store(folder: Path, rmse: float, repeat: int) -> dict[str, float]:

@@ -81,9 +81,7 @@ def pyramid(
 @click.option("--minutes", type=_MINUTES, help="Of wall time; what the config says if left out.")
 @click.option("--init", metavar="WEIGHTS",
               help="Weights to start from and to fine-tune on your own data: a name, a sha256 or a file.")  # fmt: skip
-@click.option("--analysis", is_flag=True,
-              help="Train a transformer in analysis too, as the CRA5 paper has one; it gained nothing.")  # fmt: skip
-def vaeformer(
+def latent(
     data: Path,
     validation: Path | None,
     out: Path,
@@ -93,9 +91,8 @@ def vaeformer(
     name: str,
     minutes: float | None,
     init: str | None,
-    analysis: bool,
 ) -> None:
-    """Train the VAEformer, the transformer and the contexts behind the targets ratio and rmse."""
+    """Train the latent codec: contexts and synthesis transformer of the targets ratio and rmse."""
     import torch
 
     from isopress.cli.train_report import TrainingReport, fields_and_held
@@ -108,7 +105,7 @@ def vaeformer(
     start = None if init is None else _weights_to_start_from(init)
     torch.set_num_threads(threads)
     fields, held = fields_and_held(data, validation)
-    config = replace(CONFIGS[name], threads=threads, seed=seed, analysis=analysis)
+    config = replace(CONFIGS[name], threads=threads, seed=seed)
     config = config if minutes is None else replace(config, minutes=minutes)
     with TrainingReport(60 * config.minutes, SCORE) as report:
         progress = run(fields, held, out, config, resume=resume, init=start, report=report)
@@ -129,6 +126,6 @@ def _weights_to_start_from(name: str) -> Path:
         weights = look_up(name)
     except IsopressError as error:
         raise click.UsageError(f"--init: {error}") from error
-    if weights.kind != "vaeformer":
-        raise click.UsageError(f"--init {name}: weights of kind {weights.kind}, but vaeformer is needed")
+    if weights.kind != "latent":
+        raise click.UsageError(f"--init {name}: weights of kind {weights.kind}, but latent is needed")
     return weights.path

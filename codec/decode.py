@@ -96,16 +96,16 @@ class ChunkDecoder:
         from isopress.codec.latent import weights as model  # this imports torch
 
         shape = (*self._shape[:-2], *self._fields[1:])
-        network = model.load_vaeformer(self._encoded.models[0].hex())
+        network = model.load_latent(self._encoded.models[0].hex())
         fields = section.decode_fields(self._sections[Section.LATENT], shape, network)
         return assemble_latent(self._sections, fields.reshape(self._fields), self._dtype)
 
     def _decode_based(self) -> np.ndarray:
         from isopress.codec.latent import base_layer as based
-        from isopress.codec.latent.weights import load_vaeformer
+        from isopress.codec.latent.weights import load_latent
 
         first, second = (model.hex() for model in self._encoded.models)
-        base, refinement = load_vaeformer(first), weights.load_pyramid(second)
+        base, refinement = load_latent(first), weights.load_pyramid(second)
         return based.decode(self._sections, self._fields, self._shape[:-2], base, refinement)
 
 

@@ -198,9 +198,9 @@ class _Job:
         if not fitting or len(plan.y) == 1 or not BASE_OVERHEAD < smallest <= WORTH_A_BASE / 8 * plan.y.size:
             return
         from isopress.codec.latent import base_layer as based  # this imports torch
-        from isopress.codec.latent.weights import load_vaeformer
+        from isopress.codec.latent.weights import load_latent
 
-        base, refinement = load_vaeformer(), weights.load_pyramid(self.model)
+        base, refinement = load_latent(), weights.load_pyramid(self.model)
         coded = based.encode(plan.y, valid, self.leading, quantiser.offset / quantiser.step, base, refinement)
         if coded is None or sum(map(len, coded[0].values())) >= smallest:
             return

@@ -22,7 +22,7 @@ from isopress.codec.latent.reduced_grid import zoned_levels
 from isopress.codec.latent.section import coded_shape
 from isopress.codec.latent.synthesis import CorrectorConfig
 from isopress.codec.latent.transforms import Transforms, stored
-from isopress.codec.latent.weights import LatentModel, parse_vaeformer
+from isopress.codec.latent.weights import LatentModel, parse_latent
 
 CONFIG = CorrectorConfig(cell=2, token=8, channels=6, dim=16, heads=2, blocks=2, window=4, mlp_ratio=1.0)
 CONFIG_V1 = CorrectorConfigV1(channels=6, dim=16, heads=2, blocks=2, window=4, mlp_ratio=1.0)
@@ -73,14 +73,14 @@ def file_content(seed: int = 0, quiet: int = QUIET) -> bytes:
     """Return a safetensors file of kind `vaeformer`, as payloads name it."""
     config, floats = stored(transforms(seed))
     tensors = {**context_tensors(seed, quiet), **laplace_tables(), **floats}
-    return save(tensors, metadata={"kind": "vaeformer", "corrector": json.dumps(config)})
+    return save(tensors, metadata={"kind": "latent", "synthesis": json.dumps(config)})
 
 
 @cache
 def small_model(seed: int = 0, quiet: int = QUIET) -> LatentModel:
     """Return those weights, ready to code."""
     config, _ = stored(transforms(seed))
-    return parse_vaeformer(f"small-{seed}", file_content(seed, quiet), config)
+    return parse_latent(f"small-{seed}", file_content(seed, quiet), config)
 
 
 def read_latents(section: bytes, shape: tuple[int, ...], model: LatentModel) -> list[NDArray[np.float64]]:

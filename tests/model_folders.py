@@ -12,7 +12,7 @@ from safetensors.numpy import load, save
 from isopress.cli.main import main
 from isopress.codec.models.registry import PACKAGE_FOLDER, SUFFIX
 
-SHIPPED = (PACKAGE_FOLDER / f"pyramid-0.1{SUFFIX}").read_bytes()
+SHIPPED = (PACKAGE_FOLDER / f"field-0.8{SUFFIX}").read_bytes()
 
 
 def pyramid(note: str) -> bytes:
@@ -20,8 +20,8 @@ def pyramid(note: str) -> bytes:
     return save(load(SHIPPED), metadata={"kind": "pyramid", "note": note})
 
 
-def vaeformer() -> bytes:
-    return save({"a": np.zeros(3, "f4")}, metadata={"kind": "vaeformer"})
+def latent() -> bytes:
+    return save({"a": np.zeros(3, "f4")}, metadata={"kind": "latent"})
 
 
 MINE = pyramid("mine")

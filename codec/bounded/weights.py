@@ -16,7 +16,7 @@ from isopress.codec.entropy.integer_mlp import ACTIVATION_MAX, Conditioning, Int
 from isopress.codec.models.registry import find, is_id
 
 # What the name "default" means to writers, for fields alone and for fields with references; readers go by sha256.
-DEFAULT, DEFAULT_FOR_BLOCKS = "pyramid-0.1", "pyramid-0.2"
+DEFAULT, DEFAULT_FOR_BLOCKS = "field-0.8", "block-0.8"
 _ID_DIGITS = 32  # of a sha256, as many as a payload holds
 
 

@@ -17,7 +17,7 @@ from isopress.codec.errors import ArgumentError
 from isopress.codec.latent.coefficients import TRADE
 from isopress.codec.latent.section import GAINS, WORTH_GAINS, CodedFields, Latent, code_fields, coded_shape
 from isopress.codec.latent.step_forecast import Forecast, next_step
-from isopress.codec.latent.weights import LatentModel, load_vaeformer
+from isopress.codec.latent.weights import LatentModel, load_latent
 from isopress.codec.limits import MAX_EFFORT, TARGET_TOLERANCE, Bound, Target
 from isopress.codec.threads import in_turn
 from isopress.codec.values.fill import fill_smoothly
@@ -76,7 +76,7 @@ def encode_latent(x: np.ndarray, target: Target, *, model: str = "default", effo
     x = np.ascontiguousarray(x, native).reshape(x.shape)
     found = None
     if x.size:
-        weights = load_vaeformer(model)
+        weights = load_latent(model)
         found = _best([_Search(x, target, weights, trade).run() for trade in TRADES[: effort + 1]], target)
     if found is not None and LOSSLESS_NEVER * found.nbytes < x.nbytes and target.allows(found.rmse):
         return found

@@ -24,8 +24,8 @@ from isopress.codec.models.registry import Kind, find, is_id
 if TYPE_CHECKING:
     from isopress.codec.latent.transforms import Transforms
 
-DEFAULT = "vaeformer-0.7"  # what the name "default" means to writers; readers go by sha256
-KIND: Kind = "vaeformer"
+DEFAULT = "latent-0.8"  # what the name "default" means to writers; readers go by sha256
+KIND: Kind = "latent"
 _ID_DIGITS = 32  # of a sha256, as many as a payload holds
 
 Tensors = Mapping[str, NDArray[np.generic]]
@@ -57,7 +57,7 @@ class LatentModel:
         return replace(self.contexts, networks=networks)
 
 
-def load_vaeformer(name_or_sha: str = "default") -> LatentModel:
+def load_latent(name_or_sha: str = "default") -> LatentModel:
     """Return the weights of this name, or whose sha256 begins with these hexadecimal digits (at least 16).
 
     Raises
@@ -74,10 +74,10 @@ def load_vaeformer(name_or_sha: str = "default") -> LatentModel:
 @cache
 def _load(model_id: str) -> LatentModel:
     weights = find(model_id, KIND)
-    return parse_vaeformer(weights.name, weights.read(), json.loads(weights.metadata["corrector"]))
+    return parse_latent(weights.name, weights.read(), json.loads(weights.metadata["synthesis"]))
 
 
-def parse_vaeformer(name: str, data: bytes, corrector: dict[str, int | float | bool]) -> LatentModel:
+def parse_latent(name: str, data: bytes, corrector: dict[str, int | float | bool]) -> LatentModel:
     """Build a model from the bytes of its safetensors file (SPEC, section Weights)."""
     from safetensors.numpy import load  # here, so that opening a store does not pay for it
 

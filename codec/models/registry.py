@@ -20,7 +20,7 @@ from typing import Any, BinaryIO, Literal, get_args
 
 from isopress.codec.errors import ArgumentError, ModelNotFoundError
 
-Kind = Literal["pyramid", "vaeformer"]
+Kind = Literal["pyramid", "latent", "vaeformer"]
 
 SUFFIX = ".safetensors"
 VARIABLE = "ISOPRESS_MODELS"
@@ -32,7 +32,7 @@ REMEDY = (
 
 _ID = re.compile("[0-9a-f]{16,64}")  # of a sha256; fewer digits could be a name, or chance
 _KIND = "kind"  # in the metadata of a file
-_PYRAMID_TENSOR = "tables.frequencies"  # the first pyramids have no metadata
+_PYRAMID_TENSOR = "tables.frequencies"  # pyramids without metadata have it
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def find(name_or_id: str, kind: Kind | None = None) -> Weights:
     ----------
     name_or_id : str
         Name of a file without `.safetensors`, the first folder wins; or at least 16 hexadecimal digits.
-    kind : {"pyramid", "vaeformer"}, optional
+    kind : {"pyramid", "latent", "vaeformer"}, optional
         What the weights are for; any if left out.
 
     Raises

@@ -126,7 +126,7 @@ def write(out: Path, contexts: Trainable, transforms: Transforms) -> None:
     """Write a weights file."""
     corrector, floats = stored(transforms)
     tensors = {name: np.ascontiguousarray(value) for name, value in (contexts.tensors() | floats).items()}
-    out.write_bytes(save(tensors, metadata={"kind": KIND, "corrector": json.dumps(corrector)}))
+    out.write_bytes(save(tensors, metadata={"kind": KIND, "synthesis": json.dumps(corrector)}))
 
 
 class _Curve:

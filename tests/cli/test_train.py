@@ -12,12 +12,12 @@ from safetensors.numpy import save
 
 from isopress.cli import train_report
 from isopress.cli.main import main
-from isopress.codec.training import latent as vaeformer
+from isopress.codec.training import latent
 from isopress.codec.training.pyramid_pool import Field
 from tests.fields import spectral_field
 
 PNG = b"\x89PNG\r\n\x1a\n"
-WEIGHTS = save({"a": np.zeros(3, "f4")}, metadata={"kind": "vaeformer"})
+WEIGHTS = save({"a": np.zeros(3, "f4")}, metadata={"kind": "latent"})
 
 
 def run(*arguments: str | Path) -> Result:
@@ -53,11 +53,11 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     ) -> Any:
         seen.append({"fields": fields, "held": validation, "config": config, "resume": resume, "init": init})
         out.write_bytes(WEIGHTS)
-        progress = vaeformer.Progress(seconds=90.0, validation=[(30.0, 2.5), (60.0, 1.25), (90.0, 1.5)])
+        progress = latent.Progress(seconds=90.0, validation=[(30.0, 2.5), (60.0, 1.25), (90.0, 1.5)])
         report(progress)
         return progress
 
-    monkeypatch.setattr(vaeformer, "train", train)
+    monkeypatch.setattr(latent, "train", train)
     return seen
 
 
@@ -65,33 +65,31 @@ def test_options_reach_the_training(data: Path, tmp_path: Path, calls: list[dict
     held = folder_of(tmp_path / "held", "v")
     out = tmp_path / "own.safetensors"
     options = ["--data", data, "--validation", held, "--out", out, "--minutes", "7.5", "--threads", "1", "--seed", "3"]
-    assert run("vaeformer", *options, "--config", "base").exit_code == 0
+    assert run("latent", *options, "--config", "base").exit_code == 0
     (call,) = calls
     assert {field.name for field in call["fields"]} == {"a/t", "a/u"}
     assert {field.name for field in call["held"]} == {"a/v"}
-    base = vaeformer.CONFIGS["base"]
+    base = latent.CONFIGS["base"]
     config = call["config"]
     assert (config.minutes, config.threads, config.seed, config.widths) == (7.5, 1, 3, base.widths)
     assert (call["resume"], call["init"]) == (False, None)
-    assert not config.analysis
-    assert run("vaeformer", *options, "--resume", "--analysis").exit_code == 0
+    assert run("latent", *options, "--resume").exit_code == 0
     assert calls[1]["resume"]
-    assert calls[1]["config"].analysis
-    assert calls[1]["config"].widths == vaeformer.CONFIGS["small"].widths
+    assert calls[1]["config"].widths == latent.CONFIGS["small"].widths
 
 
 def test_a_training_leaves_a_card_and_the_curve_of_its_validations(
     data: Path, tmp_path: Path, calls: list[dict[str, Any]]
 ) -> None:
     out = tmp_path / "own.safetensors"
-    result = run("vaeformer", "--data", data, "--out", out)
+    result = run("latent", "--data", data, "--out", out)
     assert result.exit_code == 0, result.stderr
-    assert calls[0]["config"].minutes == vaeformer.CONFIGS["small"].minutes
+    assert calls[0]["config"].minutes == latent.CONFIGS["small"].minutes
     card = out.with_suffix(".md").read_text()
-    assert f"validation: {vaeformer.SCORE} 1.25000" in card
+    assert f"validation: {latent.SCORE} 1.25000" in card
     assert "training fields: 1 of 1 variables (a/u)" in card
     assert "validation fields: 1 of 1 variables (a/t)" in card
-    assert f"validation {vaeformer.SCORE} 1.50000" in " ".join(result.stdout.split())
+    assert f"validation {latent.SCORE} 1.50000" in " ".join(result.stdout.split())
     assert out.with_suffix(".png").read_bytes().startswith(PNG)
 
 
@@ -100,7 +98,7 @@ def test_without_matplotlib_there_is_no_curve_but_a_hint(
 ) -> None:
     monkeypatch.setattr(train_report, "find_spec", lambda name: None)
     out = tmp_path / "own.safetensors"
-    result = run("vaeformer", "--data", data, "--out", out)
+    result = run("latent", "--data", data, "--out", out)
     assert result.exit_code == 0
     assert "pip install 'isopress[report]'" in result.stderr
     assert out.with_suffix(".md").exists()
@@ -116,7 +114,7 @@ def test_a_training_starts_from_weights_by_name_or_file(
     monkeypatch.setenv("ISOPRESS_MODELS", str(folder))
     for number, init in enumerate(("first", str(folder / "first.safetensors"))):
         out = tmp_path / f"{number}.safetensors"
-        assert run("vaeformer", "--data", data, "--out", out, "--init", init).exit_code == 0
+        assert run("latent", "--data", data, "--out", out, "--init", init).exit_code == 0
     assert [call["init"] for call in calls] == [folder / "first.safetensors"] * 2
 
 
@@ -126,7 +124,7 @@ def test_a_training_starts_from_weights_by_name_or_file(
         (["--out", "own.pt"], "must end in .safetensors"),
         (["--out", "own.safetensors", "--config", "huge"], "'huge' is unknown; there are: small, base"),
         (["--out", "own.safetensors", "--init", "nix"], "--init: no weights 'nix'"),
-        (["--out", "own.safetensors", "--init", "pyramid-0.2"], "weights of kind pyramid, but vaeformer is needed"),
+        (["--out", "own.safetensors", "--init", "block-0.8"], "weights of kind pyramid, but latent is needed"),
         (["--out", "own.safetensors", "--minutes", "0"], "--minutes"),
     ],
 )
@@ -134,7 +132,7 @@ def test_what_cannot_be_trained_is_refused_in_one_line(
     data: Path, tmp_path: Path, calls: list[dict[str, Any]], options: list[str], reason: str
 ) -> None:
     options[1] = str(tmp_path / options[1])
-    result = run("vaeformer", "--data", data, *options)
+    result = run("latent", "--data", data, *options)
     assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
     assert reason in result.stderr
     assert not calls
@@ -143,6 +141,6 @@ def test_what_cannot_be_trained_is_refused_in_one_line(
 def test_weights_that_are_there_are_not_overwritten(data: Path, tmp_path: Path, calls: list[dict[str, Any]]) -> None:
     out = tmp_path / "own.safetensors"
     out.write_bytes(b"years of work")
-    result = run("vaeformer", "--data", data, "--out", out)
+    result = run("latent", "--data", data, "--out", out)
     assert (result.exit_code, out.read_bytes()) == (2, b"years of work")
     assert "--resume" in result.stderr

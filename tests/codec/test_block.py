@@ -22,7 +22,7 @@ from isopress.codec.errors import ArgumentError, CorruptPayloadError, PayloadErr
 from tests.fields import drifting_fields, spectral_field
 
 MODEL = load_pyramid(references=True)
-OLD = load_pyramid("pyramid-0.1")  # takes no references
+OLD = load_pyramid("field-0.8")  # takes no references
 PLAIN, SNAP = Quantisation(), Quantisation(snap=True)
 
 

@@ -16,7 +16,7 @@ from isopress.codec.latent.decorrelation import identity
 from isopress.codec.latent.section import Latent, decode_fields, encode_fields
 from isopress.codec.latent.synthesis import CorrectorConfig
 from isopress.codec.latent.transforms import Transforms
-from isopress.codec.latent.weights import integer_networks, parse_vaeformer
+from isopress.codec.latent.weights import integer_networks, parse_latent
 from isopress.codec.training import contexts as train_contexts
 from isopress.codec.training import synthesis as train_transforms
 from isopress.codec.training.contexts import QUIET, ContextConfig, Trainable
@@ -71,7 +71,7 @@ def test_weights_files_hold_what_was_trained_and_can_be_gone_on_with(tmp_path):
         for first, second in zip(a.integers(), b.integers(), strict=True):
             for x, y in zip(first, second, strict=True):
                 np.testing.assert_array_equal(x, y)
-    model = parse_vaeformer("own", path.read_bytes(), vars(TINY))
+    model = parse_latent("own", path.read_bytes(), vars(TINY))
     field = spectral_field(40, 48, seed=3)
     section, decoded = encode_fields(field, Latent(0.2, 0.0, True), model)
     np.testing.assert_array_equal(decode_fields(section, field.shape, model), decoded)
@@ -165,7 +165,7 @@ def test_all_stages_leave_weights_that_code_fields(tmp_path, monkeypatch, analys
     progress = train(FIELDS, FIELDS[:1], out, config, report=lambda p: seen.append(p.seconds))
     assert seen == sorted(seen)
     assert len(progress.validation) >= (6 if analysis else 4), "each stage begins and ends with one"
-    model = parse_vaeformer("own", out.read_bytes(), vars(TINY))
+    model = parse_latent("own", out.read_bytes(), vars(TINY))
     assert not model.transforms.synthesis.is_zero
     assert model.transforms.analysis.is_zero != analysis
     fields = drifting_fields(3, 40, 48)

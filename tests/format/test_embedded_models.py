@@ -102,9 +102,9 @@ def test_compress_embeds_at_once_what_blocks_need(user: Path, tmp_path: Path) ->
     options = ["--error", "0.05", "--context", "block", "--embed-models"]
     result = run("compress", tmp_path / "in.nc", tmp_path / "out.zarr", *options)
     assert result.exit_code == 0, result.stderr
-    assert f"{len(find('pyramid-0.2').read()) / 1e6:.1f} MB of it weights" in " ".join(result.stdout.split())
+    assert f"{len(find('block-0.8').read()) / 1e6:.1f} MB of it weights" in " ".join(result.stdout.split())
     assert [path.stem for path in (tmp_path / "out.zarr" / "_models").glob("*.safetensors")] == [
-        find("pyramid-0.2").sha256
+        find("block-0.8").sha256
     ]
     with xr.open_zarr(tmp_path / "out.zarr") as opened:
         assert float(abs(opened.v - X - 1).max()) <= 0.05 + 1e-6
@@ -182,7 +182,7 @@ def test_a_file_is_installed_under_its_name_with_its_card(user: Path, tmp_path: 
 
 def test_what_cannot_be_installed_is_refused(user: Path, tmp_path: Path) -> None:
     bad = {
-        "pyramid-0.1": (MINE, "the name pyramid-0.1 is taken by other weights"),
+        "field-0.8": (MINE, "the name field-0.8 is taken by other weights"),
         "cut": (MINE[:-1], "no whole safetensors file"),
         "odd": (save({"a": np.zeros(1)}), "a kind that is not known here"),
     }
@@ -193,7 +193,7 @@ def test_what_cannot_be_installed_is_refused(user: Path, tmp_path: Path) -> None
         install(tmp_path / "nowhere.zarr")
     with pytest.raises(ArgumentError, match="neither a Zarr store nor"):
         install(tmp_path)
-    store = write(tmp_path / "store.zarr", "v3", "pyramid-0.1")
+    store = write(tmp_path / "store.zarr", "v3", "field-0.8")
     with pytest.raises(ArgumentError, match=r"carries no weights.*isopress models embed STORE"):
         install(store)
     put(store / "_models", "0" * 64, MINE)

@@ -177,7 +177,7 @@ def test_the_weights_of_latents_travel_with_a_store(source: Path, tmp_path: Path
     (file,) = (tmp_path / "out.zarr" / "_models").glob("*.safetensors")
     assert file.name.startswith(model)
     (record,) = json.loads(run("models", "install", tmp_path / "out.zarr", "--json").stdout)["models"]
-    assert (record["kind"], record["new"]) == ("vaeformer", False)
+    assert (record["kind"], record["new"]) == ("latent", False)
 
 
 def test_a_chunk_that_misses_its_error_is_never_published(
@@ -271,10 +271,10 @@ def test_strange_arrays_keep_what_an_error_promises(x: Array) -> None:
 
 
 def test_a_missing_model_is_named(tmp_path: Path) -> None:
-    with pytest.raises(isopress.ModelNotFoundError, match=r"no vaeformer weights 'nix'.*models install"):
+    with pytest.raises(isopress.ModelNotFoundError, match=r"no latent weights 'nix'.*models install"):
         isopress.compress(fields(0), mode="latent", ratio=30, model="nix")
-    with pytest.raises(isopress.ModelNotFoundError, match=r"'pyramid-0\.2' are pyramid weights"):
-        isopress.compress(fields(0), mode="latent", ratio=30, model="pyramid-0.2")
+    with pytest.raises(isopress.ModelNotFoundError, match=r"'block-0\.8' are pyramid weights"):
+        isopress.compress(fields(0), mode="latent", ratio=30, model="block-0.8")
 
 
 def test_reports_of_both_formats_agree(source: Path, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from isopress.codec.bounded.weights import DEFAULT_FOR_BLOCKS, load_pyramid
 from tests.fields import spectral_field
 from tests.spec import pyramid as spec_pyramid
 
-NAMES = ("pyramid-0.1", DEFAULT_FOR_BLOCKS)
+NAMES = ("field-0.8", DEFAULT_FOR_BLOCKS)
 CASES = [
     ((1, 9, 14), 5, {}),
     ((2, 7, 16), 40, {"periodic": True, "taper": 2}),
