@@ -2,8 +2,10 @@
 
 import itertools
 import multiprocessing
+import multiprocessing.connection
 import os
 import signal
+import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -18,7 +20,7 @@ Worker = Callable[[], AbstractContextManager[Work]]
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")  # torch's and numpy's
 _AHEAD = 3  # tasks in the queue per process: enough to keep it busy, few enough to stop soon
 _worker: AbstractContextManager[Work]  # of a worker process, set once when it starts;
-_work: Work  # both are kept, or the worker would close
+_work: Work | None = None  # opened by the first task. Both are kept, or the worker would close
 
 
 def run(worker: Worker, tasks: Iterable[Task], *, jobs: int) -> Generator[Outcome]:
@@ -31,7 +33,7 @@ def run(worker: Worker, tasks: Iterable[Task], *, jobs: int) -> Generator[Outcom
     tasks : iterable of Task
         Taken a few at a time, so there may be millions.
     jobs : int
-        Number of processes, >= 1; with 1 everything runs here.
+        Number of processes, >= 1; with 1 everything runs here. They end with this one, however that ends.
 
     Raises
     ------
@@ -65,10 +67,25 @@ def _threads_shared_out(jobs: int) -> Iterator[None]:
             os.environ.pop(name, None)
 
 
+@contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Let processes that start now leave Ctrl-C to this one, from their first moment on; here it comes a bit later."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _run_in(pool: ProcessPoolExecutor, tasks: Iterator[Task], limit: int) -> Iterator[Outcome]:
     waiting: set[Future[Outcome]] = set()
     while True:
-        waiting |= {pool.submit(_call, task) for task in itertools.islice(tasks, limit - len(waiting))}
+        for task in itertools.islice(tasks, limit - len(waiting)):
+            with _without_interrupts():  # the pool starts its processes as tasks come in
+                waiting.add(pool.submit(_call, task))
         if not waiting:
             return
         done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
@@ -77,12 +94,23 @@ def _run_in(pool: ProcessPoolExecutor, tasks: Iterator[Task], limit: int) -> Ite
 
 
 def _start(worker: Worker) -> None:
-    """Open the worker for the life of this process, which leaves Ctrl-C to its parent."""
-    global _worker, _work
+    """Prepare this process: it ends with its parent, to which it leaves Ctrl-C."""
+    global _worker
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     _worker = worker()
-    _work = _worker.__enter__()
+
+
+def _end_with_parent() -> None:
+    """Wait for the end of a pipe that the parent holds open, and that the system closes for it if it is killed."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)
 
 
 def _call(task: Task) -> Outcome:
+    global _work
+    if _work is None:
+        _work = _worker.__enter__()  # here, so that what it raises is an outcome and not a traceback
     return _work(task)

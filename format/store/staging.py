@@ -1,19 +1,41 @@
-"""Outputs that appear complete or not at all: written beside their place, then renamed into it."""
+"""Outputs that appear complete or not at all: made in a folder beside their place, then renamed into it.
 
+    .out.zarr.partial/          held by one run at a time; what a killed run left is removed by the next
+        lock                    locked while that run lives (flock: it ends with the process, however that ends)
+        output                  what is being written
+        old                     what stood at the destination, where two paths cannot be exchanged at once
+
+Nothing that a run did not make is removed, except what `overwrite` is about: the destination as it was when the run
+began.
+"""
+
+import logging
 import os
-import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from isopress.codec.errors import ArgumentError
+from isopress.format.store.rename import exchange, rename_new
 from isopress.format.zarr.groups import is_zarr
+
+try:
+    import fcntl
+except ImportError:  # not a POSIX system: there the folder itself is the lock
+    fcntl = None  # type: ignore[assignment]
+
+_LOG = logging.getLogger(__name__)
+_ATTEMPTS = 100  # to lock a folder that other runs finish with at the same moment
+
+Identity = tuple[int, int] | None  # device and inode of what is at a path; None of nothing
 
 
 @contextmanager
 def staged(destination: Path, *, store: bool, overwrite: bool) -> Iterator[Path]:
-    """Give a path beside `destination` to write to; rename it there at the end, remove it on any failure.
+    """Give a path to write to; rename it to `destination` at the end, remove it on any failure.
+
+    A symbolic link is followed: what it points to is replaced, the link stays.
 
     Parameters
     ----------
@@ -27,47 +49,143 @@ def staged(destination: Path, *, store: bool, overwrite: bool) -> Iterator[Path]
     Raises
     ------
     ArgumentError
-        `destination` exists and may not be replaced, or its folder does not exist.
+        `destination` exists and may not be replaced, its folder does not exist, or another run is writing it. At the
+        end: something else has appeared there meanwhile; it stays.
     """
-    _check(destination, store, overwrite)
-    token = secrets.token_hex(4)
-    partial = destination.with_name(f".{destination.name}.partial-{token}")
+    target = Path(os.path.realpath(destination))
+    if not target.parent.is_dir():
+        raise ArgumentError(f"{target.parent}: no such directory; create it first")
+    folder = target.with_name(f".{target.name}.partial")
+    lock = _lock(folder, target)
     try:
-        yield partial
-        _publish(partial, destination, destination.with_name(f".{destination.name}.old-{token}"))
+        if _clear(folder, target):
+            _LOG.warning("removed %s, which a run that did not finish had left", folder)
+        before = _check(destination, target, store, overwrite)
+        yield folder / "output"
+        _publish(folder, target, before)
     finally:
-        remove(partial)
+        _clear(folder, target)
+        _unlock(folder, lock)
 
 
-def remove(path: Path) -> None:
-    """Remove a file or a directory with all it holds; nothing when there is none."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
-
-
-def _check(destination: Path, store: bool, overwrite: bool) -> None:
-    if not destination.parent.is_dir():
-        raise ArgumentError(f"{destination.parent}: no such directory; create it first")
-    if not destination.exists():
-        return
+def _check(destination: Path, target: Path, store: bool, overwrite: bool) -> Identity:
+    """Return what is at the destination now and may be replaced."""
+    before = _identity(target)
+    if before is None:
+        return None
     if not overwrite:
         raise ArgumentError(f"{destination} exists; replace it with --overwrite")
-    empty = destination.is_dir() and not any(destination.iterdir())
-    if not (is_zarr(destination) or empty if store else destination.is_file()):
+    empty = target.is_dir() and not any(target.iterdir())
+    if not (is_zarr(target) or empty if store else target.is_file()):
         kind = "Zarr store" if store else "file"
         raise ArgumentError(f"{destination} exists and is not a {kind}; it is not replaced, choose another name")
+    return before
 
 
-def _publish(partial: Path, destination: Path, old: Path) -> None:
-    if not destination.is_dir():
-        os.replace(partial, destination)
-        return
-    os.rename(destination, old)
+def _identity(path: Path) -> Identity:
     try:
-        os.rename(partial, destination)
+        status = os.lstat(path)
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _publish(folder: Path, target: Path, before: Identity) -> None:
+    """Rename the output into its place, if what is there is what was there when the run began, or nothing."""
+    output = folder / "output"
+    strange = f"{target} appeared while its new content was being made; it is left as it is, choose another name"
+    if _identity(target) is None:
+        try:
+            rename_new(output, target)
+        except FileExistsError as error:
+            raise ArgumentError(strange) from error
+        return
+    if _identity(target) != before:
+        raise ArgumentError(strange)
+    try:
+        exchange(output, target)
+    except NotImplementedError:
+        _replace_in_steps(folder, target)
+    else:
+        if _identity(output) != before:
+            exchange(output, target)
+            raise ArgumentError(strange)
+
+
+def _replace_in_steps(folder: Path, target: Path) -> None:
+    """Put the output in the place of the old one, which a kill in between leaves to the next run to put back."""
+    output, old = folder / "output", folder / "old"
+    if not target.is_dir():
+        os.replace(output, target)
+        return
+    os.rename(target, old)
+    rename_new(output, target)  # if it fails, `_clear` puts the old one back
+
+
+def _clear(folder: Path, target: Path) -> bool:
+    """Remove what a run has left; an old store goes back if its place is empty. Return whether there was anything."""
+    found = [folder / name for name in ("output", "old") if os.path.lexists(folder / name)]
+    for path in found:
+        if path.name == "old" and _identity(target) is None:
+            rename_new(path, target)
+        elif path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    return bool(found)
+
+
+# --- one run at a time ------------------------------------------------------------------------------------------------
+
+
+def _lock(folder: Path, target: Path) -> int:
+    """Make the folder, or take over that of a run that is no more; return the open file that holds the lock."""
+    for _ in range(_ATTEMPTS):
+        made = _make(folder)
+        try:
+            file = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600)
+        except FileNotFoundError:
+            continue  # its run has just finished
+        if not _flock(file, made, folder):
+            os.close(file)
+            raise ArgumentError(f"{target} is being written by another run; its work is in {folder}")
+        status = os.fstat(file)
+        if _identity(folder / "lock") == (status.st_dev, status.st_ino):
+            return file
+        os.close(file)  # another run has finished, and its lock with it
+    raise ArgumentError(f"{folder} cannot be locked: other runs make and remove it all the time")
+
+
+def _make(folder: Path) -> bool:
+    """Return whether the folder was made; a link or a file in its place is refused."""
+    try:
+        os.mkdir(folder)
+    except FileExistsError:
+        if _identity(folder) and (folder.is_symlink() or folder.is_file()):  # nothing: its run has just finished
+            raise ArgumentError(f"{folder} is in the way, and no folder of isopress; remove it") from None
+        return False
+    return True
+
+
+def _flock(file: int, made: bool, folder: Path) -> bool:
+    """Return whether no other run holds the file; where nothing can be locked, the folder must be new."""
+    try:
+        if fcntl is not None:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        _LOG.debug("%s cannot be locked: %s", folder, error)
+    if not made:
+        raise ArgumentError(f"{folder} exists: another run is at work, or was killed; in that case remove the folder")
+    return True
+
+
+def _unlock(folder: Path, lock: int) -> None:
+    (folder / "lock").unlink(missing_ok=True)
+    os.close(lock)
+    try:
+        folder.rmdir()
     except OSError:
-        os.rename(old, destination)
-        raise
-    shutil.rmtree(old)
+        _LOG.debug("%s is not empty: another run holds it already, or something else lies in it", folder)
