@@ -75,6 +75,8 @@ TABLES: dict[str, tuple[str, Callable[[Result], str]]] = {
     "cra5": ("cra5.json", equal.cra5),
     "speed-origin": ("speed.json", origin),
     "overview": ("speed.json", speed.overview),
+    "speed-targets": ("speed.json", speed.speed_targets),
     "speed": ("speed.json", speed.speed),
-    "speed-latent": ("speed.json", speed.latent_speed),
+    "speed-start": ("speed.json", speed.waiting),
+    "speed-linear": ("speed.json", speed.linearity),
 }

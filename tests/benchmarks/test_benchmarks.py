@@ -8,13 +8,12 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from benchmarks import blocks, environment, rate_distortion, speed
+from benchmarks import blocks, rate_distortion
 from benchmarks.cases.bounded import BlockCase, Case, block_verdicts, verdicts
 from benchmarks.datasets.public import Block, cache_folder
 from benchmarks.peers.bounded import BOUNDED_PEERS, Outcome
 from benchmarks.report import bounded, tables
 from benchmarks.report.__main__ import main as report_main
-from benchmarks.report.speed import speed as speed_table
 from tests.fields import waves
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -219,29 +218,3 @@ def test_every_table_stands_in_results_md_and_the_overview_in_the_readme() -> No
     )
     assert readme == ["overview"]
     assert results == [name for name in tables.TABLES if name not in readme]
-
-
-@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="peak memory is read from /proc")
-def test_speed_is_measured_in_a_fresh_process() -> None:
-    (run,) = speed.measure_all("tiny/wave", waves(64, 64), 1e-3, [PCODEC.name], repeat=1)
-    assert run["encode"]["mb_per_s"] > 0
-    assert run["decode"]["mb_per_s"] > 0
-    assert run["ratio"] > 1
-    result = {"runs": [run], **environment.environment(["numpy"])}
-    assert PCODEC.name in speed_table(result)
-    assert "Measured at commit" in tables.origin(result)
-
-
-def test_reading_a_store_is_measured_too(tmp_path: Path) -> None:
-    np.save(tmp_path / "field.npy", waves(40, 48))
-    job = {"folder": str(tmp_path), "codec": speed.LATENT, "part": "read", "bound": 0.05, "repeat": 1}
-    found = speed.measure(job)
-    assert found["mb_per_s"] > 0
-    with xr.open_zarr(tmp_path / "store.zarr", consolidated=False) as store:
-        assert store.sizes == {"time": speed.STORED, "lat": 40, "lon": 48}
-        assert np.sqrt(np.square(store["x"] - waves(40, 48)).mean()) <= 0.052
-
-
-def test_speed_names_the_variables_that_exist(capsys: pytest.CaptureFixture[str]) -> None:
-    assert speed.main(["--variables", "native/nothing", "--codecs", "isopress"]) == 2
-    assert "no public variable 'native/nothing'; there are native/msl" in capsys.readouterr().err

@@ -8,13 +8,12 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from benchmarks import cra5, equal_rmse, spectra, speed
+from benchmarks import cra5, equal_rmse, spectra
 from benchmarks.cases.equal import EqualCase, Match, grouped, verdicts
 from benchmarks.datasets.public import Block, standardised
 from benchmarks.equal_rmse import RmseMissedError, match
 from benchmarks.peers.sized import Point, SizedPeer
 from benchmarks.report import equal
-from benchmarks.report.speed import latent_speed
 from tests.zlib_peer import dequantise, noise, peer, quantise
 
 
@@ -182,13 +181,3 @@ def test_the_ratio_at_a_reported_rmse_is_found() -> None:
     assert row["bits_per_value"] * row["ratio"] == pytest.approx(32)
     assert row["reported_ratio"] == pytest.approx(516, abs=0.5)
     assert "| noise | 0.25 degree, one time | 0.05 m |" in equal.cra5({"rows": [row]})
-
-
-@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="peak memory is read from /proc")
-def test_the_speed_of_latents_is_measured_with_and_without_search() -> None:
-    waves = np.add.outer(np.sin(np.linspace(0, 3, 64)), np.cos(np.linspace(0, 9, 96))).astype(np.float32)
-    run = speed.measure_latent("tiny/waves", waves + 0.01 * noise(64, 96), 20.0, repeat=1)
-    assert all(run[part]["mb_per_s"] > 0 for part in ("encode", "encode_at_step", "decode"))
-    assert run["ratio"] == pytest.approx(20, rel=0.1)
-    table = latent_speed({"latent": [run]})
-    assert ("met" if run["kept"] else "**missed**") in table
