@@ -60,6 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     packages = ("isopress", "numpy", "torch", "constriction", *sorted({peer.package for peer in BOUNDED_PEERS}))
     result = environment(packages)  # now, while the load is still that of other work
     result["switches"] = {name: value for name, value in os.environ.items() if name.startswith("ISOPRESS_")}
+    result["missing_peers"] = {peer.name: peer.package for peer in BOUNDED_PEERS if peer.version() is None}
     for name in options.only or parts:
         result[name] = parts[name]()
         print(f"{name}: measured", file=sys.stderr, flush=True)

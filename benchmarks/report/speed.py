@@ -25,7 +25,7 @@ def overview(result: Result) -> str:
     latent = (run for run in result.get("latent", []) if run["case"] == OVERVIEW[1])
     chosen += [("isopress, ratio:200", run, promise) for run in latent]
     rows = [
-        [name, f"{run['ratio']:.3g}x", *(f"{run[part]['mb_per_s']:.0f}" for part in ("encode", "decode")), promise]
+        [name, f"{run['ratio']:.1f}x", *(f"{run[part]['mb_per_s']:.0f}" for part in ("encode", "decode")), promise]
         for name, run, promise in chosen
     ]
     return markdown(["codec", "smaller", "encode MB/s", "decode MB/s", "guarantee"], rows)
