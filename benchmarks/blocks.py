@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     peers = [peer for peer in BLOCK_PEERS if peer.name in options.peers]
-    cache = PeerCache(options.cache / "peers.json")
+    cache = PeerCache(options.cache / "bounded_peers.json")
     cases = []
     for block in blocks:
         for case in run_block(block, options.bounds, peers, cache):

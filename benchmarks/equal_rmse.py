@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except DatasetError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    cache = PeerCache(options.cache / "peers.json")
+    cache = PeerCache(options.cache / "sized_peers.json")
     if options.peers_only:
         for _, block in blocks:
             bars_of(block, options.ratios, peers, cache, options.seconds)
@@ -113,7 +113,9 @@ def bars_of(
     """Return for each ratio the best point of each peer, and why settings have none."""
     found: list[tuple[dict[str, Point], dict[str, str]]] = [({}, {}) for _ in ratios]
     for peer in peers:
-        entries = cache.entry(_key(peer, block, ratios, seconds), partial(_compute, peer, block, ratios, seconds))
+        entries = cache.entry(
+            sized_key(peer, block.sha256, ratios, seconds), partial(_compute, peer, block, ratios, seconds)
+        )
         for (best, failures), entry in zip(found, entries["ratios"], strict=True):
             points = [Point(**point) for point in entry["points"]]
             if points:
@@ -122,10 +124,11 @@ def bars_of(
     return found
 
 
-def _key(peer: SizedPeer, block: Block, ratios: Sequence[float], seconds: float) -> str:
+def sized_key(peer: SizedPeer, sha256: str, ratios: Sequence[float], seconds: float) -> str:
+    """Name everything that outcomes on the block of that hash depend on; hashed settings keep the key short."""
     settings = [(setting.name, setting.layouts) for setting in peer.settings]
     search = hashlib.sha256(repr((settings, list(ratios), TRIES, seconds)).encode()).hexdigest()[:16]
-    return f"{block.sha256} {peer.name} {peer.version()} {search} at sizes"
+    return f"{sha256} {peer.name} {peer.version()} {search} at sizes"
 
 
 def _compute(peer: SizedPeer, block: Block, ratios: Sequence[float], seconds: float) -> dict[str, Any]:

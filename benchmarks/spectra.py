@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     peers = [peer for peer in SIZED_PEERS if peer.name in options.peers]
-    cache = PeerCache(options.cache / "peers.json")
+    cache = PeerCache(options.cache / "sized_peers.json")
     installed = [peer for peer in peers if peer.version() is not None]
     runs = [
         run_of(f"{block.dataset}/{block.name}", codec, block.values, n_bytes, x_hat)

@@ -20,16 +20,19 @@ class PeerCache:
 
     def outcome(self, peer: BoundedPeer, block: Block, bound: float) -> Outcome | str:
         """Return the peer's best outcome on `block` within `bound`, or the reason why there is none."""
-        entry = self.entry(_key(peer, block, bound), lambda: _compute(peer, block, bound))
+        entry = self.entry(bounded_key(peer, block.sha256, bound), lambda: _compute(peer, block, bound))
         return str(entry["failure"]) if "failure" in entry else Outcome(**entry)
 
     def entry(self, key: str, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """Return what is kept under `key`; if there is nothing, keep what `compute` returns."""
         if key not in self._entries:
-            found = compute()
-            self._entries = self._read() | {key: found}  # another run may have added to the file meanwhile
-            self._write()
+            self.add({key: compute()})
         return self._entries[key]
+
+    def add(self, entries: dict[str, dict[str, Any]]) -> None:
+        """Keep outcomes; those that the file has already stay."""
+        self._entries = entries | self._read()  # another run may have added to the file meanwhile
+        self._write()
 
     def _read(self) -> dict[str, dict[str, Any]]:
         return json.loads(self._path.read_text()) if self._path.is_file() else {}
@@ -41,10 +44,10 @@ class PeerCache:
         partial.replace(self._path)
 
 
-def _key(peer: BoundedPeer, block: Block, bound: float) -> str:
-    """Name everything an outcome depends on; hashed settings keep the key short."""
+def bounded_key(peer: BoundedPeer, sha256: str, bound: float) -> str:
+    """Name everything an outcome on the block of that hash depends on; hashed settings keep the key short."""
     search = hashlib.sha256(repr((peer.settings, peer.factors)).encode()).hexdigest()[:16]
-    return f"{block.sha256} {peer.name} {peer.version()} {search} {bound!r}"
+    return f"{sha256} {peer.name} {peer.version()} {search} {bound!r}"
 
 
 def _compute(peer: BoundedPeer, block: Block, bound: float) -> dict[str, Any]:
