@@ -1,7 +1,14 @@
 """Fixtures that more than one file of tests uses."""
 
+import os
 import sys
 from pathlib import Path
+
+# As the command line does it, before numpy or torch start their threads: two processes of tests share two cores.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("MKL_NUM_THREADS", "1")
 
 import pytest
 
