@@ -1,6 +1,6 @@
 """How far a reader has to go: distinct functions, files and call depth of isopress on the way of one array.
 
-    python -m benchmarks.hops [--json]
+    python -m benchmarks.hops [--record]
 
 Everything is called once before it is counted, so that loading weights and filling caches is left out.
 """
@@ -18,6 +18,9 @@ from typing import Any
 import numpy as np
 
 import isopress
+from benchmarks.environment import RESULTS
+from benchmarks.report.tables import hops
+from isopress.format.decode_cache import CACHE
 
 ROOT = Path(__file__).resolve().parent.parent
 ROOMS = tuple(str(ROOT / room) for room in ("codec", "format", "cli"))
@@ -48,7 +51,7 @@ class Counter:
         Generators, comprehensions and lambdas count as functions: they have to be read too.
         """
         work()
-        isopress.format.set_cache_size(0)  # what was decoded is decoded anew
+        CACHE.clear()  # what was decoded is decoded anew
         self.seen, self.depth, self._depths = set(), 0, {}
         self.counting = True
         work()
@@ -95,9 +98,9 @@ def cases(folder: Path) -> dict[str, Callable[[], object]]:
 
 
 def main() -> None:
-    """Print the figures as a table, or as JSON."""
+    """Count and print; with --record, keep the figures under the version's name in results/hops.json."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--record", action="store_true", help="put the figures into results/hops.json")
     arguments = parser.parse_args()
     counter = Counter()
     threading.setprofile(counter)  # of threads that start from now on
@@ -105,12 +108,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         found = {name: counter.count(work) for name, work in cases(Path(folder)).items()}
     sys.setprofile(None)
-    if arguments.json:
-        print(json.dumps(found, indent=1))
-        return
-    print("| | functions | files | depth |\n| --- | --- | --- | --- |")
-    for name, figures in found.items():
-        print(f"| {name} | {figures['functions']} | {figures['files']} | {figures['depth']} |")
+    path = RESULTS / "hops.json"
+    known = json.loads(path.read_text()) | {isopress.__version__: found}
+    if arguments.record:
+        path.write_text(json.dumps(known, indent=1) + "\n")
+    print(hops(known))
 
 
 if __name__ == "__main__":

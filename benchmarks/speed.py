@@ -153,11 +153,11 @@ def by_chunks(field: np.ndarray, numbers: Sequence[int]) -> Iterator[Run]:
 
     import isopress
 
-    isopress.format.set_cache_size(0)  # equal chunks would be decoded once
     chunk = np.ascontiguousarray(field[:128, :256])
     codec = isopress.IsopressCodec(mode="abs", bound=1e-3 * value_range(field))
     for number in numbers:
-        values = np.broadcast_to(chunk, (number, *chunk.shape))
+        # No two are the same: the cache of decoded chunks would decode them once.
+        values = chunk + np.arange(number, dtype=chunk.dtype)[:, None, None] * np.float32(1e-3 * value_range(chunk))
         array = zarr.create_array(
             zarr.storage.MemoryStore(),
             shape=values.shape,

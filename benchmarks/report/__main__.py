@@ -1,4 +1,4 @@
-"""Tables from the results, put between markers of RESULTS.md and README.md: `python -m benchmarks.report`.
+"""Tables from the results, put between markers of RESULTS.md, CASES.md and README.md: `python -m benchmarks.report`.
 
 A table NAME stands between `<!-- table NAME -->` and `<!-- end of table -->`. With `--check` nothing is
 written, and the exit code is 1 if a table differs from the results.
@@ -12,7 +12,7 @@ from pathlib import Path
 from benchmarks.environment import RESULTS
 from benchmarks.report.tables import insert_tables
 
-DOCUMENTS = (RESULTS.parent / "RESULTS.md", RESULTS.parent.parent / "README.md")
+DOCUMENTS = (RESULTS.parent / "RESULTS.md", RESULTS / "CASES.md", RESULTS.parent.parent / "README.md")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.report import bounded, equal, speed
+from benchmarks.report.markdown import markdown
 
 Result = dict[str, Any]
 TABLE = re.compile(r"(<!-- table ([\w-]+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
@@ -53,6 +54,33 @@ def origin(result: Result) -> str:
     return "\n".join(lines)
 
 
+def versions(result: Result) -> str:
+    """Return bytes and errors over those of an earlier version, one row per set of cases."""
+    rows = [
+        [
+            row["what"],
+            row["dataset"],
+            str(row["cases"]),
+            f"{row['mean']:.5f}",
+            f"{row['worst']:.5f} ({row['worst_case']})",
+            f"{row['rmse']:.5f}",
+            f"{row['max_error']:.5f}",
+        ]
+        for row in result["rows"]
+    ]
+    header = ["what", "set", "cases", f"bytes over those of {result['before']}, mean", "worst"]
+    return markdown([*header, "RMSE, worst", "largest error, worst"], rows)
+
+
+def hops(result: Result) -> str:
+    """Return functions, files and depth of calls on the way of one array, by version."""
+    ways = next(reversed(result.values()))
+    rows = [
+        [way, *(" / ".join(str(figure) for figure in found[way].values()) for found in result.values())] for way in ways
+    ]
+    return markdown(["functions / files / depth", *result], rows)
+
+
 TABLES: dict[str, tuple[str, Callable[[Result], str]]] = {
     "origin": ("rate_distortion.json", origin),
     "targets": ("rate_distortion.json", bounded.targets),
@@ -73,10 +101,12 @@ TABLES: dict[str, tuple[str, Callable[[Result], str]]] = {
     "spectra": ("spectra.json", equal.spectra),
     "cra5-origin": ("cra5.json", origin),
     "cra5": ("cra5.json", equal.cra5),
-    "speed-origin": ("speed.json", origin),
     "overview": ("speed.json", speed.overview),
+    "speed-origin": ("speed.json", origin),
     "speed-targets": ("speed.json", speed.speed_targets),
     "speed": ("speed.json", speed.speed),
     "speed-start": ("speed.json", speed.waiting),
     "speed-linear": ("speed.json", speed.linearity),
+    "versions": ("compare_versions.json", versions),
+    "hops": ("hops.json", hops),
 }

@@ -13,10 +13,10 @@ from benchmarks.cases.bounded import BlockCase, Case, block_verdicts, verdicts
 from benchmarks.datasets.public import Block, cache_folder
 from benchmarks.peers.bounded import BOUNDED_PEERS, Outcome
 from benchmarks.report import bounded, tables
+from benchmarks.report.__main__ import DOCUMENTS
 from benchmarks.report.__main__ import main as report_main
 from tests.fields import waves
 
-ROOT = Path(__file__).resolve().parents[2]
 PCODEC = next(peer for peer in BOUNDED_PEERS if peer.package == "pcodec")
 
 
@@ -211,10 +211,7 @@ def test_an_unknown_table_and_a_missing_result_are_named(tmp_path: Path, capsys:
         assert message in capsys.readouterr().err
 
 
-def test_every_table_stands_in_results_md_and_the_overview_in_the_readme() -> None:
-    results, readme = (
-        [match[2] for match in tables.TABLE.finditer(document.read_text())]
-        for document in (ROOT / "benchmarks" / "RESULTS.md", ROOT / "README.md")
-    )
-    assert readme == ["overview"]
-    assert results == [name for name in tables.TABLES if name not in readme]
+def test_every_table_stands_in_one_document_and_the_overview_in_the_readme() -> None:
+    names = [[match[2] for match in tables.TABLE.finditer(document.read_text())] for document in DOCUMENTS]
+    assert names[-1] == ["overview"]
+    assert sorted(name for document in names for name in document) == sorted(tables.TABLES)
