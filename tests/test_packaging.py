@@ -1,6 +1,7 @@
 """What pyproject.toml lists by hand is what is there."""
 
 import tomllib
+import zlib
 from importlib.metadata import entry_points, version
 from importlib.resources import files
 from pathlib import Path
@@ -48,3 +49,10 @@ def test_the_package_data_holds_the_spec_the_type_marker_and_the_weights() -> No
     assert (files("isopress") / "py.typed").is_file()
     weights = list((ROOT / "codec").rglob("*.safetensors"))
     assert {path.relative_to(ROOT / "codec").parent.as_posix() for path in weights} == {"models"}
+
+
+def test_what_is_shipped_stays_below_four_megabytes() -> None:
+    folders = [(ROOT / SETUPTOOLS["package-dir"][name], ["*.py"]) for name in SETUPTOOLS["packages"]]
+    folders += [(ROOT / SETUPTOOLS["package-dir"][name], data) for name, data in SETUPTOOLS["package-data"].items()]
+    files_of = {path for folder, patterns in folders for pattern in patterns for path in folder.glob(pattern)}
+    assert sum(len(zlib.compress(path.read_bytes())) for path in files_of) < 4e6
