@@ -65,7 +65,7 @@ def field(*shape: int) -> np.ndarray:
     y, x = np.mgrid[: shape[-2], : shape[-1]]
     phase = np.arange(int(np.prod(shape[:-2]))).reshape(*shape[:-2], 1, 1) / 8
     smooth = 280 + 20 * np.sin(y / 17 + phase) + 8 * np.cos(x / 23 - phase)
-    return (smooth + rng.normal(0, 0.1, shape)).astype(np.float32)
+    return np.asarray(smooth + rng.normal(0, 0.1, shape), np.float32)
 
 
 def cases(folder: Path) -> dict[str, Callable[[], object]]:

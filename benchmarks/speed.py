@@ -129,7 +129,8 @@ def start(field: np.ndarray, repeat: int) -> Iterator[Run]:
 
 def command_line(folder: Path) -> float:
     """Return the seconds of the README's command as a whole process."""
-    command = [Path(sys.executable).with_name("isopress"), "compress", "sample:era5", folder / "sample.zarr"]
+    isopress = Path(sys.executable).with_name("isopress")
+    command = [str(isopress), "compress", "sample:era5", str(folder / "sample.zarr")]
     started = time.perf_counter()
     subprocess.run(command, check=True, capture_output=True)
     return time.perf_counter() - started

@@ -40,7 +40,8 @@ def speed_verdicts(result: dict[str, Any]) -> list[Verdict]:
 
 def costs(result: dict[str, Any]) -> list[tuple[str, dict[str, float], dict[str, float]]]:
     """Return for each row of "linear" its name, microseconds per value, and those over the first row's of its kind."""
-    found, first = [], {}
+    found = []
+    first: dict[str, dict[str, float]] = {}
     for row in result.get("linear", []):
         kind = "chunks" if "chunks" in row["what"] else "sizes"
         cost = {part: 1e6 * row[part] / row["n_values"] for part in ("encode", "decode")}

@@ -50,4 +50,5 @@ def decode(encoded: bytes, dtype: np.dtype, shape: Shape) -> np.ndarray:
         path = Path(folder) / "x.om"
         path.write_bytes(encoded)
         with OmFileReader(str(path)) as reader:
-            return np.asarray(reader.read_array(...), dtype).reshape(shape)
+            values = reader.read_array(...)
+    return np.asarray(values, dtype).reshape(shape)
