@@ -1,47 +1,25 @@
-"""A second decoder of the block section, written from SPEC 9, 10 and 13 alone: plain Python, no numpy, no hurry."""
+"""SPEC 5.6 and 5.7: the second decoder of blocks, from the text alone."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from fractions import Fraction
+from dataclasses import dataclass, field
 from itertools import product
 
-from tests.spec.pyramid import (
-    Flags,
-    Grid,
-    Hint,
-    Reader,
-    anchor_places,
-    clip,
-    fine,
-    read_levels,
-    read_symbols,
-    top_level,
-    words,
-)
-from tests.spec.range_decoder import RangeDecoder, table
-from tests.spec.reader import crc32c
+import numpy as np
+from numpy.typing import NDArray
+
+from tests.spec.entropy import Bytes, CodedStream, Integers, Tensors, crc32c, cumulative
+from tests.spec.pyramid import Flags, Hint, read_levels, top_level
 
 Position = tuple[int, int]  # on the primary and on the secondary axis
+Values = NDArray[np.float64]  # exact: integers over small powers of two
 KINDS = ("", "P", "PQ", "PQC", "PS", "PQS", "PQCS")
-LIMIT = 2**27
-OFFSETS = table([12288 if o == 0 else 2 ** (12 - min(abs(o), 12)) for o in range(-31, 32)])
-EXPONENTS = table([2 ** (12 - min(abs(e), 12)) for e in range(-30, 31)])
-STEPS = table([2**20 if d == 0 else 1 + 2**20 // (16 + d * d) for d in range(-254, 255)])
-
-
-@dataclass(frozen=True)
-class Field:
-    """A decoded field, and what its stream says of its guess."""
-
-    values: Grid
-    exponents: dict[str, int]
-    coefficients: dict[str, list[int]]
+EXPONENTS = cumulative(tuple(2 ** (12 - min(abs(e), 12)) for e in range(-30, 31)))
+STEPS = cumulative(tuple(2**20 if d == 0 else 1 + 2**20 // (16 + d * d) for d in range(-254, 255)))
 
 
 class Axis:
-    """SPEC 13.2: the order in which the positions of an axis are visited, and what they refer to."""
+    """SPEC 5.6: the order in which the positions of an axis are visited, and what they refer to."""
 
     def __init__(self, n: int) -> None:
         self.ranks: list[list[int]] = [[0]]
@@ -65,157 +43,142 @@ class Axis:
             s //= 2
 
 
-def gap_class(gap: int) -> int:
-    return 0 if gap < 2 else 1 if gap < 4 else 2 if gap < 8 else 3
-
-
 @dataclass(frozen=True)
 class References:
     along: list[Position]
     beyond: list[Position | None]
     across: list[tuple[Position, list[Position]]]
+    gap: int  # its class
+
+    @classmethod
+    def of(cls, primary: Axis, secondary: Axis, at: Position) -> References:
+        p, q = at
+        axis, i = (primary, p) if p else (secondary, q)
+
+        def place(r: int) -> Position:
+            return (r, q) if p else (0, r)
+
+        gap = axis.gaps[i]
+        return cls(
+            [place(r) for r in axis.references[i]],
+            [None if b is None else place(b) for b in axis.beyond[i]],
+            [((p, t), [(r, t) for r in axis.references[i]]) for t in secondary.references[q]] if p else [],
+            (gap > 1) + (gap > 3) + (gap > 7),
+        )
+
+    def proxies(self, v: dict[Position, Integers]) -> dict[str, Values]:
+        """Return the proxies by their names, before exponents."""
+        if not self.along:
+            return {}
+        along = [v[at] for at in self.along]
+        found: dict[str, Values] = {"P": np.mean(along, 0)}
+        if len(along) == 2:
+            found["Q"] = (along[1] - along[0]) / 2
+        sides = [
+            v[beyond] - 2 * along[side] + along[1 - side]
+            for side, beyond in enumerate(self.beyond)
+            if beyond is not None
+        ]
+        if sides:
+            found["C"] = np.mean(sides, 0)
+        if self.across:
+            found["S"] = np.mean([v[one] - np.mean([v[at] for at in others], 0) for one, others in self.across], 0)
+        return found
+
+
+@dataclass
+class Guess:
+    """SPEC 5.7, 1.: what the stream of a field says of its proxies."""
+
     gap: int
+    exponents: dict[str, int] = field(default_factory=dict)
+    coefficients: dict[str, list[int]] = field(default_factory=dict)
+    proxies: dict[str, Integers] = field(default_factory=dict)
 
-    @property
-    def proxies(self) -> str:
-        return (
-            "P" * bool(self.along)
-            + "Q" * (len(self.along) == 2)
-            + "C" * any(b is not None for b in self.beyond)
-            + "S" * bool(self.across)
+    @classmethod
+    def read(cls, stream: CodedStream, gap: int, means: dict[str, Values]) -> Guess:
+        guess = cls(gap)
+        for name, mean in means.items():
+            guess.exponents[name] = stream.decode(EXPONENTS) - 30
+            last, row = 64 if name in "PS" else 0, []
+            for _ in range(3):
+                last = min(max(last + stream.decode(STEPS) - 254, -127), 127)
+                row.append(last)
+            guess.coefficients[name] = row
+            scaled = np.rint(mean * 2.0 ** guess.exponents[name]).clip(-(2**27), 2**27)
+            guess.proxies[name] = scaled.astype(np.int64)
+        return guess
+
+    def at(self, level: int) -> Integers:
+        """Return G on the fine grid of a level, (1, h, w)."""
+        total = sum(
+            self.coefficients[name][min(level, 2)] * proxy[None, :: 2**level, :: 2**level]
+            for name, proxy in self.proxies.items()
         )
+        return np.rint(np.asarray(total) / 64).clip(-(2**27), 2**27).astype(np.int64)
+
+    def hint(self, level: int) -> Hint | None:
+        if not self.proxies:
+            return None
+        grids = {name: proxy[None, :: 2**level, :: 2**level] for name, proxy in self.proxies.items()}
+        if 1 in grids["P"].shape[1:]:
+            return None
+        return Hint(KINDS.index("".join(self.proxies)), self.gap, self.at(level), [grids.get(n) for n in "PQCS"])
 
 
-def references(primary: Axis, secondary: Axis, at: Position) -> References:
-    p, q = at
-    if p == 0:
-        return References(
-            [(0, t) for t in secondary.references[q]],
-            [None if t is None else (0, t) for t in secondary.beyond[q]],
-            [],
-            gap_class(secondary.gaps[q]),
-        )
-    return References(
-        [(r, q) for r in primary.references[p]],
-        [None if r is None else (r, q) for r in primary.beyond[p]],
-        [((p, t), [(r, t) for r in primary.references[p]]) for t in secondary.references[q]],
-        gap_class(primary.gaps[p]),
-    )
+def decode(section: bytes, shape: tuple[int, ...], tensors: Tensors) -> Integers:
+    """Return v of section 8, in the shape of the array."""
+    v, _ = decode_fields(section, shape, tensors)
+    return v
 
 
-def decode(section: bytes, shape: tuple[int, ...], tensors: dict[str, Sequence]) -> dict[tuple[int, ...], Field]:
-    """Return every field by its position on the leading axes."""
-    leading, (height, width) = shape[:-2], shape[-2:]
-    flags = Flags.of(section[0])
+def decode_fields(
+    section: bytes, shape: tuple[int, ...], tensors: Tensors
+) -> tuple[Integers, dict[tuple[int, ...], Guess]]:
+    """Return v, and what each field's stream says of its proxies."""
+    leading, flags = shape[:-2], Flags.of(section[0])
     first, second = (section[1] & 15) - 1, (section[1] >> 4) - 1
-    primary = Axis(leading[first] if first >= 0 else 1)
-    secondary = Axis(leading[second] if second >= 0 else 1)
+    assert leading
+    assert max(first, second) < len(leading)
+    assert second < 0 <= first or first < 0 > second or first != second
+    primary, secondary = (Axis(leading[axis] if axis >= 0 else 1) for axis in (first, second))
+    others = list(product(*(range(1 if i in (first, second) else n) for i, n in enumerate(leading))))
     order = [
-        (other, p, q)
+        (p, q, other)
         for rank, second_rank in product(primary.ranks, secondary.ranks)
-        for p, q in product(rank, second_rank)
-        for other in product(*(range(1 if i in (first, second) else n) for i, n in enumerate(leading)))
+        for p, q, other in product(rank, second_rank, others)
     ]
-
-    def place(other: tuple[int, ...], p: int, q: int) -> tuple[int, ...]:
-        return tuple(p if i == first else q if i == second else k for i, k in enumerate(other))
-
-    reader = Reader(section[2:])
+    reader = Bytes(section[2:])
     lengths = [reader.varint() for _ in order]
-    fields: dict[tuple[int, ...], Field] = {}
-    for (other, p, q), length in zip(order, lengths, strict=True):
-        known = references(primary, secondary, (p, q))
-        proxies = means(known, lambda at, other=other: fields[place(other, *at)].values)
-        fields[place(other, p, q)] = decode_field(
-            reader.take(length), (1, height, width), tensors, flags, known, proxies
-        )
-    assert reader.at == len(reader.data)
-    return fields
-
-
-def means(known: References, field: Callable[[Position], Grid]) -> dict[str, dict[tuple[int, int], Fraction]]:
-    """The proxies of SPEC 13.3 in units of v, before exponents."""
-    along = [field(at) for at in known.along]
-    result: dict[str, dict[tuple[int, int], Fraction]] = {}
-    for name in known.proxies:
-        result[name] = {}
-        for point in along[0]:
-            if name == "P":
-                value = Fraction(sum(f[point] for f in along), len(along))
-            elif name == "Q":
-                value = Fraction(along[1][point] - along[0][point], 2)
-            elif name == "C":
-                sides = [
-                    field(beyond)[point] - 2 * along[side][point] + along[1 - side][point]
-                    for side, beyond in enumerate(known.beyond)
-                    if beyond is not None
-                ]
-                value = Fraction(sum(sides), len(sides))
-            else:
-                pairs = [
-                    field(one)[point] - Fraction(sum(field(at)[point] for at in others), len(others))
-                    for one, others in known.across
-                ]
-                value = sum(pairs, Fraction(0)) / len(pairs)
-            result[name][point] = value
-    return result
+    done: dict[tuple[int, ...], dict[Position, Integers]] = {other: {} for other in others}
+    v, guesses = np.zeros(shape, np.int64), {}
+    for (p, q, other), length in zip(order, lengths, strict=True):
+        known = References.of(primary, secondary, (p, q))
+        at = tuple(p if i == first else q if i == second else k for i, k in enumerate(other))
+        v[at], guesses[at] = decode_field(reader.take(length), shape[-2:], tensors, flags, known, done[other])
+        done[other][p, q] = v[at]
+    assert not reader.left
+    return v, guesses
 
 
 def decode_field(
-    stream: bytes,
-    shape: tuple[int, int, int],
-    tensors: dict[str, Sequence],
+    data: bytes,
+    shape: tuple[int, ...],
+    tensors: Tensors,
     flags: Flags,
     known: References,
-    means: dict[str, dict[tuple[int, int], Fraction]],
-) -> Field:
-    data = Reader(stream[:-2])
-    escapes = Reader(data.take(data.varint()))
-    coder = RangeDecoder(words(data.rest()))
-    levels = top_level(shape)
-    exponents: dict[str, int] = {}
-    coefficients: dict[str, list[int]] = {}
-    proxies: dict[str, Grid] = {}
-    for name, mean in means.items():
-        exponents[name] = coder.decode(EXPONENTS) - 30
-        expected, coefficients[name] = 64 if name in "PS" else 0, []
-        for _ in range(3):
-            expected = clip(expected + coder.decode(STEPS) - 254, -127, 127)
-            coefficients[name].append(expected)
-        scale = Fraction(2) ** exponents[name]
-        proxies[name] = {at: clip(round(value * scale), -LIMIT, LIMIT) for at, value in mean.items()}
-
-    def guess(level: int, row: int, column: int) -> int:
-        at = row << level, column << level
-        return clip(
-            round(Fraction(sum(coefficients[name][min(level, 2)] * proxies[name][at] for name in proxies), 64)),
-            -LIMIT,
-            LIMIT,
-        )
-
-    def hint(level: int) -> Hint | None:
-        h, w = fine(shape, level)
-        if h == 1 or w == 1 or not proxies:
-            return None
-        points = list(product(range(h), range(w)))
-        return Hint(
-            KINDS.index("".join(proxies)),
-            known.gap,
-            {point: guess(level, *point) for point in points},
-            [
-                {(y, x): proxies[name][y << level, x << level] for y, x in points} if name in proxies else None
-                for name in "PQCS"
-            ],
-        )
-
-    places = anchor_places(shape, levels)
-    symbols = read_symbols(coder, escapes, [(21, 3)] * len(places), tensors, OFFSETS)
-    values: Grid = {}
-    for i, (y, x) in enumerate(places):
-        values[y, x] = 64 * (sum(symbols[: i + 1]) + round(Fraction(guess(levels, y >> levels, x >> levels), 64)))
-    read_levels(coder, escapes, [values], [dict.fromkeys(places, 0)], shape, tensors, flags, OFFSETS, hint)
-    assert escapes.at == len(escapes.data)
-    assert coder.exhausted
-    cells = b"".join(values[y, x].to_bytes(4, "little", signed=True) for y, x in product(*map(range, shape[1:])))
-    assert crc32c(cells) % 2**16 == int.from_bytes(stream[-2:], "little")
-    return Field(values, exponents, coefficients)
+    done: dict[Position, Integers],
+) -> tuple[Integers, Guess]:
+    stream, level = CodedStream(data[:-2], tensors), top_level(shape)
+    guess = Guess.read(stream, known.gap, known.proxies(done))
+    v = np.zeros((1, *shape), np.int64)
+    anchors = v[:, :: 2**level, :: 2**level]
+    index = np.full(anchors.size, 21 + stream.delta())
+    sums = stream.symbols(index, np.full(anchors.size, 3)).cumsum().reshape(anchors.shape)
+    anchors[:] = sums + np.rint(guess.at(level) / 64).astype(np.int64)
+    assert (abs(anchors) <= 2**21).all()
+    anchors *= 64
+    read_levels(stream, v, tensors, flags, stream.delta, guess.hint)
+    stream.finish()
+    assert crc32c(v.astype("<i4").tobytes()) % 2**16 == int.from_bytes(data[-2:], "little")
+    return v[0], guess

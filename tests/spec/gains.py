@@ -1,10 +1,10 @@
-"""Gains by wavelength, written from SPEC 14.10 alone: sums over sines and cosines, no transform, no hurry."""
+"""Gains by wavelength, written from SPEC 6.9 alone: sums over sines and cosines, no transform, no hurry."""
 
 import numpy as np
 
 
 def equalised(x: np.ndarray, gains: list[float], periodic: bool) -> np.ndarray:
-    """SPEC 14.10: a field (H, W) in steps with what the gains, in octaves, add to it."""
+    """SPEC 6.9: a field (H, W) in steps with what the gains, in octaves, add to it."""
     width = x.shape[1]
     rows = x - x.mean(1, keepdims=True)
     if not periodic:

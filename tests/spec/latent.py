@@ -1,429 +1,382 @@
-"""A second decoder of the latents of a section, written from SPEC 14 (not 14.7 to 14.10) and 16 alone: plain Python.
-
-The transformer (14.9) is float arithmetic and not read here (`spec_corrector` does); 14.8 without it is.
-"""
+"""SPEC chapter 6: the second decoder of latents, from the text alone."""
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from itertools import product
 from math import cos, floor, log2, pi, prod, sqrt
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from tests.spec.block import OFFSETS
-from tests.spec.pyramid import Grid, Reader, centre, clip, f32, lg, network, read_symbols, words
-from tests.spec.range_decoder import RangeDecoder, table, uniform
-from tests.spec.reader import crc32c
-from tests.spec.wavelet import Level, Offset, Row, fitted, join, levels_of, runs
+from tests.spec.entropy import CodedStream, Integers, Tensors, centre, crc32c, cumulative, lg, network, uniform
+from tests.spec.gains import equalised
+from tests.spec.synthesis import correction
+from tests.spec.wavelet import Grid, Level, fitted, joined, levels_of
 
-Tensors = dict[str, Sequence]
+Map = NDArray[np.float32]  # of the low band of a level, with PAD more rows and columns on every side
 F32 = np.float32
+PAD = 4
 PHASES = ((0, 0), (1, 1), (0, 1), (1, 0))
-SEEN = ((), (4, 5, 6, 7), (0, 1, 2, 3), tuple(range(8)))  # of the ring, by phase (14.11)
+KNOWN = (slice(0, 0), slice(4, 8), slice(0, 4), slice(0, 8))  # of a ring, by phase
 NINE = ((0, 0), (0, -1), (0, 1), (-1, 0), (1, 0), (-1, -1), (-1, 1), (1, -1), (1, 1))
-NINTH = F32(1 / 9)
 
 
-class Map:
-    """SPEC 14.4: a function on all pairs of integers, worked out where it is looked at."""
+@dataclass(frozen=True)
+class Decoded:
+    """Channels in units by their indexes on the leading axes, and what turns them into values."""
 
-    def __init__(self, level: Level, at: Callable[[int, int], F32]) -> None:
-        self.level, self._at, self._known = level, at, dict[Offset, F32]()
+    shape: tuple[int, ...]
+    periodic: bool
+    corrected: bool
+    step: float
+    offset: float
+    gains: list[float]
+    transforms: list[NDArray[np.float64]]
+    channels: dict[tuple[int, ...], Integers]
 
-    def __call__(self, row: int, column: int) -> F32:
+
+def values(section: bytes, shape: tuple[int, ...], config: Mapping[str, Any], tensors: Tensors) -> NDArray[np.float64]:
+    """Return the values of section 10, in the shape of the array."""
+    return restored(decode(section, shape, tensors), config, tensors).reshape(shape)
+
+
+def restored(decoded: Decoded, config: Mapping[str, Any], tensors: Tensors) -> NDArray[np.float64]:
+    """SPEC 6.7."""
+    x = np.zeros([len(rows) for rows in decoded.transforms] + [*decoded.shape[-2:]])
+    for at, channel in decoded.channels.items():
+        x[at] = channel / 64
+        if decoded.corrected and channel.any() and any(name.startswith("synthesis.") for name in tensors):
+            x[at] += correction(x[at].copy(), decoded.periodic, config, tensors)
+    for axis, rows in enumerate(decoded.transforms):
+        x = np.moveaxis(np.tensordot(rows, x, (0, axis)), 0, axis)
+    if decoded.gains:
+        for at in np.ndindex(x.shape[:-2]):
+            x[at] = equalised(x[at], decoded.gains, decoded.periodic)
+    return x * decoded.step + decoded.offset
+
+
+def decode(section: bytes, shape: tuple[int, ...], tensors: Tensors) -> Decoded:
+    """Return channels and transforms of section 10 of an array of this shape."""
+    if max(shape[:-2], default=1) > 256 or prod(shape[:-2]) > 4096:
+        shape = prod(shape[:-2]), shape[-2] * shape[-1]
+    flags, step, offset = struct.unpack_from("<Bdd", section)
+    assert flags < 64
+    assert flags & 4 or not flags & 16
+    start = 26 if flags & 4 else 17
+    gains = (np.frombuffer(section[17:start], "i1") / (128 if flags & 16 else 64)).tolist()
+    stream = CodedStream(section[start:-4], tensors)
+    transforms = [read_transform(stream, n) for n in shape[:-2]]
+    ahead = read_ahead(stream, *shape[-2:]) if flags & 32 else []
+    levels = levels_of(shape[-2], shape[-1], bool(flags & 1), ahead)
+    reader = ChannelReader(stream, tensors, bool(flags & 8), levels, shape[-2:])
+    order = sorted(product(*(range(len(rows)) for rows in transforms)), key=lambda at: (sum(at), at))
+    channels = {at: reader.read() for at in order}
+    stream.finish()
+    assert crc32c(b"".join(channels[at].astype("<i8").tobytes() for at in order)) == int.from_bytes(
+        section[-4:], "little"
+    )
+    return Decoded(shape, bool(flags & 1), bool(flags & 2), step, offset, gains, transforms, channels)
+
+
+def read_transform(stream: CodedStream, n: int) -> NDArray[np.float64]:
+    """SPEC 6.2 and 6.7: the rows R."""
+    if n == 1:
+        return np.ones((1, 1))
+    t = stream.decode(uniform(3))
+    if t == 0:
+        return np.eye(n)
+    w = [2 ** (10 - min(i // 2, 10)) for i in range(n)]
+    m = n - stream.decode(cumulative((w[0] + sum(w), *w[1:])))
+    if t == 1:
+        rows = [[sqrt((2 if i else 1) / n) * cos(pi * i * (j + 0.5) / n) for j in range(n)] for i in range(m)]
+        return np.array(rows)
+    index = np.full(m * n, 4 * (127**2 // n).bit_length() + 19 + stream.delta())
+    integers = stream.symbols(index, np.full(m * n, 2))
+    assert (abs(integers) <= 254).all()
+    return integers.reshape(m, n) / 127
+
+
+def read_ahead(stream: CodedStream, h: int, w: int) -> list[int]:
+    """SPEC 6.3: the halvings of each block."""
+    if h < 64 or w < 48:
+        return []
+    b, found = floor(log2(h // 16)), [0]
+    for _ in range((h + 2 ** (b - 1) - 1) // 2**b):
+        found.append(found[-1] + stream.delta())
+        assert 0 <= found[-1] <= floor(log2(w // 24))
+    return found[1:]
+
+
+# --- SPEC 6.5: maps ---------------------------------------------------------------------------------------------------
+
+
+class Frame:
+    """Maps of one level: which columns a value has, where maps repeat, and what is left and right."""
+
+    def __init__(self, level: Level) -> None:
+        self.level, (self.h, self.w) = level, level.low
+        self.strides = np.array([level.stride(y) for y in range(self.h)])
+
+    def zeros(self) -> Map:
+        return np.zeros((self.h + 2 * PAD, self.w + 2 * PAD), F32)
+
+    def repeated(self, a: Map) -> Map:
+        return a[:, PAD + np.arange(-PAD, self.w + PAD) % self.w] if self.level.periodic else a
+
+    def spans(self, rows: Integers, columns: Integers) -> tuple[Integers, Integers]:
+        """Return first and last column of the values that have these columns."""
+        stride = self.strides[rows]
+        first = columns // stride * stride
+        return first, np.minimum(first + stride, self.w) - 1
+
+    def of(self, rows: Integers, first: Integers, values: Map) -> Map:
+        """Return the map of values that begin at these columns."""
+        a = self.zeros()
+        for k in range(max(self.strides)):
+            here = (k < self.strides[rows]) & (first + k < self.w)
+            a[PAD + rows[here], PAD + first[here] + k] = values[here]
+        return self.repeated(a)
+
+    def of_rows(self, rows: list[Map]) -> Map:
+        """Return the map of whole rows of values."""
+        a = self.zeros()
+        for y, row in enumerate(rows):
+            a[PAD + y, PAD : PAD + self.w] = row.repeat(self.strides[y])[: self.w]
+        return self.repeated(a)
+
+    def box(self, a: Map) -> Map:
+        r, out = np.zeros_like(a), np.zeros_like(a)
+        r[1:-1] = ((a[:-2] + a[2:]) + a[1:-1]) + a[1:-1]
+        out[:, 1:-1] = (((r[:, :-2] + r[:, 2:]) + r[:, 1:-1]) + r[:, 1:-1]) * F32(1 / 16)
+        for y in np.flatnonzero(self.strides > 1):
+            columns = np.arange(self.w)
+            first, last = self.spans(np.full(self.w, y), columns)
+            row = r[PAD + y]
+            here = (((row[PAD + first - 1] + row[PAD + last + 1]) + row[PAD + first]) + row[PAD + first]) * F32(1 / 16)
+            out[PAD + y] = 0
+            out[PAD + y, PAD:-PAD] = here
+        return self.repeated(out)
+
+    def smooth(self, a: Map) -> Map:
+        return self.box(abs(a))
+
+    def far(self, a: Map) -> Map:
+        s, out = np.zeros_like(a), np.zeros_like(a)
+        s[3:-3] = (a[:-6] + a[6:]) + a[3:-3]
+        out[:, 3:-3] = ((s[:, :-6] + s[:, 6:]) + s[:, 3:-3]) * F32(1 / 9)
+        return out
+
+    def up(self, a: Map) -> Map:
+        """Bring a map of the next level to this one."""
+        rows, columns = np.arange(-PAD, self.h + PAD), np.arange(-PAD, self.w + PAD)
         if self.level.periodic:
-            column %= self.level.low[1]
-        if (row, column) not in self._known:
-            self._known[row, column] = self._at(row, column)
-        return self._known[row, column]
-
-    @classmethod
-    def of(cls, level: Level, cells: dict[Offset, F32]) -> Map:
-        """Return a map of values (row, value)."""
-        return cls(
-            level,
-            lambda y, x: cells.get((y, level.value_at(y, x)), F32(0)) if 0 <= x < level.low[1] else F32(0),
-        )
-
-    def magnitude(self) -> Map:
-        return Map(self.level, lambda y, x: abs(self(y, x)))
-
-    def box(self) -> Map:
-        def rows(y: int, x: int) -> F32:
-            return ((self(y - 1, x) + self(y + 1, x)) + self(y, x)) + self(y, x)
-
-        def at(y: int, x: int) -> F32:
-            columns = range(x, x + 1)
-            if self.level.stride(y) > 1:
-                if not 0 <= x < self.level.low[1]:
-                    return F32(0)
-                columns = self.level.columns(y, self.level.value_at(y, x))
-            left, here, right = (r(y, c) for c in (columns[0] - 1, columns[0], columns[-1] + 1))
-            return (((left + right) + here) + here) * F32(1 / 16)
-
-        r = Map(self.level, rows)
-        return Map(self.level, at)
-
-    def smooth(self) -> Map:
-        return self.magnitude().box()
-
-    def far(self) -> Map:
-        s = Map(self.level, lambda y, x: (self(y - 3, x) + self(y + 3, x)) + self(y, x))
-        return Map(self.level, lambda y, x: ((s(y, x - 3) + s(y, x + 3)) + s(y, x)) * NINTH)
-
-    def up(self, finer: Level) -> Map:
-        return Map(finer, lambda y, x: self(y // 2, x // 2))
+            columns = columns % self.w
+        return a[np.ix_(PAD + rows // 2, PAD + columns // 2)]
 
 
 @dataclass(frozen=True)
 class Band:
-    """Decoded values and their smooth map."""
-
     values: Map
     smooth: Map
-
-    @classmethod
-    def of(cls, values: Map) -> Band:
-        return cls(values, values.smooth())
 
 
 @dataclass(frozen=True)
 class Before:
-    """What channels decoded before say of one band."""
+    """What channels decoded before say of a band."""
 
     newest: Band
     history: Band
 
 
-@dataclass
 class Known:
     """What is known of a level before and while its bands are decoded."""
 
-    level: Level
-    x: Map
-    y: Map
-    b: Map
-    parents: list[Map]
-    u: list[Map]
-    bands: list[Band] = field(default_factory=list)
-
-    @classmethod
-    def of(cls, level: Level, low: Grid, parents: list[Band] | None) -> Known:
-        h = level.low[0]
-
-        def row(y: int, like: int) -> list[F32]:
-            values = [float(low[y, j]) for j in range(level.values(y))]
-            return [F32(v) for v in fitted(values, level.values(like), level.periodic)]
-
-        def bend(below: F32, at: F32, above: F32) -> F32:
-            return ((at + at) - below) - above
-
-        x, y_ = dict[Offset, F32](), dict[Offset, F32]()
-        for y in range(h):
-            here, n = row(y, y), level.values(y)
-            for j in range(n):
-                if n > 2 and (level.periodic or 0 < j < n - 1):
-                    x[y, j] = bend(here[j - 1], here[j], here[(j + 1) % n])
-                if 0 < y < h - 1:
-                    y_[y, j] = bend(row(y - 1, y)[j], here[j], row(y + 1, y)[j])
-        bend_x, bend_y = Map.of(level, x), Map.of(level, y_)
-        b = Map(level, lambda y, x: abs(bend_x(y, x)) + abs(bend_y(y, x))).box()
-        nothing = Map.of(level, {})
-        if parents is None:
-            return cls(level, bend_x, bend_y, b, [nothing] * 3, [nothing] * 3)
-        return cls(level, bend_x, bend_y, b, [p.values for p in parents], [p.smooth.up(level) for p in parents])
+    def __init__(self, frame: Frame, low: Grid, coarser: tuple[Frame, list[Band]] | None) -> None:
+        self.frame, self.bands = frame, list[Band]()
+        level, x, y = frame.level, list[Map](), list[Map]()
+        rows = [low[level.start + i] for i in range(frame.h)]
+        for i, row in enumerate(rows):
+            v, n = row.astype(F32), len(row)
+            bend = ((v + v) - np.roll(v, 1)) - np.roll(v, -1) if n > 2 else np.zeros(n, F32)
+            if not level.periodic:
+                bend[[0, -1]] = 0
+            x.append(bend)
+            if 0 < i < frame.h - 1:
+                above, below = (fitted(rows[k], n, level.periodic).astype(F32) for k in (i - 1, i + 1))
+                y.append(((v + v) - above) - below)
+            else:
+                y.append(np.zeros(n, F32))
+        self.x, self.y = frame.of_rows(x), frame.of_rows(y)
+        self.b = frame.box(abs(self.x) + abs(self.y))
+        self.parent_frame = coarser[0] if coarser else frame
+        self.parents = [band.values for band in coarser[1]] if coarser else [frame.zeros()] * 3
+        self.u = [frame.up(band.smooth) for band in coarser[1]] if coarser else [frame.zeros()] * 3
 
 
-@dataclass
-class Stream:
-    """The range coder with its escapes, and the weights."""
-
-    coder: RangeDecoder
-    escapes: Reader
-    tensors: Tensors
-    adapted: bool
-    offset: int = 0
-
-    def symbols(self, points: list[tuple[int, int]], offsets: list[int] | None = None) -> list[int]:
-        return read_symbols(self.coder, self.escapes, points, self.tensors, offsets) if points else []
+# --- SPEC 6.4 and 6.5: channels ---------------------------------------------------------------------------------------
 
 
-def decode(section: bytes, shape: tuple[int, ...], tensors: Tensors) -> Decoded:
-    """Return channels and transforms of a section for an array of this shape."""
-    if max(shape[:-2], default=1) > 256 or prod(shape[:-2]) > 4096:
-        shape = prod(shape[:-2]), shape[-2] * shape[-1]
-    flags, step, offset = struct.unpack_from("<Bdd", section)
-    assert flags < 64
-    start = 26 if flags & 4 else 17
-    gains = (np.frombuffer(section[17:start], "i1") / (128 if flags & 16 else 64)).tolist()
-    reader = Reader(section[start:-4])
-    stream = Stream(None, Reader(reader.take(reader.varint())), tensors, bool(flags & 8))  # type: ignore[arg-type]
-    stream.coder = RangeDecoder(words(reader.rest()))
-    transforms = [read_transform(stream, n) for n in shape[:-2]]
-    ahead = read_ahead(stream, shape[-2], shape[-1]) if flags & 32 else []
-    split = levels_of(shape[-2], shape[-1], bool(flags & 1), ahead)
-    order = sorted(product(*(range(len(rows)) for rows in transforms)), key=lambda at: (sum(at), at))
-    channels: dict[tuple[int, ...], Grid] = {}
-    head, before = (20, 0), None
-    for at in order:
-        head, channels[at], before = read_channel(stream, head, split, (shape[-2], shape[-1]), before)
-    assert stream.escapes.at == len(stream.escapes.data)
-    assert stream.coder.exhausted
-    cells = b"".join(
-        channels[at][point].to_bytes(8, "little", signed=True)
-        for at in order
-        for point in product(range(shape[-2]), range(shape[-1]))
-    )
-    assert crc32c(cells) == int.from_bytes(section[-4:], "little")
-    return Decoded(bool(flags & 2), step, offset, transforms, channels, gains)
+class ChannelReader:
+    """Decodes channels one after another, each with what is known of those before."""
 
+    def __init__(
+        self, stream: CodedStream, tensors: Tensors, adapted: bool, levels: list[Level], shape: tuple[int, ...]
+    ) -> None:
+        self._stream, self._tensors, self._adapted, self._offset = stream, tensors, adapted, 0
+        self._frames, self._shape = [Frame(level) for level in levels], shape
+        self._scale, self._finest = 20, 0
+        self._before: list[list[Before]] | None = None
 
-@dataclass(frozen=True)
-class Decoded:
-    """Channels in units by their position on the leading axes; per axis the rows R."""
+    def read(self) -> Integers:
+        """Return the next channel, in units."""
+        self._scale += self._stream.delta()
+        self._finest += self._stream.delta()
+        assert 0 <= self._scale <= 100
+        assert 0 <= self._finest <= len(self._frames)
+        low = self._read_top(self._frames[-1].level.low if self._frames else self._shape)
+        found: list[list[Band]] = [[] for _ in self._frames]
+        for number in reversed(range(len(self._frames))):
+            frame = self._frames[number]
+            if number >= self._finest:
+                has_parents = number + 1 < len(found) and not frame.level.ahead
+                coarser = (self._frames[number + 1], found[number + 1]) if has_parents else None
+                known = Known(frame, low, coarser)
+                for b in range(1 if frame.level.ahead else 3):
+                    before = self._before[number][b] if self._before else None
+                    known.bands.append(self._read_band(known, b, before))
+                found[number] = known.bands
+            else:
+                found[number] = [Band(frame.zeros(), frame.zeros())] * (1 if frame.level.ahead else 3)
+            low = joined(frame.level, low, lambda d, y, frame=frame, bands=found[number]: row_of(frame, bands[d], d, y))
+        self._before = [
+            [told(band, self._before[number][b] if self._before else None) for b, band in enumerate(bands)]
+            for number, bands in enumerate(found)
+        ]
+        return np.stack(low).astype(np.int64)
 
-    corrected: bool
-    step: float
-    offset: float
-    transforms: list[list[list[float]]]
-    channels: dict[tuple[int, ...], Grid]
-    gains: list[float]
+    def _read_top(self, shape: tuple[int, ...]) -> Grid:
+        n = prod(shape)
+        top = self._stream.symbols(np.full(n, 4 * self._scale - 8), np.full(n, 2)).reshape(shape)
+        for y, x in product(*map(range, shape)):
+            around = [int(top[at]) for at, there in (((y - 1, x), y), ((y, x - 1), x)) if there]
+            top[y, x] += sum(around) // len(around) if around else 0
+        assert (abs(top) <= 2**30).all()
+        return list(64.0 * top)
 
-    def value(self, field: tuple[int, ...], point: Offset) -> float:
-        """SPEC 14.8, without correction."""
-        total = sum(
-            grid[point] / 64 * prod(rows[i][j] for rows, i, j in zip(self.transforms, at, field, strict=True))
-            for at, grid in self.channels.items()
-        )
-        return total * self.step + self.offset
-
-
-def read_transform(stream: Stream, n: int) -> list[list[float]]:
-    """SPEC 14.2 and 14.8."""
-    if n == 1:
-        return [[1.0]]
-    t = stream.coder.decode(uniform(3))
-    if t == 0:
-        return [[float(i == j) for j in range(n)] for i in range(n)]
-    w = [2 ** (10 - min(i // 2, 10)) for i in range(n)]
-    m = n - stream.coder.decode(table([w[0] + sum(w), *w[1:]]))
-    if t == 1:
-        return [[sqrt((2 if i else 1) / n) * cos(pi * i * (j + 0.5) / n) for j in range(n)] for i in range(m)]
-    c = 4 * (127**2 // n).bit_length() + 19
-    integers = stream.symbols([(c, 2)] * (m * n), OFFSETS)
-    assert max(map(abs, integers)) <= 254
-    return [[r / 127 for r in integers[i * n : i * n + n]] for i in range(m)]
-
-
-def read_ahead(stream: Stream, h: int, w: int) -> list[int]:
-    """SPEC 14.11."""
-    b = floor(log2(max(1, h // 16)))
-    if b < 2 or w < 48:
-        return []
-    found = [0]
-    for _ in range((h + 2**b // 2 - 1) // 2**b):
-        found.append(found[-1] + stream.coder.decode(OFFSETS) - 31)
-        assert 0 <= found[-1] <= floor(log2(w // 24))
-    return found[1:]
-
-
-def read_channel(
-    stream: Stream, head: tuple[int, int], split: list[Level], shape: Offset, before: list[list[Before]] | None
-) -> tuple[tuple[int, int], Grid, list[list[Before]]]:
-    """Return a channel in units with its head, and what it says to the next one."""
-    scale, finest = (value + stream.coder.decode(OFFSETS) - 31 for value in head)
-    assert 0 <= scale <= 100
-    assert 0 <= finest <= len(split)
-    low = read_top(stream, scale, split[-1].low if split else shape)
-    found: list[list[Band]] = [[] for _ in split]
-    for number in reversed(range(len(split))):
-        level = split[number]
-        if number >= finest:
-            known_low = {(y, j): low[level.start + y, j] for y in range(level.low[0]) for j in range(level.values(y))}
-            has_parents = number + 1 < len(split) and not level.ahead
-            known = Known.of(level, known_low, found[number + 1] if has_parents else None)
-            for b in range(1 if level.ahead else 3):
-                known.bands.append(read_band(stream, known, number, b, before[number][b] if before else None))
-            found[number] = known.bands
-        else:
-            found[number] = [Band.of(Map.of(level, {}))] * (1 if level.ahead else 3)
-        low = joined(level, low, found[number])
-    told = [
-        [Before(band, history(band, before[number][b].history if before else None)) for b, band in enumerate(bands)]
-        for number, bands in enumerate(found)
-    ]
-    return (scale, finest), low, told
-
-
-def read_top(stream: Stream, scale: int, shape: Offset) -> Grid:
-    places = list(product(range(shape[0]), range(shape[1])))
-    top: Grid = {}
-    for (y, x), e in zip(places, stream.symbols([(4 * scale - 8, 2)] * len(places)), strict=True):
-        around = [top[at] for at in ((y - 1, x), (y, x - 1)) if at in top]
-        top[y, x] = e + (sum(around) // len(around) if around else 0)
-        assert abs(top[y, x]) <= 2**30
-    return {at: 64 * value for at, value in top.items()}
-
-
-def history(band: Band, before: Band | None) -> Band:
-    magnitude = band.values.magnitude()
-    if before is None:
-        return Band(magnitude, band.smooth)
-    level = magnitude.level
-    return Band(
-        Map(level, lambda y, x: (magnitude(y, x) + before.values(y, x)) * F32(0.5)),
-        Map(level, lambda y, x: (band.smooth(y, x) + before.smooth(y, x)) * F32(0.5)),
-    )
-
-
-def read_band(stream: Stream, known: Known, number: int, b: int, before: Before | None) -> Band:
-    """SPEC 14.5."""
-    level, d1, d2 = known.level, (b + 1) % 3, (b + 2) % 3
-    rows = level.band(b)
-
-    def total(y: int, x: int) -> F32:
-        t = known.b(y, x) * F32(0.25) + known.u[b](y, x)
-        t = t + F32(0.25) * (known.u[d1](y, x) + known.u[d2](y, x))
+    def _read_band(self, known: Known, b: int, before: Before | None) -> Band:
+        frame, d1, d2 = known.frame, (b + 1) % 3, (b + 2) % 3
+        counts, depth = np.array(frame.level.band(b)), min(frame.level.number, 5)
+        t = known.b * F32(0.25) + known.u[b]
+        t = t + F32(0.25) * (known.u[d1] + known.u[d2])
         for band in known.bands:
-            t = t + band.smooth(y, x)
+            t = t + band.smooth
         if before:
-            t = t + before.newest.smooth(y, x)
-            t = t + F32(0.5) * before.history.smooth(y, x)
-        return t
+            t = t + before.newest.smooth
+            t = t + F32(0.5) * before.history.smooth
+        far, o, smooth = frame.far(t), frame.zeros(), frame.zeros()
+        quiet = self._tensors["quiet"][b, depth].astype(np.int64)
+        for phase, (py, px) in enumerate(PHASES):
+            points = [(y, j) for y in range(py, len(counts), 2) for j in range(px, counts[y], 2)]
+            if not points:
+                continue
+            rows, j = np.array(points).T
+            first = j * frame.strides[rows]
+            at = PAD + rows, PAD + first
+            s = smooth[at] if phase else np.zeros(len(rows), F32)
+            r = np.minimum(lg((t[at] + s * F32(2)) + F32(8)) - 1040, 191)
+            answered = r < quiet.shape[1]
+            mean, (c, k) = np.zeros(len(r), F32), quiet[:, np.minimum(r, quiet.shape[1] - 1)]
+            sight = Sight(known, b, before, rows, first, r)
+            features = sight.features(phase, o, s, far)[~answered]
+            if len(features):
+                inputs = self._tensors[f"contexts.{b}.0.weight"].shape[1]
+                features = np.pad(features, ((0, 0), (0, inputs - features.shape[1])))
+                m, more, tail = network(self._tensors, f"contexts.{b}", features, depth).T
+                size = (centre(r[~answered] + 1040) / 64).astype(F32)
+                mean[~answered] = np.rint(m.clip(-1024, 1024).astype(F32) * size)
+                c[~answered], k[~answered] = r[~answered] + more.clip(-256, 256), tail.clip(0, 3)
+            if self._adapted and len(features) >= 192:
+                self._offset += self._stream.delta()
+                assert abs(self._offset) <= 31
+                c[~answered] += self._offset
+            symbols = self._stream.symbols(c, k).astype(F32)
+            new = frame.of(rows, first, mean + symbols * F32(64))
+            o = o + new
+            smooth = frame.smooth(o)
+        return Band(o, frame.smooth(o))
 
-    t = Map(level, total)
-    far, cells = t.far(), dict[Offset, F32]()
-    for phase, parity in enumerate(PHASES):
-        o = Map.of(level, dict(cells))
-        s = o.smooth() if phase else Map.of(level, {})
-        sight = Sight(known, b, before, phase, o, s, far)
-        places = [(y, j) for y in range(parity[0], len(rows), 2) for j in range(parity[1], rows[y], 2)]
-        answers, quiet = [], list[bool]()
-        for y, j in places:
-            at, depth = (y, level.columns(y, j)[0]), min(level.number, 5)
-            r = min(lg(float((t(*at) + s(*at) * F32(2)) + F32(8))) - 1040, 191)
-            answers.append(answer(stream.tensors, b, depth, r, sight, (y, j)))
-            quiet.append(r < len(stream.tensors["quiet"][b][depth][0]))
-        if stream.adapted and quiet.count(False) >= 192:
-            stream.offset += stream.coder.decode(OFFSETS) - 31
-            assert abs(stream.offset) <= 31
-            answers = [(m, c + stream.offset * (not q), k) for (m, c, k), q in zip(answers, quiet, strict=True)]
-        symbols = stream.symbols([(c, k) for _, c, k in answers])
-        for at, (mean, _, _), q in zip(places, answers, symbols, strict=True):
-            cells[at] = F32(mean) + F32(F32(q) * F32(64))
-    return Band.of(Map.of(level, cells))
+
+def row_of(frame: Frame, band: Band, d: int, row: int) -> NDArray[np.float64]:
+    """Return the coefficients of a row of a band."""
+    first = np.arange(frame.level.band(d)[row]) * frame.strides[row]
+    return band.values[PAD + row, PAD + first].astype(np.float64)
 
 
-def answer(tensors: Tensors, b: int, depth: int, r: int, sight: Sight, at: Offset) -> tuple[float, int, int]:
-    """Return mean, scale index and tail class."""
-    quiet = tensors["quiet"][b][depth]
-    if r < len(quiet[0]):
-        return 0.0, quiet[0][r], quiet[1][r]
-    features = sight.features(r, at)
-    features += [0] * (len(tensors[f"contexts.{b}.0.weight"][0]) - len(features))
-    m, t, k = network(f"contexts.{b}", features, depth, tensors, 0, 0)
-    mean = round(f32(clip(m, -1024, 1024) * f32(centre(r + 1040) / 64)))
-    return float(mean), r + clip(t, -256, 256), clip(k, 0, 3)
+def told(band: Band, before: Before | None) -> Before:
+    """Return what a channel says to the next one."""
+    magnitude = abs(band.values)
+    if before is None:
+        return Before(band, Band(magnitude, band.smooth))
+    old = before.history
+    return Before(band, Band((magnitude + old.values) * F32(0.5), (band.smooth + old.smooth) * F32(0.5)))
 
 
 @dataclass(frozen=True)
 class Sight:
-    """What the points of one phase see."""
+    """The points of one phase: rows, first columns and activity indexes."""
 
     known: Known
     b: int
     before: Before | None
-    phase: int
-    o: Map
-    s: Map
-    far: Map
+    rows: Integers
+    first: Integers
+    r: Integers
 
-    def features(self, r: int, place: Offset) -> list[int]:
-        known, d1, d2 = self.known, (self.b + 1) % 3, (self.b + 2) % 3
-        scale = F32(32 / centre(r + 1040))
-        where = place[0], known.level.columns(*place)
-        at, coarser = (place[0], where[1][0]), known.parents[self.b].level
-        half = at[0] // 2, range(at[1] // 2, at[1] // 2 + 1)
-        if coarser is not known.level:
-            half = half[0], coarser.columns(half[0], coarser.value_at(half[0], half[1][0]))
-        bands = [band.values for band in known.bands] + [None, None]
-        ring = [v if k in SEEN[self.phase] else F32(0) for k, v in enumerate(nine(self.o, where)[1:])]
-        around = [nine(bands[0], where), nine(bands[1], where), nine(known.parents[self.b], half)]
-        others = [known.parents[d](half[0], half[1][0]) for d in (d1, d2)]
-        numbers = [*ring, *(v for values in around for v in values), *others]
-        numbers += nine(known.x, where)[:5] + nine(known.y, where)[:5]
-        numbers += pool(ring)
-        for values in around:
-            numbers += [abs(values[0]), *pool(values[1:])]
-        numbers += [abs(others[0]), known.u[d1](*at), abs(others[1]), known.u[d2](*at)]
-        logs = [self.s, *([band.smooth for band in known.bands] + [None, None])[:2], known.u[self.b], known.b, self.far]
-        features = [scaled(v, scale) for v in numbers] + [r - 48] + [log(m, at, r) for m in logs]
-        features += [32 if i == self.phase else 0 for i in range(4)]
+    def features(self, phase: int, o: Map, s: Map, far: Map) -> Integers:
+        known, d1, d2, n = self.known, (self.b + 1) % 3, (self.b + 2) % 3, len(self.rows)
+        here, half = self._places(known.frame, self.rows, self.first), self._half()
+        bands, nothing = known.bands, np.zeros((9, n), F32)
+        ring = np.zeros((8, n), F32)
+        ring[KNOWN[phase]] = o[here][1:][KNOWN[phase]]
+        around = [bands[i].values[here] if i < len(bands) else nothing for i in (0, 1)]
+        around.append(known.parents[self.b][half])
+        others = [known.parents[d][half][0] for d in (d1, d2)]
+        us = [known.u[d][here][0] for d in (d1, d2)]
+        numbers = [*ring, *np.concatenate(around), *others, *known.x[here][:5], *known.y[here][:5], *pool(ring)]
+        for a in around:
+            numbers += [abs(a[0]), *pool(a[1:])]
+        numbers += [abs(others[0]), us[0], abs(others[1]), us[1]]
+        smooth = [self._log(bands[i].smooth[here][0]) if i < len(bands) else np.zeros(n, int) for i in (0, 1)]
+        logs = [self._log(s), *smooth, *(self._log(m[here][0]) for m in (known.u[self.b], known.b, far))]
+        features = [*self._scaled(numbers), self.r - 48, *logs, *(np.full(n, 32 * (i == phase)) for i in range(4))]
         if self.before:
             newest, old = self.before.newest, self.before.history
-            values = nine(newest.values, where)
-            values += [abs(values[0]), *pool(values[1:]), old.values(*at), old.smooth(*at)]
-            features += [scaled(v, scale) for v in values]
-            features += [log(newest.smooth, at, r), log(old.smooth, at, r), 32]
-        return [clip(f, -127, 127) for f in features]
+            a = newest.values[here]
+            features += self._scaled([*a, abs(a[0]), *pool(a[1:]), old.values[here][0], old.smooth[here][0]])
+            features += [self._log(newest.smooth[here][0]), self._log(old.smooth[here][0]), np.full(n, 32)]
+        return np.stack(features, -1).clip(-127, 127).astype(np.int64)
+
+    def _places(self, frame: Frame, rows: Integers, columns: Integers) -> tuple[Integers, Integers]:
+        """Return where a padded map has `nine` of points with these columns."""
+        first, last = frame.spans(rows, columns)
+        beside = {-1: first - 1, 0: first, 1: last + 1}
+        return np.stack([PAD + rows + y for y, _ in NINE]), np.stack([PAD + beside[x] for _, x in NINE])
+
+    def _half(self) -> tuple[Integers, Integers]:
+        return self._places(self.known.parent_frame, self.rows // 2, self.first // 2)
+
+    def _scaled(self, numbers: list[Map]) -> list[Map]:
+        factor = (32 / centre(self.r + 1040)).astype(F32)
+        return [np.rint(x * factor) for x in numbers]
+
+    def _log(self, x: Map) -> Integers:
+        return lg(x + F32(4)) - 1040 - self.r
 
 
-def nine(m: Map | None, where: tuple[int, range]) -> list[F32]:
-    """Return what a map has at and around a point, which stands for some columns of a row."""
-    row, columns = where
-    beside = {-1: columns[0] - 1, 0: columns[0], 1: columns[-1] + 1}
-    return [m(row + y, beside[x]) if m else F32(0) for y, x in NINE]
-
-
-def pool(n: list[F32]) -> list[F32]:
-    a = [abs(v) for v in n]
+def pool(n: Map) -> list[Map]:
+    a = abs(n)
     return [(a[0] + a[1]) * F32(0.5), (a[2] + a[3]) * F32(0.5), ((a[4] + a[5]) + (a[6] + a[7])) * F32(0.25)]
-
-
-def scaled(v: F32, scale: F32) -> int:
-    return round(float(v * scale))
-
-
-def log(m: Map | None, at: Offset, r: int) -> int:
-    return lg(float(m(*at) + F32(4))) - 1040 - r if m else 0
-
-
-# --- SPEC 14.6 --------------------------------------------------------------------------------------------------------
-
-
-def joined(level: Level, low: Grid, bands: list[Band]) -> Grid:
-    """Return the values (row, value) that a level makes of the low band; an ahead level changes its own rows only."""
-    if level.ahead:
-        out = dict(low)
-        for y in range(level.h):
-            lower = [low[level.start + y, j] for j in range(level.low[1])]
-            row = join([[v] for v in lower], [[v] for v in band_row(level, bands, 0, y)], level.periodic, False)
-            out |= {(level.start + y, j): int(v) for j, (v,) in enumerate(row)}
-        return out
-    n = level.low[0]
-    lower = join(
-        [[low[i, j] for j in range(level.values(i))] for i in range(n)],
-        [band_row(level, bands, 1, i) for i in range(level.h // 2)], False, level.periodic,
-    )  # fmt: skip
-    out: Grid = {}
-    for i, last in runs([(level.early[i], level.splits(i)) for i in range(n)]):
-        if level.splits(i):
-            upper = join(
-                [band_row(level, bands, 0, k) for k in range(i, last)],
-                [band_row(level, bands, 2, k) for k in range(i, min(last, level.h // 2))], False, False,
-            )  # fmt: skip
-        for y in range(2 * i, min(2 * last, level.h)):
-            row = lower[y]
-            if level.splits(i):
-                high = [[v] for v in upper[y - 2 * i]]
-                circle = level.circle(level.number + level.early[i])
-                row = [v for (v,) in join([[v] for v in row], high, circle, False)]
-            out |= {(y, j): int(v) for j, v in enumerate(row)}
-    return out
-
-
-def band_row(level: Level, bands: list[Band], d: int, row: int) -> Row:
-    return [int(bands[d].values(row, level.columns(row, j)[0])) for j in range(level.band(d)[row])]

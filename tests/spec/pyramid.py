@@ -1,33 +1,24 @@
-"""A second decoder of the pyramid section, written from SPEC 9 and 10 alone: plain Python, no numpy, no hurry.
+"""SPEC 5.1 to 5.5: the second decoder of the refinement pyramid, from the text alone.
 
-What a block (SPEC 13) adds to a prediction comes in as a `Hint`; the pyramid section has none.
+What a block (SPEC 5.7) adds to the prediction of a level comes in as a `Hint`.
 """
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
-from importlib.resources import files
 from math import lcm
-from operator import mul
 
-from safetensors.numpy import load
+import numpy as np
+from numpy.typing import NDArray
 
-from tests.spec.range_decoder import RangeDecoder, table, uniform
+from tests.spec.entropy import Bytes, CodedStream, Integers, Tensors, centre, lg, network, uniform
 
-Grid = dict[tuple[int, int], int]
 Offset = tuple[int, int]
-WIDTHS = (
-    [64],
-    [64, 59, 55, 51, 47, 44, 40, 37, 35, 32, 30, 27, 25, 24, 22, 20],
-    [64, 55, 47, 40, 34, 29, 25, 21, 20],
-    [64, 49, 38, 29, 22, 20],
-)
-NEARER = {64: 0, 59: -1, 55: -2, 51: -3, 49: -3, 47: -4, 44: -4, 40: -5, 38: -6, 37: -6, 35: -7}
-NEARER |= {34: -7, 32: -8, 30: -9, 29: -9, 27: -10, 25: -11, 24: -11, 22: -12, 21: -13, 20: -13}
-CUBIC = {1: 9, 3: -1}
+Planes = dict[Offset, Integers]  # padded, by parity
+PAD = 3
+K, D, H, V = (0, 0), (1, 1), (0, 1), (1, 0)
+CUBIC = {-3: -1, -1: 9, 1: 9, 3: -1}
 
 
 def stars(*pairs: Offset) -> list[Offset]:
@@ -35,120 +26,38 @@ def stars(*pairs: Offset) -> list[Offset]:
 
 
 class Phase:
-    def __init__(
-        self, name: str, parity: Offset, offsets: list[Offset], near: list[Offset], wide: list[Offset], divisor: int
-    ) -> None:
+    """A row of the table of SPEC 5.4, and the constants that follow from it."""
+
+    def __init__(self, name: str, parity: Offset, offsets: list[Offset], near: list[Offset], wide: list[Offset]):
         self.name, self.parity, self.offsets, self.near, self.wide = name, parity, offsets, near, wide
-        self.divisor = divisor
-        self.w = [max(1, round(24 / (1 + y * y + x * x))) for y, x in offsets]
-        self.s0 = sum(self.w)
-        self.sy = sum(w * y * y for w, (y, _) in zip(self.w, offsets, strict=True))
-        self.sx = sum(w * x * x for w, (_, x) in zip(self.w, offsets, strict=True))
-        self.den = lcm(self.s0, self.sy, self.sx)
-        self.unit = self.den * self.s0
-        self.first = lg(10.0 * self.unit)
+        y, x = np.array(offsets).T
+        self.w = np.array([max(1, round(24 / (1 + a * a + b * b))) for a, b in offsets])
+        s0, sy, sx = (int((self.w * factor).sum()) for factor in (1, y * y, x * x))
+        self.den = lcm(s0, sy, sx)
+        self.s0, self.unit = s0, self.den * s0
+        self.plane = np.stack([self.den * self.w * v // s for v, s in ((1, s0), (y, sy), (x, sx))])
+        self.at = np.stack([np.ones_like(y), y, x])
+        self.divisor = 256 if parity == D else 32
+        self.numerators = np.array([self._numerator(*offset) for offset in offsets])
+        self.first = int(lg(np.array(10 * self.unit)))
 
-    def cubic(self, y: int, x: int) -> int:
-        if self.name == "D":
-            return CUBIC.get(abs(y), 0) * CUBIC.get(abs(x), 0)
-        return CUBIC.get(abs(y + x), 0) if y == 0 or x == 0 else 0
-
-
-def f32(x: float) -> float:
-    return float(struct.unpack("<f", struct.pack("<f", x))[0])
-
-
-def lg(x: float) -> int:
-    return int(struct.unpack("<i", struct.pack("<f", x))[0]) >> 20
-
-
-def centre(i: int) -> float:
-    return 2.0 ** (i // 8 - 127) * (1 + (i % 8 + 0.5) / 8)
-
-
-def clip(x: int, low: int, high: int) -> int:
-    return max(low, min(high, x))
+    def _numerator(self, dy: int, dx: int) -> int:
+        if self.parity == D:
+            return CUBIC.get(dy, 0) * CUBIC.get(dx, 0)
+        return CUBIC.get(dy + dx, 0) if dy * dx == 0 else 0
 
 
 PHASES = (
+    Phase("D", D, stars((1, 1), (1, 3), (3, 1), (3, 3), (1, 5), (5, 1)), stars((1, 1)), stars((1, 3), (3, 1))),
     Phase(
-        "D", (1, 1), stars((1, 1), (1, 3), (3, 1), (3, 3), (1, 5), (5, 1)), stars((1, 1)), stars((1, 3), (3, 1)), 256
+        "H", H, stars((0, 1), (1, 0), (1, 2), (2, 1), (0, 3), (3, 0), (2, 3), (3, 2)),
+        stars((0, 1), (1, 0)), stars((1, 2), (2, 1)),
     ),
     Phase(
-        "H",
-        (0, 1),
-        stars((0, 1), (1, 0), (1, 2), (2, 1), (0, 3), (3, 0), (2, 3), (3, 2)),
-        stars((0, 1), (1, 0)),
-        stars((1, 2), (2, 1)),
-        32,
+        "V", V, stars((0, 1), (1, 0), (1, 1), (1, 2), (2, 1), (0, 3), (3, 0), (1, 3), (3, 1)),
+        stars((0, 1), (1, 0), (1, 1)), stars((1, 2), (2, 1)),
     ),
-    Phase(
-        "V",
-        (1, 0),
-        stars((0, 1), (1, 0), (1, 1), (1, 2), (2, 1), (0, 3), (3, 0), (1, 3), (3, 1)),
-        stars((0, 1), (1, 0), (1, 1)),
-        stars((1, 2), (2, 1)),
-        32,
-    ),
-)
-
-
-class Reader:
-    """Bytes with varints."""
-
-    def __init__(self, data: bytes) -> None:
-        self.data, self.at = data, 0
-
-    def varint(self) -> int:
-        value = shift = 0
-        while True:
-            byte = self.data[self.at]
-            self.at += 1
-            value |= (byte & 127) << shift
-            shift += 7
-            if byte < 128:
-                return value
-
-    def take(self, n: int) -> bytes:
-        self.at += n
-        return self.data[self.at - n : self.at]
-
-    def rest(self) -> bytes:
-        return self.take(len(self.data) - self.at)
-
-
-class Plane:
-    """One plane of one field, with the padding of SPEC 9.4 worked out at every look."""
-
-    def __init__(self, rows: int, columns: int, wraps: bool, linear: bool) -> None:
-        self.rows, self.columns, self.wraps, self.linear = rows, columns, wraps, linear
-        self.cells: Grid = {}
-
-    def __call__(self, row: int, column: int) -> int:
-        return self._line(row, self.rows, lambda r: self._in_row(r, column))
-
-    def _in_row(self, row: int, column: int) -> int:
-        if self.wraps:
-            return self.cells[row, column % self.columns]
-        return self._line(column, self.columns, lambda c: self.cells[row, c])
-
-    def _line(self, i: int, n: int, at: Callable[[int], int]) -> int:
-        if 0 <= i < n:
-            return at(i)
-        if not self.linear:
-            return 0
-        edge, inner, distance = (0, 1, -i) if i < 0 else (n - 1, n - 2, i - n + 1)
-        return at(edge) + distance * (at(edge) - at(inner) if n > 1 else 0)
-
-
-@dataclass(frozen=True)
-class Hint:
-    """What a field with references knows at one level, on the level's fine grid."""
-
-    kind: int
-    gap: int
-    guess: Grid
-    proxies: list[Grid | None]  # P, Q, C, S
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -159,284 +68,204 @@ class Flags:
 
     @classmethod
     def of(cls, byte: int) -> Flags:
-        return cls(bool(byte & 1), bool(byte >> 1 & 1), byte >> 2)
+        assert byte < 16
+        assert not (byte & 2 and byte >> 2)
+        return cls(bool(byte & 1), bool(byte & 2), byte >> 2)
 
 
-@cache
-def tensors_of(name: str) -> dict[str, Sequence]:
-    """Return the tensors of installed weights as lists."""
-    path = files("isopress.codec.models").joinpath(f"{name}.safetensors")
-    return {key: tensor.tolist() for key, tensor in load(path.read_bytes()).items()}
+@dataclass(frozen=True)
+class Hint:
+    """SPEC 5.7: what a field with proxies knows of a level, on its fine grid (1, h, w)."""
+
+    kind: int
+    gap: int
+    guess: Integers
+    proxies: list[Integers | None]  # P, Q, C, S
 
 
-def decode(section: bytes, shape: tuple[int, int, int], tensors: dict[str, Sequence]) -> list[Grid]:
-    """Return per field the values v by (row, column)."""
+def decode(section: bytes, shape: tuple[int, int, int], tensors: Tensors) -> Integers:
+    """Return v (B, H, W) of section 4."""
     fields, height, width = shape
-    flags = Flags.of(section[0])
-    reader, result = Reader(section[1:-4]), []
+    flags, reader, groups = Flags.of(section[0]), Bytes(section[1:-4]), []
     size = max(1, 2**19 // (height * width))
     for start in range(0, fields, size):
-        group = Reader(reader.take(reader.varint()))
-        result += decode_group(group, (min(size, fields - start), height, width), tensors, flags)
-    return result
+        group = reader.take(reader.varint())
+        groups.append(decode_group(group, (min(size, fields - start), height, width), tensors, flags))
+    assert not reader.left
+    return np.concatenate(groups)
 
 
-def decode_group(data: Reader, shape: tuple[int, int, int], tensors: dict[str, Sequence], flags: Flags) -> list[Grid]:
-    values, errors = read_anchors(data, shape, top_level(shape))
-    escapes = Reader(data.take(data.varint()))
-    coder = RangeDecoder(words(data.rest()))
-    read_levels(coder, escapes, values, errors, shape, tensors, flags, uniform(63))
-    assert escapes.at == len(escapes.data)
-    assert coder.exhausted
-    return values
+def decode_group(data: bytes, shape: tuple[int, int, int], tensors: Tensors, flags: Flags) -> Integers:
+    reader, step = Bytes(data), 2 ** top_level(shape)
+    v = np.zeros(shape, np.int64)
+    anchors = v[:, ::step, ::step]
+    numbers = [z // 2 if z % 2 == 0 else -(z + 1) // 2 for z in (reader.varint() for _ in range(anchors.size))]
+    anchors[:] = np.reshape(numbers, anchors.shape)
+    anchors[0] = anchors[0].cumsum().reshape(anchors[0].shape)
+    anchors[:] = anchors.cumsum(0)
+    assert (abs(anchors) <= 2**21).all()
+    anchors *= 64
+    stream = CodedStream(reader.take(reader.left), tensors)
+    read_levels(stream, v, tensors, flags, lambda: stream.decode(uniform(63)) - 31)
+    stream.finish()
+    return v
 
 
-def words(data: bytes) -> tuple[int, ...]:
-    return struct.unpack(f"<{len(data) // 4}I", data)
-
-
-def top_level(shape: tuple[int, int, int]) -> int:
-    longest = max(shape[1:])
+def top_level(shape: tuple[int, ...]) -> int:
+    longest = max(shape[-2:])
     return 0 if longest <= 2 else (longest - 1).bit_length() - 1
 
 
 def read_levels(
-    coder: RangeDecoder,
-    escapes: Reader,
-    values: list[Grid],
-    errors: list[Grid],
-    shape: tuple[int, int, int],
-    tensors: dict[str, Sequence],
+    stream: CodedStream,
+    v: Integers,
+    tensors: Tensors,
     flags: Flags,
-    offsets: list[int],
+    offset: Callable[[], int],
     hint: Callable[[int], Hint | None] = lambda level: None,
 ) -> None:
-    """Complete values that hold the anchors; `offsets` are the cumulatives of the offset of a phase."""
-    for level in reversed(range(top_level(shape))):
-        q = WIDTHS[flags.taper][min(level, len(WIDTHS[flags.taper]) - 1)]
-        wraps = flags.wrap and shape[2] % 2 ** (level + 1) == 0
+    """SPEC 5.2: complete v (B, H, W), which holds the anchors, in place."""
+    errors = np.zeros_like(v)
+    for level in reversed(range(top_level(v.shape))):
+        q = max(20, round(64 / (1, 1.08, 1.17, 1.3)[flags.taper] ** level))
+        wraps = flags.wrap and v.shape[2] % 2 ** (level + 1) == 0
+        grid, missed = (a[:, :: 2**level, :: 2**level] for a in (v, errors))
         known = hint(level)
         for phase in PHASES:
-            points, seen = [], []
-            for b in range(shape[0]):
-                looks = planes(values[b], errors[b], phase, shape, level, wraps, known)
-                references = [p and whole(p, shape, level, wraps) for p in known.proxies] if known else []
-                for row, column in grid(phase.parity, shape, level):
-                    points.append((b, row, column))
-                    seen.append(predict(phase, looks, row, column, min(level, 5), tensors, known, references))
-            if not points:
+            cells = grid[:, phase.parity[0] :: 2, phase.parity[1] :: 2]
+            if not cells.size:
                 continue
-            symbols = read_symbols(coder, escapes, [(c - NEARER[q], k) for _, c, k in seen], tensors, offsets)
-            for (b, row, column), (p, _, _), s in zip(points, seen, symbols, strict=True):
-                v = p + s * q
-                if flags.snap:
-                    v = 64 * ((2 * (p // 2) + 1 + s * q + 32) // 64)
-                at = (row << level, column << level)
-                values[b][at], errors[b][at] = v, v - p
+            p, c, k = predict(phase, grid, missed, wraps, min(level, 5), tensors, known)
+            c = c - round(8 * np.log2(q / 64)) + offset()
+            s = stream.symbols(c.ravel(), k.ravel()).reshape(p.shape)
+            cells[:] = 64 * ((2 * (p // 2) + 1 + s * q + 32) // 64) if flags.snap else p + s * q
+            missed[:, phase.parity[0] :: 2, phase.parity[1] :: 2] = cells - p
+    assert (abs(v) <= 2**28).all()
 
 
-def anchor_places(shape: tuple[int, int, int], levels: int) -> list[Offset]:
-    return [(y, x) for y in range(0, shape[1], 2**levels) for x in range(0, shape[2], 2**levels)]
+# --- SPEC 5.3 ---------------------------------------------------------------------------------------------------------
 
 
-def read_anchors(data: Reader, shape: tuple[int, int, int], levels: int) -> tuple[list[Grid], list[Grid]]:
-    places = anchor_places(shape, levels)
-    values: list[Grid] = []
-    for b in range(shape[0]):
-        numbers = [z // 2 if z % 2 == 0 else -(z + 1) // 2 for z in (data.varint() for _ in places)]
-        if b == 0:
-            anchors = [sum(numbers[: i + 1]) for i in range(len(numbers))]
-        else:
-            anchors = [n + values[-1][place] // 64 for n, place in zip(numbers, places, strict=True)]
-        values.append({place: 64 * a for place, a in zip(places, anchors, strict=True)})
-    return values, [dict.fromkeys(places, 0) for _ in range(shape[0])]
-
-
-def fine(shape: tuple[int, int, int], level: int) -> tuple[int, int]:
-    return -(-shape[1] >> level), -(-shape[2] >> level)
-
-
-def grid(parity: Offset, shape: tuple[int, int, int], level: int) -> list[Offset]:
-    """Return the fine-grid indexes of a plane in C order."""
-    h, w = fine(shape, level)
-    return [(y, x) for y in range(parity[0], h, 2) for x in range(parity[1], w, 2)]
-
-
-def planes(
-    values: Grid,
-    errors: Grid,
-    phase: Phase,
-    shape: tuple[int, int, int],
-    level: int,
-    wraps: bool,
-    hint: Hint | None,
-) -> dict[Offset, tuple[Plane, Plane]]:
-    h, w = fine(shape, level)
-    result: dict[Offset, tuple[Plane, Plane]] = {}
-    for parity in ((0, 0), (1, 1), (0, 1)):
-        if parity == phase.parity:
-            break
-        rows, columns = (h + 1 - parity[0]) // 2, (w + 1 - parity[1]) // 2
-        pair = Plane(rows, columns, wraps, True), Plane(rows, columns, wraps, False)
-        for y, x in grid(parity, shape, level):
-            pair[0].cells[y // 2, x // 2] = values[y << level, x << level] - (hint.guess[y, x] if hint else 0)
-            pair[1].cells[y // 2, x // 2] = errors[y << level, x << level]
-        if not rows or not columns:
-            pair = stand_in(parity, result[0, 0][0], h, w, wraps)
-        result[parity] = pair
-    return result
-
-
-def whole(values: Grid, shape: tuple[int, int, int], level: int, wraps: bool) -> dict[Offset, Plane]:
-    """Return all four planes of a proxy, given on the fine grid of the level."""
-    h, w = fine(shape, level)
-    result = {}
-    for parity in ((0, 0), (1, 1), (0, 1), (1, 0)):
-        plane = result[parity] = Plane((h + 1 - parity[0]) // 2, (w + 1 - parity[1]) // 2, wraps, True)
-        plane.cells = {(y // 2, x // 2): values[y, x] for y, x in grid(parity, shape, level)}
-    return result
-
-
-def stand_in(parity: Offset, k: Plane, h: int, w: int, wraps: bool) -> tuple[Plane, Plane]:
-    if parity == (1, 1) and w > 1:
-        cells = {(0, j): (k(0, j) + k(0, j + 1)) // 2 for j in range(w // 2)}
-    elif parity == (1, 1):
-        cells = {(i, 0): (k(i, 0) + k(i + 1, 0)) // 2 for i in range(h // 2)}
+def padded(plane: Integers, wraps: bool, linear: bool = True) -> Integers:
+    """Return planes (B, n, m) with three more cells on every side."""
+    if wraps:
+        plane = np.pad(plane, ((0, 0), (0, 0), (PAD, PAD)), "wrap")
+    elif linear:
+        plane = extended(plane.swapaxes(1, 2)).swapaxes(1, 2)
     else:
-        cells = {(i, 0): k(i, 0) for i in range(k.rows)}
-    rows, columns = max(i for i, _ in cells) + 1, max(j for _, j in cells) + 1
-    values, errors = Plane(rows, columns, wraps, True), Plane(rows, columns, wraps, False)
-    values.cells, errors.cells = cells, dict.fromkeys(cells, 0)
-    return values, errors
+        plane = np.pad(plane, ((0, 0), (0, 0), (PAD, PAD)))
+    return extended(plane) if linear else np.pad(plane, ((0, 0), (PAD, PAD), (0, 0)))
+
+
+def extended(plane: Integers) -> Integers:
+    """Continue lines along axis 1."""
+    n, k = plane.shape[1], np.arange(1, PAD + 1)[:, None]
+    first, last = (
+        edge[:, None] + k * (edge - inner)[:, None] if n > 1 else edge[:, None] + 0 * k
+        for edge, inner in ((plane[:, 0], plane[:, min(1, n - 1)]), (plane[:, -1], plane[:, max(n - 2, 0)]))
+    )
+    return np.concatenate([first[:, ::-1], plane, last], 1)
+
+
+def planes(grid: Integers, wraps: bool, parities: list[Offset], linear: bool = True) -> Planes:
+    """Return planes of a fine grid (B, h, w), padded, with stand-ins for those that are empty."""
+    found: Planes = {}
+    for y, x in parities:
+        plane = grid[:, y::2, x::2]
+        if not plane.size:
+            plane = stand_in((y, x), found[K], grid.shape) if linear else np.zeros((len(grid), 1, 1), np.int64)
+        found[y, x] = padded(plane, wraps and plane.shape[2] > 0, linear)
+    return found
+
+
+def stand_in(parity: Offset, k: Integers, shape: tuple[int, ...]) -> Integers:
+    """Return what takes the place of an empty plane, K being padded."""
+    _, h, w = shape
+    k = k[:, PAD:, PAD:]
+    if parity == H:
+        return k[:, : (h + 1) // 2, :1]
+    if w > 1:
+        return (k[:, :1, : w // 2] + k[:, :1, 1 : w // 2 + 1]) // 2
+    return (k[:, : h // 2, :1] + k[:, 1 : h // 2 + 1, :1]) // 2
+
+
+# --- SPEC 5.4 and 5.5 -------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class Surroundings:
-    """What SPEC 9.5 works out from the values at the offsets of a phase."""
+class Seen:
+    """What SPEC 5.4 works out of the values at the offsets of a phase; arrays are (..., points)."""
 
-    residuals: list[int]
-    slopes: tuple[int, int]
-    cubic: int  # the sum of numerators times values
-    rough: int
-    roughness: float
-    first: list[int]  # features 1, clipped
+    slopes: Integers
+    cubic: Integers
+    r: Integers
+    roughness: NDArray[np.float64]
+    first: Integers  # features 1, (points, offsets)
 
-
-def surroundings(phase: Phase, x: list[int]) -> Surroundings:
-    o, w, den = phase.offsets, phase.w, phase.den
-    gy = sum(den * w[k] * o[k][0] // phase.sy * x[k] for k in range(len(o)))
-    gx = sum(den * w[k] * o[k][1] // phase.sx * x[k] for k in range(len(o)))
-    mean = sum(den // phase.s0 * w[k] * x[k] for k in range(len(o)))
-    e = [den * x[i] - mean - o[i][0] * gy - o[i][1] * gx for i in range(len(o))]
-    cubic = sum(phase.cubic(*k) * v for k, v in zip(o, x, strict=True))
-    rough = clip(
-        lg(float(sum(wk * abs(ek) for wk, ek in zip(w, e, strict=True)) + 10 * phase.unit)) - phase.first, 0, 319
-    )
-    middle = centre(phase.first + rough)
-    scale = f32(32 * phase.s0 / middle)
-    first = [feature(f32(f32(float(v)) * scale)) for v in e]
-    return Surroundings(e, (gy, gx), cubic, rough, middle / phase.unit, first)
+    @classmethod
+    def of(cls, phase: Phase, x: Integers) -> Seen:
+        """`x` is (points, offsets)."""
+        plane = x @ phase.plane.T
+        e = phase.den * x - plane @ phase.at
+        r = (lg((abs(e) * phase.w).sum(-1) + 10 * phase.unit) - phase.first).clip(0, 319)
+        middle = centre(phase.first + r)
+        first = scaled(e, (32 * phase.s0 / middle)[:, None])
+        return cls(abs(plane[:, 1:]).sum(-1), x @ phase.numerators, r, middle / phase.unit, first)
 
 
-def feature(x: float) -> int:
-    return clip(round(x), -127, 127)
+def scaled(x: Integers, factor: NDArray[np.float64]) -> Integers:
+    return np.rint(x.astype(np.float32) * factor.astype(np.float32)).clip(-127, 127).astype(np.int64)
+
+
+def look(found: Planes, phase: Phase, offsets: list[Offset], shape: tuple[int, ...]) -> Integers:
+    """Return what padded planes have at offsets from all points of a phase: (points, offsets)."""
+    columns = []
+    for dy, dx in offsets:
+        y, x = phase.parity[0] + dy, phase.parity[1] + dx
+        top, left = PAD + y // 2, PAD + x // 2
+        columns.append(found[y % 2, x % 2][:, top : top + shape[1], left : left + shape[2]].ravel())
+    return np.stack(columns, -1)
 
 
 def predict(
-    phase: Phase,
-    looks: dict[Offset, tuple[Plane, Plane]],
-    row: int,
-    column: int,
-    level: int,
-    tensors: dict[str, Sequence],
-    hint: Hint | None,
-    proxies: list[dict[Offset, Plane] | None],
-) -> tuple[int, int, int]:
-    """Return (prediction, scale index without the width's part, tail class) of one point."""
-
-    def look(offset: Offset, which: int) -> int:
-        y, x = row + offset[0], column + offset[1]
-        return looks[y % 2, x % 2][which](y // 2, x // 2)
-
-    near, wide = [look(k, 1) for k in phase.near], [look(k, 1) for k in phase.wide]
-    seen = surroundings(phase, [look(k, 0) for k in phase.offsets])
-    rough, (gy, gx) = seen.rough, seen.slopes
-    features = [*seen.first, *(feature(f32(f32(float(v)) * f32(32 / seen.roughness))) for v in near)]
-    features += [
-        clip(f, -127, 127)
-        for f in (
-            rough - 64,
-            lg(float(sum(map(abs, near)) + 4)) - 1042 - rough,
-            lg(float(sum(map(abs, wide)) + 4)) - 1042 - rough,
-            lg((abs(gy) + abs(gx)) / phase.den + 1) - 1042 - rough,
-        )
-    ]
-    for proxy in proxies:
-        features += proxy_features(phase, proxy, row, column, seen) if proxy else [0] * 4
-    m, t, k = network(phase.name, features, level, tensors, hint.kind if hint else 0, hint.gap if hint else 0)
+    phase: Phase, grid: Integers, missed: Integers, wraps: bool, level: int, tensors: Tensors, hint: Hint | None
+) -> tuple[Integers, Integers, Integers]:
+    """Return prediction, scale index without the part of the width, and tail class of all points."""
+    shape = grid[:, phase.parity[0] :: 2, phase.parity[1] :: 2].shape
+    known = [K, D, H][: PHASES.index(phase) + 1]
+    values = planes(grid - hint.guess if hint else grid, wraps, known)
+    errors = planes(missed, wraps, known, linear=False)
+    for parity in known:  # a stand-in has error 0
+        if errors[parity].shape != values[parity].shape:
+            errors[parity] = np.zeros_like(values[parity])
+    seen = Seen.of(phase, look(values, phase, phase.offsets, shape))
+    near, wide = (look(errors, phase, offsets, shape) for offsets in (phase.near, phase.wide))
+    sizes = [abs(near).sum(-1) + 4, abs(wide).sum(-1) + 4, seen.slopes / phase.den + 1]
+    logs = [seen.r - 64, *(lg(x) - 1042 - seen.r for x in sizes)]
+    features = [seen.first, scaled(near, (32 / seen.roughness)[:, None]), np.stack(logs, -1).clip(-127, 127)]
+    more: Integers | int = 0
+    if f"{phase.name}.kind" in tensors:
+        kind, gap, proxies = (hint.kind, hint.gap, hint.proxies) if hint else (0, 0, [None] * 4)
+        more = tensors[f"{phase.name}.kind"][kind] + tensors[f"{phase.name}.gap"][gap]
+        features += [proxy_features(phase, proxy, wraps, seen, shape) for proxy in proxies]
+    m, t, k = network(tensors, phase.name, np.concatenate(features, -1), level, more).T
     base = (seen.cubic + phase.divisor // 2) // phase.divisor
-    p = clip(base + round(clip(m, -1024, 1024) * (seen.roughness / 64)), -(2**27), 2**27)
+    p = (base + np.rint(m.clip(-1024, 1024) * (seen.roughness / 64)).astype(np.int64)).clip(-(2**27), 2**27)
+    p = p.reshape(shape)
     if hint:
-        p += hint.guess[row, column]
-    return p, rough + clip(t, -256, 256), clip(k, 0, 3)
+        p = p + hint.guess[:, phase.parity[0] :: 2, phase.parity[1] :: 2]
+    return p, seen.r + t.clip(-256, 256), k.clip(0, 3)
 
 
-def proxy_features(phase: Phase, proxy: dict[Offset, Plane], row: int, column: int, own: Surroundings) -> list[int]:
-    """SPEC 13.5."""
-
-    def look(offset: Offset) -> int:
-        y, x = row + offset[0], column + offset[1]
-        return proxy[y % 2, x % 2](y // 2, x // 2)
-
-    seen = surroundings(phase, [look(k) for k in phase.offsets])
-    detail = f32(float(phase.divisor * look((0, 0)) - seen.cubic))
-    d = feature(f32(detail * f32(f32(32 / seen.roughness) / phase.divisor)))
-    c = sum(map(mul, seen.first, own.first))
-    q, w = (sum(map(mul, f, f)) for f in (seen.first, own.first))
-    return [
-        d,
-        feature(c * d / (q + 4096)),
-        feature(254 * c / (w + q + 4096)),
-        clip(seen.rough - own.rough, -127, 127),
-    ]
-
-
-def network(name: str, x: list[int], level: int, tensors: dict[str, Sequence], kind: int, gap: int) -> list[int]:
-    layer = 0
-    while f"{name}.{layer}.weight" in tensors:
-        weight, bias, shift = (tensors[f"{name}.{layer}.{part}"] for part in ("weight", "bias", "shift"))
-        bias = bias[level]
-        if layer == 0 and f"{name}.kind" in tensors:
-            x = x + [0] * (len(weight[0]) - len(x))
-            bias = [sum(b) for b in zip(bias, tensors[f"{name}.kind"][kind], tensors[f"{name}.gap"][gap], strict=True)]
-        assert len(x) == len(weight[0])
-        sums = [sum(map(mul, row, x)) + b for row, b in zip(weight, bias, strict=True)]
-        y = [round(s / 2 ** shift[i]) for i, s in enumerate(sums)]
-        layer += 1
-        x = [clip(v, 0, 127) for v in y]
-    return y
-
-
-def read_symbols(
-    coder: RangeDecoder,
-    escapes: Reader,
-    points: list[tuple[int, int]],
-    tensors: dict[str, Sequence],
-    offsets: list[int] | None,
-) -> list[int]:
-    """Return the symbols of a phase; without `offsets` it has no offset (SPEC 14.1)."""
-    offset = coder.decode(offsets) - 31 if offsets else 0
-    shifts = [clip((c + offset + 11 - 72) // 8 + 1, 0, 20) for c, _ in points]
-    which = [72 * k + clip(c + offset + 11 - 8 * f, 0, 71) for (c, k), f in zip(points, shifts, strict=True)]
-    symbols = [0] * len(points)
-    for t in sorted(set(which)):
-        a, row = tensors["tables.support"][t], tensors["tables.frequencies"][t]
-        top = len(row) // 2
-        cumulative = table(row[top - a : top + a + 1])
-        for i in (i for i, w in enumerate(which) if w == t):
-            g = coder.decode(cumulative) - a
-            symbols[i] = g + (1 if g > 0 else -1) * escapes.varint() if abs(g) == a else g
-    for f in sorted(set(shifts) - {0}):
-        for i in (i for i, s in enumerate(shifts) if s == f):
-            symbols[i] = symbols[i] * 2**f + coder.decode(uniform(2**f)) - 2 ** (f - 1)
-    return symbols
+def proxy_features(phase: Phase, proxy: Integers | None, wraps: bool, own: Seen, shape: tuple[int, ...]) -> Integers:
+    """The four features of SPEC 5.7."""
+    if proxy is None:
+        return np.zeros((len(own.r), 4), np.int64)
+    found = planes(proxy, wraps, [K, D, H, V])
+    seen = Seen.of(phase, look(found, phase, phase.offsets, shape))
+    detail = (phase.divisor * look(found, phase, [(0, 0)], shape)[:, 0] - seen.cubic).astype(np.float32)
+    factor = (32 / seen.roughness).astype(np.float32) / np.float32(phase.divisor)
+    a = np.rint(detail * factor).clip(-127, 127)
+    c, q, w = ((f * g).sum(-1) for f, g in ((seen.first, own.first), (seen.first, seen.first), (own.first, own.first)))
+    features = [a, np.rint(c * a / (q + 4096)), np.rint(254 * c / (w + q + 4096)), seen.r - own.r]
+    return np.stack(features, -1).clip(-127, 127).astype(np.int64)

@@ -1,4 +1,4 @@
-"""The correction of latents, written from SPEC 14.9 and 16 alone: numpy in binary64, no torch, no hurry."""
+"""The correction of latents, written from SPEC 6.8 alone: numpy in binary64, no torch, no hurry."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ class Weights:
         weight, bias = self.of(name)
         return a @ weight.reshape(len(weight), -1).T + bias
 
-    def conv(self, name: str, a: Array, stride: int = 1) -> Array:
+    def conv(self, name: str, a: Array) -> Array:
         weight, bias = self.of(name)
-        seen = sliding_window_view(a, weight.shape[2:], (0, 1))[::stride, ::stride]
+        seen = sliding_window_view(a, weight.shape[2:], (0, 1))
         return np.tensordot(seen, weight, ((2, 3, 4), (1, 2, 3))) + bias
 
     def norm(self, name: str, a: Array) -> Array:
@@ -54,34 +54,18 @@ class Weights:
 def correction(x: Array, periodic: bool, config: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]) -> Array:
     """Return what is added to a channel in steps."""
     weights = Weights(tensors, "synthesis.")
-    token = config.get("token", 8)
+    token = config["token"]
     u = x - x.mean()
     s = log(sqrt((u**2).mean()) + 0.001)
     h, w = x.shape
     u = np.pad(u, ((0, -h % token), (0, -w % token)), "edge")
     periodic = periodic and w % token == 0
-    found = (design_2 if "token" in config else design_1)(u[..., None], 0.3 * s, periodic, config, weights)
+    found = transformer(u[..., None], 0.3 * s, periodic, config, weights)
     far = around(means(found, token), 2, periodic)
     return (found - far.repeat(token, 0).repeat(token, 1))[:h, :w, 0]
 
 
-def design_1(u: Array, quality: float, periodic: bool, config: Mapping[str, Any], weights: Weights) -> Array:
-    f = [np.arcsinh(u - around(u, 4, periodic)), np.arcsinh(2 * (u - around(u, 1, periodic)))]
-    a = np.concatenate([blocks(v, 2) for v in f], -1)
-    a = np.concatenate([a, np.full_like(a[..., :1], quality)], -1)
-    for name in ("first", "second"):
-        a = gelu(weights.conv(name, pad(a, 1, periodic)))
-    e = means(u, 8)
-    e = e - around(e, 2, periodic)
-    tokens = weights.conv("embed", a, 4) + weights.conv("coarse", pad(np.arcsinh(e), 1, periodic))
-    wide = weights.linear("widen", transformed(tokens, periodic, config, weights))
-    wide = wide.reshape(*wide.shape[:2], -1, 16).swapaxes(2, 3).reshape(wide.shape)
-    a = np.concatenate([a, unblocked(wide, 4)], -1)
-    a = gelu(weights.conv("third", pad(a, 1, periodic)))
-    return unblocked(weights.conv("last", pad(a, 1, periodic)), 2)
-
-
-def design_2(u: Array, quality: float, periodic: bool, config: Mapping[str, Any], weights: Weights) -> Array:
+def transformer(u: Array, quality: float, periodic: bool, config: Mapping[str, Any], weights: Weights) -> Array:
     cell, g = config["cell"], config["token"] // config["cell"]
     v = blocks(u, cell)
     m = v.mean(-1, keepdims=True)
@@ -105,7 +89,7 @@ def transformed(tokens: Array, periodic: bool, config: Mapping[str, Any], weight
         rows = windows(tokens.shape[0], config["window"], n % 2 == 1, False)
         columns = windows(tokens.shape[1], config["window"], n % 2 == 1, periodic)
         tokens = block(tokens, rows, columns, heads, periodic, weights.part(f"blocks.{n}"))
-        if n == (number - 1) // 2 and weights.has("overview"):
+        if n == (number - 1) // 2:
             h, w = tokens.shape[:2]
             starts = [(y, x) for y in range(0, h, 4) for x in range(0, w, 4)]
             z = np.array([tokens[y : y + 4, x : x + 4].mean((0, 1)) for y, x in starts])

@@ -16,6 +16,8 @@ from isopress.format.zarr.v2_codec import Isopress
 from tests.contract import ARRAYS, MODES, OTHERS, bits
 from tests.format.test_payload import repaired
 from tests.spec import reader as spec_reader
+from tests.spec import values as spec_values
+from tests.spec.test_golden_by_spec import FLOATING, weights
 
 SPEC = (Path(__file__).parents[2] / "format" / "SPEC.md").read_text()
 EXAMPLE = np.full((721, 1440), 273.15, "<f4"), MODES["abs"] | {"bound": 0.1}
@@ -48,14 +50,14 @@ def test_the_worked_example_is_what_isopress_writes_and_both_readers_read() -> N
     (block,) = blocks("hex")
     example = hex_bytes(block)
     assert isopress.compress(x, **settings) == example
-    for y in (isopress.decompress(example), spec_reader.decode(spec_reader.parse(example))):
+    for y in (isopress.decompress(example), spec_values.decode(spec_reader.parse(example), weights)):
         assert (y.dtype, y.shape, bits(y)) == (x.dtype, x.shape, bits(x))
     assert f"{len(example)} bytes" in SPEC
 
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("case", ARRAYS)
-def test_the_second_reader_agrees_on_header_and_sections(case: str, mode: str) -> None:
+def test_the_second_reader_agrees_on_header_sections_and_values(case: str, mode: str) -> None:
     data = isopress.compress(ARRAYS[case]().astype(">f4"), **MODES[mode])
     parsed, info = spec_reader.parse(data), isopress.inspect(data)
     assert (parsed.dtype, parsed.big_endian) == (info.dtype.name, True)
@@ -67,6 +69,11 @@ def test_the_second_reader_agrees_on_header_and_sections(case: str, mode: str) -
     assert (numbers.get("bound"), numbers.get("floor")) == (info.bound, info.floor)
     assert numbers.get("resolved bound", numbers.get("bound", 0)) == info.resolved_bound
     assert (numbers.get("max error", 0), numbers.get("rmse", 0)) == (info.max_error, info.rmse)
+    y, expected = spec_values.decode(parsed, weights), isopress.decompress(data)
+    if parsed.method in FLOATING:
+        np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-4)
+    else:
+        assert (y.dtype, y.shape, bits(y)) == (expected.dtype, expected.shape, bits(expected))
 
 
 @pytest.mark.parametrize("target", [{"ratio": 300.0}, {"target_rmse": 0.5}])
@@ -77,7 +84,7 @@ def test_the_second_reader_agrees_on_targets(target: dict[str, float]) -> None:
     assert parsed.mode == info.mode == "latent"
     assert parsed.numbers == {"max error": 2, "rmse": 0.25, **{name.replace("_", " "): n for name, n in target.items()}}
     assert {"ratio": info.ratio, "target_rmse": info.target_rmse} == {"ratio": None, "target_rmse": None} | target
-    assert np.array_equal(spec_reader.decode(parsed), isopress.decompress(data))
+    assert np.array_equal(spec_values.decode(parsed, weights), isopress.decompress(data))
 
 
 @pytest.mark.parametrize("dtype", OTHERS)
@@ -88,7 +95,7 @@ def test_the_second_reader_decodes_stored_values_of_every_dtype(dtype: str, orde
     x = np.asarray(x.view("u1") & 1 if dtype == "?" else x, dtype, order=order)  # type: ignore[call-overload]
     parsed = spec_reader.parse(isopress.compress(x, mode="lossless"))
     assert parsed.sections[6][0] == 0
-    y = spec_reader.decode(parsed)
+    y = spec_values.decode(parsed, weights)
     assert (y.dtype.name, y.flags.f_contiguous, bits(y)) == (x.dtype.name, order == "F", bits(x))
 
 

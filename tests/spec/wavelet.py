@@ -1,20 +1,26 @@
-"""Levels and wavelet of the second decoder of latents, from SPEC 14.3, 14.6 and 14.11 alone."""
+"""Levels and wavelet of the second decoder of latents, from SPEC 6.3 and 6.6 alone."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import floor, log2, sqrt
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 Offset = tuple[int, int]
-Row = list[float]
+Row = NDArray[np.float64]
+Grid = list[Row]  # rows, of as many values as each has
+T = TypeVar("T", bound=Any)
 A, B, C, D = -1.586134342059924, -0.052980118572961, 0.882911075530934, 0.443506852043971
 N = 1.149604398860241
 
 
 @dataclass(frozen=True)
 class Level:
-    """SPEC 14.3; with 14.11 also W, per pair of rows the early halvings here and at the next level, and, of an ahead
+    """SPEC 6.3; besides W, per pair of rows the early halvings here and at the next level, and, of an ahead
     level, its first row and k."""
 
     h: int
@@ -71,7 +77,7 @@ class Level:
 
 
 def levels_of(h: int, w: int, periodic: bool, ahead: list[int]) -> list[Level]:
-    """SPEC 14.3 and 14.11; finest first."""
+    """SPEC 6.3; finest first."""
     height, width, closed, shapes = h, w, periodic, list[tuple[int, int, bool]]()
     while max(h, w) > 3:
         periodic = periodic and w % 2 == 0
@@ -102,52 +108,77 @@ def levels_of(h: int, w: int, periodic: bool, ahead: list[int]) -> list[Level]:
     return finer + found
 
 
+def joined(level: Level, low: Grid, band: Callable[[int, int], Row]) -> Grid:
+    """SPEC 6.6: return the rows that a level makes of its low band; `band(d, row)` are coefficients.
+
+    An ahead level changes its own rows only.
+    """
+    if level.ahead:
+        rows = range(level.h)
+        own = [join_row(low[level.start + y], band(0, y), level.periodic) for y in rows]
+        return [*low[: level.start], *own, *low[level.start + level.h :]]
+    lower = join(low, [band(1, i) for i in range(level.h // 2)], level.periodic)
+    out = list(lower)
+    for start, stop in runs([(level.early[i], level.splits(i)) for i in range(len(low))]):
+        if level.splits(start):
+            highest = [band(2, i) for i in range(start, min(stop, level.h // 2))]
+            upper = join([band(0, i) for i in range(start, stop)], highest, False)
+            circle = level.circle(level.number + level.early[start])
+            for y, high in enumerate(upper, 2 * start):
+                out[y] = join_row(lower[y], high, circle)
+    return out
+
+
 def runs(values: list[tuple[int, bool]]) -> list[Offset]:
     starts = [i for i in range(len(values)) if i == 0 or values[i] != values[i - 1]]
     return list(zip(starts, [*starts[1:], len(values)], strict=True))
 
 
-def join(low: list[Row], high: list[Row], circle: bool, periodic: bool) -> list[Row]:
-    """SPEC 14.6, of whole rows: `circle` is about the direction that is joined, `periodic` about the other one."""
+def join_row(low: Row, high: Row, circle: bool) -> Row:
+    """Join along a row."""
+    return np.array(lifted(list(low), list(high), circle, lambda value, like: value))
+
+
+def join(low: Grid, high: Grid, periodic: bool) -> Grid:
+    """Join whole rows along columns; rows of other lengths are fitted."""
+    return lifted(low, high, False, lambda row, like: fitted(row, len(like), periodic))
+
+
+def lifted(low: list[T], high: list[T], circle: bool, fit: Callable[[T, T], T]) -> list[T]:
+    """The lifting of SPEC 6.6, of values or of whole rows."""
     p, q = len(low), len(high)
     if q == 0:
         return low
 
-    def g(i: int, n: int) -> Row:
-        return fitted(high[i if 0 <= i < q else (q - 1 if circle else 0) if i < 0 else q - 1], n, periodic)
+    def g(i: int, like: T) -> T:
+        return fit(high[i if 0 <= i < q else (q - 1 if circle else 0) if i < 0 else q - 1], like)
 
-    def l_(i: int, n: int) -> Row:
-        return fitted(low[i if i < p else 0 if circle else p - 1], n, periodic)
+    def l_(i: int, like: T) -> T:
+        return fit(low[i if i < p else 0 if circle else p - 1], like)
 
-    def around(factor: float, here: Row, one: Callable[[int, int], Row], i: int, j: int) -> Row:
-        n = len(here)
-        return [v - rounded(factor * (a + b)) for v, a, b in zip(here, one(i, n), one(j, n), strict=True)]
-
-    low = [[rounded(v * (1 / N)) for v in row] for row in low]
-    high = [[rounded(v * N) for v in row] for row in high]
-    low = [around(D, low[i], g, i - 1, i) for i in range(p)]
-    high = [around(C, high[i], l_, i, i + 1) for i in range(q)]
-    low = [around(B, low[i], g, i - 1, i) for i in range(p)]
-    high = [around(A, high[i], l_, i, i + 1) for i in range(q)]
+    low = [rounded(v * (1 / N)) for v in low]
+    high = [rounded(v * N) for v in high]
+    low = [v - rounded(D * (g(i - 1, v) + g(i, v))) for i, v in enumerate(low)]
+    high = [v - rounded(C * (l_(i, v) + l_(i + 1, v))) for i, v in enumerate(high)]
+    low = [v - rounded(B * (g(i - 1, v) + g(i, v))) for i, v in enumerate(low)]
+    high = [v - rounded(A * (l_(i, v) + l_(i + 1, v))) for i, v in enumerate(high)]
     return [low[i // 2] if i % 2 == 0 else high[i // 2] for i in range(p + q)]
 
 
 def fitted(v: Row, m: int, periodic: bool) -> Row:
-    """SPEC 14.11."""
+    """SPEC 6.6: a row of m values like this one."""
     while len(v) > m:
-        n, wraps = len(v), periodic and len(v) % 2 == 0
-        at = [v[i % n if wraps else min(max(i, 0), n - 1)] for i in range(-1, n + 1)]
-        v = [((at[2 * j] + at[2 * j + 2]) + (v[2 * j] + v[2 * j])) * (sqrt(2) / 4) for j in range((n + 1) // 2)]
+        n = len(v)
+        at = np.pad(v, 2, "wrap" if periodic and n % 2 == 0 else "edge")[1:]  # from index -1 on
+        v = ((at[:n:2] + at[2 : n + 2 : 2]) + (v[::2] + v[::2])) * (sqrt(2) / 4)
     sizes = [m]
     while sizes[-1] > len(v):
         sizes.append((sizes[-1] + 1) // 2)
     for k in reversed(sizes[:-1]):
-        n, wraps = len(v), periodic and k % 2 == 0
-        after = [v[(j + 1) % n if wraps else min(j + 1, n - 1)] for j in range(n)]
-        both = [(v[j] * (sqrt(2) / 2), (v[j] + after[j]) * (sqrt(2) / 2 / 2)) for j in range(n)]
-        v = [value for pair in both for value in pair][:k]
+        after = np.append(v[1:], v[0 if periodic and k % 2 == 0 else -1])
+        v = np.stack([v * (sqrt(2) / 2), (v + after) * (sqrt(2) / 2 / 2)], -1).ravel()[:k]
     return v
 
 
-def rounded(x: float) -> int:
-    return floor(x + 0.5)
+def rounded(x: T) -> T:
+    return np.floor(x + 0.5)
