@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from isopress.codec.bounded import pyramid, weights
 from isopress.codec.bounded.block import BlockDecoder
-from isopress.codec.encoded import EncodedChunk, Method, Section, checked_sections
+from isopress.codec.encoded import EncodedChunk, Method, Section, checked_sections, is_paid_for
 from isopress.codec.errors import CorruptPayloadError, TruncatedPayloadError
 from isopress.codec.values.label_map import decode_classes
 from isopress.codec.values.lossless import decode_lossless
@@ -50,7 +51,10 @@ class ChunkDecoder:
         self._encoded = encoded
         self._values: np.ndarray | None = None
         self._block: _PartialBlock | None = None
-        if encoded.method != Method.LOSSLESS and (self._dtype not in FLOATS or not math.prod(self._fields)):
+        nbytes = math.prod(shape) * self._dtype.itemsize
+        if not is_paid_for(nbytes, encoded.nbytes):
+            raise CorruptPayloadError(f"{encoded.nbytes} bytes claim {nbytes} bytes of values, more than any writer's")
+        if encoded.method != Method.LOSSLESS and (self._dtype not in FLOATS or not nbytes):
             raise CorruptPayloadError(
                 f"method {encoded.method} holds float32 or float64 values, not {self._dtype}{self._shape}"
             )
@@ -76,18 +80,18 @@ class ChunkDecoder:
         return self._values
 
     def _decode_all(self) -> np.ndarray:
-        sections = self._sections
-        if self._encoded.method == Method.LOSSLESS:
+        sections, method = self._sections, self._encoded.method
+        if method == Method.LOSSLESS:
             return decode_lossless(sections[Section.LOSSLESS], self._dtype, math.prod(self._shape))
-        if self._encoded.method == Method.LATENT:
+        if method == Method.LATENT:
             return self._decode_latent()
         v = None
-        if self._encoded.method == Method.BASED:
-            v = self._decode_based()
-        elif self._encoded.method == Method.PYRAMID:
-            network = weights.load_pyramid(self._encoded.models[0].hex())
-            v = pyramid.decode(sections[Section.PYRAMID], self._fields, model=network)
-        elif self._encoded.method == Method.INTEGERS:
+        if method == Method.BASED:
+            v = self._decode_pyramid_on_latents()
+        elif method == Method.PYRAMID:
+            model = weights.load_pyramid(self._encoded.models[0].hex())
+            v = pyramid.decode(sections[Section.PYRAMID], self._fields, model=model)
+        elif method == Method.INTEGERS:
             v = decode_integers(sections[Section.INTEGERS], self._fields)
         return assemble(sections, v, self._dtype, self._fields)
 
@@ -100,52 +104,34 @@ class ChunkDecoder:
         fields = section.decode_fields(self._sections[Section.LATENT], shape, network)
         return assemble_latent(self._sections, fields.reshape(self._fields), self._dtype)
 
-    def _decode_based(self) -> np.ndarray:
-        from isopress.codec.latent import base_layer as based
+    def _decode_pyramid_on_latents(self) -> np.ndarray:
+        from isopress.codec.latent import base_layer
         from isopress.codec.latent.weights import load_latent
 
-        first, second = (model.hex() for model in self._encoded.models)
+        first, second = [model.hex() for model in self._encoded.models]
         base, refinement = load_latent(first), weights.load_pyramid(second)
-        return based.decode(self._sections, self._fields, self._shape[:-2], base, refinement)
-
-
-class _Overlay:
-    """Signs and special values of a chunk, read once and laid over any of its fields."""
-
-    def __init__(self, sections: Sections, dtype: np.dtype, shape: Shape3) -> None:
-        self._negative: np.ndarray | None = None
-        self._specials: Specials | None = None
-        if Section.SIGNS in sections:
-            self._negative = decode_classes(sections[Section.SIGNS], shape, 2).astype(bool)
-        if Section.SPECIAL in sections:
-            self._specials = decode_specials(sections[Section.SPECIAL], dtype, shape)
-
-    def lay(self, x_hat: np.ndarray, fields: slice) -> None:
-        """Change `x_hat`, the decoded values of `fields`, in place."""
-        if self._negative is not None:
-            np.negative(x_hat, out=x_hat, where=self._negative[fields])
-        if self._specials is not None:
-            restore_specials(x_hat, self._specials.of_fields(fields))
+        return base_layer.decode(self._sections, self._fields, self._shape[:-2], base, refinement)
 
 
 class _PartialBlock:
     """The fields of a block, decoded and assembled as they are asked for."""
 
     def __init__(self, sections: Sections, model: str, dtype: np.dtype, shape: tuple[int, ...]) -> None:
+        # First what compares the shape with the bytes.
+        self.decoder = BlockDecoder(memoryview(sections[Section.BLOCK]), shape, weights.load_pyramid(model))
         fields = field_shape(shape)
-        self._sections, self._whole = sections, fields
         self._quantiser = Quantiser.from_bytes(sections[Section.PARAMETERS], fields[0])
-        self._overlay = _Overlay(sections, dtype, fields)
-        self._exceptions: Exceptions | None = None
+        self._overlay = Overlay.read(sections, dtype, fields)
+        self._exceptions = sections.get(Section.EXCEPTIONS)
+        self._listed: Exceptions | None = None
         self._ready: set[int] = set()
         self._x_hat = np.zeros(fields, dtype)
-        if Section.EXCEPTIONS in sections and is_list(sections[Section.EXCEPTIONS]):
-            self._exceptions = decode_exceptions(sections[Section.EXCEPTIONS], self._x_hat)
-        self.decoder = BlockDecoder(memoryview(sections[Section.BLOCK]), shape, weights.load_pyramid(model))
+        if self._exceptions is not None and is_list(self._exceptions):
+            self._listed = decode_exceptions(self._exceptions, self._x_hat)
 
     def decode(self, fields: Collection[int] | None) -> np.ndarray:
-        everything = Section.EXCEPTIONS in self._sections and self._exceptions is None  # corrections to all values
-        wanted = range(self._whole[0]) if fields is None or everything else fields
+        corrected = self._exceptions is not None and self._listed is None  # corrections are to all values at once
+        wanted = range(len(self._x_hat)) if fields is None or corrected else fields
         new = sorted(set(wanted) - self._ready)
         if not new:
             return self._x_hat
@@ -155,19 +141,38 @@ class _PartialBlock:
             x_hat = self._quantiser.of_field(field).to_data(v[at], self._x_hat.dtype)
             self._overlay.lay(x_hat, at)
             self._x_hat[at] = x_hat
-        self._except(new)
+        if self._listed is not None:
+            here = np.isin(self._listed.positions // self._x_hat[0].size, new)
+            apply_exceptions(self._x_hat, Exceptions(self._listed.positions[here], self._listed.bits[here]))
+        elif self._exceptions is not None:
+            apply_exceptions(self._x_hat, decode_exceptions(self._exceptions, self._x_hat))
         self._ready.update(new)
         return self._x_hat
 
-    def _except(self, fields: list[int]) -> None:
-        if Section.EXCEPTIONS not in self._sections:
-            return
-        if self._exceptions is None:
-            apply_exceptions(self._x_hat, decode_exceptions(self._sections[Section.EXCEPTIONS], self._x_hat))
-            return
-        size = self._whole[1] * self._whole[2]
-        here = np.isin(self._exceptions.positions // size, fields)
-        apply_exceptions(self._x_hat, Exceptions(self._exceptions.positions[here], self._exceptions.bits[here]))
+
+@dataclass(frozen=True)
+class Overlay:
+    """Signs and special values of a chunk, read once and laid over any of its fields."""
+
+    negative: np.ndarray | None
+    specials: Specials | None
+
+    @classmethod
+    def read(cls, sections: Sections, dtype: np.dtype, shape: Shape3) -> Overlay:
+        """Return what the sections hold of signs and special values."""
+        negative, specials = None, None
+        if Section.SIGNS in sections:
+            negative = decode_classes(sections[Section.SIGNS], shape, 2).astype(bool)
+        if Section.SPECIAL in sections:
+            specials = decode_specials(sections[Section.SPECIAL], dtype, shape)
+        return cls(negative, specials)
+
+    def lay(self, x_hat: np.ndarray, fields: slice) -> None:
+        """Change `x_hat`, the decoded values of `fields`, in place."""
+        if self.negative is not None:
+            np.negative(x_hat, out=x_hat, where=self.negative[fields])
+        if self.specials is not None:
+            restore_specials(x_hat, self.specials.of_fields(fields))
 
 
 def field_shape(shape: tuple[int, ...]) -> Shape3:
@@ -183,7 +188,7 @@ def assemble(sections: Sections, v: np.ndarray | None, dtype: np.dtype, shape: S
     else:
         quantiser = Quantiser.from_bytes(sections[Section.PARAMETERS], shape[0])
         x_hat = quantiser.to_data(v, dtype)
-    _Overlay(sections, dtype, shape).lay(x_hat, slice(None))
+    Overlay.read(sections, dtype, shape).lay(x_hat, slice(None))
     if Section.EXCEPTIONS in sections:
         apply_exceptions(x_hat, decode_exceptions(sections[Section.EXCEPTIONS], x_hat))
     return x_hat
@@ -196,7 +201,7 @@ def assemble_latent(sections: Sections, fields: np.ndarray, dtype: np.dtype) -> 
     """
     limits = np.finfo(dtype)
     x_hat: np.ndarray = np.clip(fields, limits.min, limits.max, out=fields).astype(dtype)
-    _Overlay(sections, dtype, field_shape(x_hat.shape)).lay(x_hat, slice(None))
+    Overlay.read(sections, dtype, field_shape(x_hat.shape)).lay(x_hat, slice(None))
     return x_hat
 
 

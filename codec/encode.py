@@ -1,18 +1,23 @@
-"""encode_chunk / decode_chunk: code a chunk every way that applies, verify, keep the smallest.
+"""encode_chunk: code a chunk every way that applies, verify, keep the smallest.
 
-The one place where mask, plan, pyramid, exceptions and lossless coding meet.
+array -> limits: what error is allowed of each value
+      -> values: special values apart, the others in units of a step
+      -> codings: constant | pyramid, block, pyramid on latents, integers | lossless
+      -> verified: decoded as a reader would, what misses the bound listed, checked again
+      -> the smallest
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from isopress.codec.arrays import contiguous
 from isopress.codec.bounded import block, pyramid, weights
 from isopress.codec.bounded.choice import ContextMode, choose_context
 from isopress.codec.decode import FLOATS, ChunkDecoder, Sections, Value, assemble, field_shape
-from isopress.codec.encoded import EncodedChunk, Method, Section
+from isopress.codec.encoded import EncodedChunk, Method, Section, is_paid_for
 from isopress.codec.errors import ArgumentError, BoundError
 from isopress.codec.limits import Bound, exceeds
 from isopress.codec.values.label_map import encode_classes
@@ -24,11 +29,11 @@ from isopress.codec.values.outliers import (
     encode_exceptions,
     find_exceptions,
 )
-from isopress.codec.values.plan import Plan, make_joint_plan, make_plan
+from isopress.codec.values.plan import Plan, make_plan
 from isopress.codec.values.quantiser import LINEAR, LOG, UNITS
 from isopress.codec.values.special_values import Specials, encode_specials, find_specials
 
-__all__ = ["ChunkDecoder", "ContextMode", "decode_chunk", "encode_chunk"]
+__all__ = ["Chunk", "ChunkDecoder", "ContextMode", "codings", "decode_chunk", "encode_chunk"]
 
 Bounds = Bound | tuple[Bound, ...]
 Tolerance = float | np.ndarray | None
@@ -37,6 +42,35 @@ MAX_PYRAMID_STEPS = 2.0**21
 WORTH_A_BASE = 0.45  # bits per value: where pyramids alone take more, or have one field, a latent base never helped
 BASE_OVERHEAD = 200  # bytes: smaller chunks cannot gain what a base costs
 MAX_INTEGERS = 2.0**46  # v = 64 * integer is then exact in float64
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """What is to be coded and what error is allowed.
+
+    x : fields (B, H, W); leading : lengths of the axes before the last two.
+    resolved : the bound as one number; tolerance : largest allowed error, one number or one per value, None for exact.
+    extra : sections of every coding.
+    """
+
+    x: np.ndarray
+    leading: tuple[int, ...]
+    bound: Bounds
+    resolved: float
+    tolerance: Tolerance
+    extra: Sections
+
+    @classmethod
+    def of(cls, x: np.ndarray, bound: Bounds) -> "Chunk":
+        """Return the chunk of an array of any shape."""
+        fields = x.reshape(field_shape(x.shape))
+        if isinstance(bound, Bound):
+            resolved = bound.resolve(x)
+            return cls(fields, x.shape[:-2], bound, resolved, bound.tolerance(fields) if resolved else None, {})
+        each = np.array([b.value for b in bound], np.float64)
+        tolerance = each.repeat(len(fields) // len(each))[:, None, None]
+        extra = {Section.BOUNDS: each.astype("<f8").tobytes()}
+        return cls(fields, x.shape[:-2], bound, 1.0, np.broadcast_to(tolerance, fields.shape), extra)
 
 
 def encode_chunk(
@@ -70,27 +104,17 @@ def encode_chunk(
     BoundError
         The final check failed: a bug, since exceptions repair any value.
     """
-    modes = {b.mode for b in bound} if isinstance(bound, tuple) else {bound.mode}
-    native = x.dtype.newbyteorder("=")
-    if native not in FLOATS and modes != {"lossless"}:
-        raise ArgumentError(
-            f"dtype {x.dtype} has no mode {min(modes)!r}; allowed are float32 and float64, or mode 'lossless'"
-        )
-    if isinstance(bound, tuple) and (modes != {"abs"} or x.ndim < 3 or len(bound) != x.shape[0]):
-        raise ArgumentError(
-            f"{len(bound)} bounds of modes {sorted(modes)} for an array of shape {x.shape}; joint coding takes one "
-            "bound of mode 'abs' for each entry of the first of at least 3 axes"
-        )
-    x = np.ascontiguousarray(x, native).reshape(x.shape)
-    extra = {Section.BOUNDS: _bounds_section(bound)} if isinstance(bound, tuple) else {}
-    best = lossless_coding(x, extra, quick=True)
+    _check(x, bound)
+    x = contiguous(x)
+    chunk = Chunk.of(x, bound)
+    best = lossless_coding(x, chunk.extra, quick=True)
     if x.dtype in FLOATS and x.size:
-        job = _Job(x.reshape(field_shape(x.shape)), x.shape[:-2], bound, model, context, extra)
-        for coding in job.codings():
-            best = min(best, coding, key=lambda chunk: chunk.nbytes)
+        for coding in codings(chunk, model, context):
+            if coding.nbytes < best.nbytes and is_paid_for(x.nbytes, coding.nbytes):
+                best = coding
     if best.method == Method.LOSSLESS:
-        best = lossless_coding(x, extra, quick=False)
-    return replace(best, resolved_bound=1.0 if isinstance(bound, tuple) else bound.resolve(x))
+        best = lossless_coding(x, chunk.extra, quick=False)
+    return replace(best, resolved_bound=chunk.resolved)
 
 
 def decode_chunk(encoded: EncodedChunk, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
@@ -101,151 +125,155 @@ def decode_chunk(encoded: EncodedChunk, dtype: np.dtype, shape: tuple[int, ...])
     return ChunkDecoder(encoded, dtype, shape).decode()
 
 
-def _bounds_section(bounds: tuple[Bound, ...]) -> bytes:
-    return np.array([b.value for b in bounds], "<f8").tobytes()
+def _check(x: np.ndarray, bound: Bounds) -> None:
+    """Raise ArgumentError if dtype and shape do not go with the bound or bounds."""
+    modes = {b.mode for b in bound} if isinstance(bound, tuple) else {bound.mode}
+    if x.dtype.newbyteorder("=") not in FLOATS and modes != {"lossless"}:
+        raise ArgumentError(
+            f"dtype {x.dtype} has no mode {min(modes)!r}; allowed are float32 and float64, or mode 'lossless'"
+        )
+    if isinstance(bound, tuple) and (modes != {"abs"} or x.ndim < 3 or len(bound) != x.shape[0]):
+        raise ArgumentError(
+            f"{len(bound)} bounds of modes {sorted(modes)} for an array of shape {x.shape}; joint coding takes one "
+            "bound of mode 'abs' for each entry of the first of at least 3 axes"
+        )
+
+
+# --- codings ------------------------------------------------------------------------------------------------
+
+
+def codings(chunk: Chunk, model: str, context: ContextMode) -> list[EncodedChunk]:
+    """Return every coding that applies to floating-point values; each is verified."""
+    x = chunk.x
+    bits = bits_of(x)
+    if (bits == bits[0, 0, 0]).all():
+        return [_verified(chunk, Method.CONSTANT, {Section.PARAMETERS: encode_value(x[0, 0, 0])}, None)]
+    zeros = isinstance(chunk.bound, Bound) and chunk.bound.mode == "pointwise" and chunk.bound.floor is None
+    specials = find_specials(x, zeros=zeros)
+    valid = None if specials is None else specials.valid
+    ordinary = x.reshape(-1) if valid is None else x[valid]
+    value = _common_value(ordinary, chunk.tolerance)
+    if value is not None:
+        sections = {Section.PARAMETERS: encode_value(value), **special_section(specials)}
+        return [_verified(chunk, Method.CONSTANT, sections, None)]
+    filled = x if valid is None else np.where(valid, x, ordinary[0])  # arithmetic on NaN would warn
+    plan = make_plan(filled, valid, chunk.bound, chunk.tolerance)
+    if plan is None:
+        return []
+    shared = {Section.PARAMETERS: plan.quantiser.to_bytes(), **special_section(specials)}
+    if plan.quantiser.transform == LOG:
+        negative = np.signbit(x) if valid is None else np.signbit(x) & valid
+        if negative.any():
+            shared[Section.SIGNS] = encode_classes(negative.astype(np.uint8), 2)
+    return _codings_of_steps(chunk, plan, shared, model, context)
+
+
+def _codings_of_steps(
+    chunk: Chunk, plan: Plan, shared: Sections, model: str, context: ContextMode
+) -> list[EncodedChunk]:
+    reach = float(np.abs(plan.y).max())
+    found = []
+    if reach <= MAX_PYRAMID_STEPS:
+        found = _pyramids(chunk, plan, shared, model, context)
+        base = _pyramid_on_latents(chunk, plan, shared, model, smallest=min([c.nbytes for c in found]))
+        found += [base] if base else []
+    if reach <= MAX_INTEGERS:
+        section, integers = _encode_integers(plan.y, plan.valid)
+        if all([len(section) < coding.nbytes for coding in found]):  # else it need not be verified
+            v = integers * float(UNITS)
+            found.append(_verified(chunk, Method.INTEGERS, {**shared, Section.INTEGERS: section}, v))
+    return found
+
+
+def _pyramids(chunk: Chunk, plan: Plan, shared: Sections, model: str, context: ContextMode) -> list[EncodedChunk]:
+    """Return the codings of fields alone, as a block, or both."""
+    alone, related = weights.load_pyramid(model), weights.load_pyramid(model, references=True)
+    chosen = choose_context(plan, chunk.leading, alone, related, context)
+    found = []
+    if chosen.alone:
+        section, v = pyramid.encode(plan.y, plan.valid, model=alone, snap=plan.snap)
+        sections = {**shared, Section.PYRAMID: section}
+        found.append(_verified(chunk, Method.PYRAMID, sections, v, (alone.sha256,)))
+    if chosen.axes is not None:
+        section, v = block.encode(
+            plan.y,
+            plan.valid,
+            leading=chunk.leading,
+            axes=chosen.axes,
+            model=related,
+            quantisation=pyramid.Quantisation(chosen.taper, plan.snap),
+        )
+        found.append(_verified(chunk, Method.BLOCK, {**shared, Section.BLOCK: section}, v, (related.sha256,)))
+    return found
+
+
+def _pyramid_on_latents(
+    chunk: Chunk, plan: Plan, shared: Sections, model: str, *, smallest: int
+) -> EncodedChunk | None:
+    """Return the coding with a latent base, where it applies and is smaller than `smallest` bytes."""
+    quantiser = plan.quantiser
+    fitting = not plan.snap and quantiser.transform == LINEAR
+    if not fitting or len(plan.y) == 1 or not BASE_OVERHEAD < smallest <= WORTH_A_BASE / 8 * plan.y.size:
+        return None
+    from isopress.codec.latent import base_layer  # this imports torch
+    from isopress.codec.latent.weights import load_latent
+
+    base, refinement = load_latent(), weights.load_pyramid(model)
+    coded = base_layer.encode(plan.y, plan.valid, chunk.leading, quantiser.offset / quantiser.step, base, refinement)
+    if coded is None or sum(map(len, coded[0].values())) >= smallest:
+        return None
+    sections, v = coded
+    coding = _verified(chunk, Method.BASED, {**shared, **sections}, v, (base.sha256, refinement.sha256))
+    # Exceptions would be corrections to values that are not the same on every machine.
+    return None if Section.EXCEPTIONS in dict(coding.sections) else coding
+
+
+def _encode_integers(y: np.ndarray, valid: np.ndarray | None) -> tuple[bytes, np.ndarray]:
+    """Code rint(y), invalid points repeating the value before them; return the section and the integers."""
+    steps = np.rint(y)
+    if valid is not None:
+        last = np.maximum.accumulate(np.where(valid.reshape(-1), np.arange(valid.size), 0))
+        steps = steps.reshape(-1)[last].reshape(y.shape)
+    width = 4 if np.abs(steps).max() < 2**31 else 8
+    integers = steps.astype(f"i{width}")
+    return bytes([width]) + encode_lossless(integers, quick=True), integers
 
 
 def lossless_coding(x: np.ndarray, extra: Sections, *, quick: bool) -> EncodedChunk:
-    sections = {Section.LOSSLESS: encode_lossless(x, quick=quick), **extra}
-    return EncodedChunk(Method.LOSSLESS, tuple((int(s), sections[s]) for s in sorted(sections)))
+    """Return the coding that restores every bit, of any dtype; `quick` leaves out the slow compressors."""
+    return _chunk_of(Method.LOSSLESS, {Section.LOSSLESS: encode_lossless(x, quick=quick), **extra})
 
 
-@dataclass(frozen=True)
-class _Job:
-    """What is to be coded: fields (B, H, W), lengths of the axes before them, and how; `extra` is in every coding."""
+# --- verified values ----------------------------------------------------------------------------------------
 
-    x: np.ndarray
-    leading: tuple[int, ...]
-    bound: Bounds
-    model: str
-    context: ContextMode
-    extra: Sections
 
-    def codings(self) -> Iterator[EncodedChunk]:
-        """Yield every coding that applies; each is verified."""
-        x, bound = self.x, self.bound
-        bits = bits_of(x)
-        tolerance = self._tolerance()
-        if (bits == bits[0, 0, 0]).all():
-            yield self._verified(Method.CONSTANT, {Section.PARAMETERS: encode_value(x[0, 0, 0])}, None, tolerance)
-            return
-        zeros = isinstance(bound, Bound) and bound.mode == "pointwise" and bound.floor is None
-        specials = find_specials(x, zeros=zeros)
-        valid = None if specials is None else specials.valid
-        ordinary = x.reshape(-1) if valid is None else x[valid]
-        value = _common_value(ordinary, tolerance)
-        if value is not None:
-            sections = {Section.PARAMETERS: encode_value(value), **special_section(specials)}
-            yield self._verified(Method.CONSTANT, sections, None, tolerance)
-            return
-        filled = x if valid is None else np.where(valid, x, ordinary[0])  # arithmetic on NaN would warn
-        plan = (
-            make_joint_plan(filled, valid, bound)
-            if isinstance(bound, tuple)
-            else make_plan(filled, valid, bound, tolerance)
-        )
-        if plan is None:
-            return
-        shared = {
-            Section.PARAMETERS: plan.quantiser.to_bytes(),
-            **special_section(specials),
-            **_sign_section(x, valid, plan),
-        }
-        yield from self._planned(plan, valid, shared, tolerance)
+def _verified(
+    chunk: Chunk, method: Method, sections: Sections, v: np.ndarray | None, models: Sequence[bytes] = ()
+) -> EncodedChunk:
+    """Decode what was coded, list what misses the bound as exceptions, check again, measure."""
+    x, tolerance = chunk.x, chunk.tolerance
+    x_hat = assemble(sections, v, x.dtype, x.shape)
+    missed = find_exceptions(x, x_hat, tolerance)
+    if missed.positions.size:
+        sections = {**sections, Section.EXCEPTIONS: encode_exceptions(missed, x_hat)}
+        apply_exceptions(x_hat, decode_exceptions(sections[Section.EXCEPTIONS], x_hat))
+        if find_exceptions(x, x_hat, tolerance).positions.size:
+            raise BoundError(f"method {method.name} misses the bound in spite of its exceptions; please report it")
+    max_error, rmse = measure(x, x_hat, tolerance if isinstance(chunk.bound, tuple) else None)
+    coding = _chunk_of(method, {**sections, **chunk.extra}, models)
+    return replace(coding, max_error=max_error, rmse=rmse)
 
-    def _planned(
-        self, plan: Plan, valid: np.ndarray | None, shared: Sections, tolerance: Tolerance
-    ) -> Iterator[EncodedChunk]:
-        reach = float(np.abs(plan.y).max())
-        smallest = math.inf
-        if reach <= MAX_PYRAMID_STEPS:
-            for coding in self._pyramids(plan, valid, shared, tolerance):
-                smallest = min(smallest, coding.nbytes)
-                yield coding
-            yield from self._based(plan, valid, shared, tolerance, smallest)
-        if reach <= MAX_INTEGERS:
-            section, integers = _encode_integers(plan.y, valid)
-            if len(section) < smallest:  # else it need not be verified
-                v = integers * float(UNITS)
-                yield self._verified(Method.INTEGERS, {**shared, Section.INTEGERS: section}, v, tolerance)
 
-    def _pyramids(
-        self, plan: Plan, valid: np.ndarray | None, shared: Sections, tolerance: Tolerance
-    ) -> Iterator[EncodedChunk]:
-        alone, related = weights.load_pyramid(self.model), weights.load_pyramid(self.model, references=True)
-        chosen = choose_context(plan, valid, self.leading, alone, related, self.context)
-        if chosen.alone:
-            section, v = pyramid.encode(plan.y, valid, model=alone, snap=plan.snap)
-            sections = {**shared, Section.PYRAMID: section}
-            yield self._verified(Method.PYRAMID, sections, v, tolerance, (alone.sha256,))
-        if chosen.axes is not None:
-            section, v = block.encode(
-                plan.y,
-                valid,
-                leading=self.leading,
-                axes=chosen.axes,
-                model=related,
-                quantisation=pyramid.Quantisation(chosen.taper, plan.snap),
-            )
-            yield self._verified(Method.BLOCK, {**shared, Section.BLOCK: section}, v, tolerance, (related.sha256,))
-
-    def _based(
-        self, plan: Plan, valid: np.ndarray | None, shared: Sections, tolerance: Tolerance, smallest: float
-    ) -> Iterator[EncodedChunk]:
-        """Yield the coding with a latent base, where it applies and may be smaller than `smallest` bytes."""
-        quantiser = plan.quantiser
-        fitting = not plan.snap and quantiser.transform == LINEAR
-        if not fitting or len(plan.y) == 1 or not BASE_OVERHEAD < smallest <= WORTH_A_BASE / 8 * plan.y.size:
-            return
-        from isopress.codec.latent import base_layer as based  # this imports torch
-        from isopress.codec.latent.weights import load_latent
-
-        base, refinement = load_latent(), weights.load_pyramid(self.model)
-        coded = based.encode(plan.y, valid, self.leading, quantiser.offset / quantiser.step, base, refinement)
-        if coded is None or sum(map(len, coded[0].values())) >= smallest:
-            return
-        sections, v = coded
-        models = (base.sha256, refinement.sha256)
-        coding = self._verified(Method.BASED, {**shared, **sections}, v, tolerance, models)
-        # Exceptions would be corrections to values that are not the same on every machine.
-        if Section.EXCEPTIONS not in dict(coding.sections):
-            yield coding
-
-    def _tolerance(self) -> Tolerance:
-        """Return the largest allowed error: one number, one per value, or None for exact."""
-        if isinstance(self.bound, Bound):
-            return self.bound.tolerance(self.x) if self.bound.resolve(self.x) else None
-        each = np.repeat([b.resolve(self.x) for b in self.bound], len(self.x) // len(self.bound))
-        return np.broadcast_to(each[:, None, None], self.x.shape)
-
-    def _verified(
-        self,
-        method: Method,
-        sections: Sections,
-        v: np.ndarray | None,
-        tolerance: Tolerance,
-        models: tuple[bytes, ...] = (),
-    ) -> EncodedChunk:
-        """Decode what was coded, list what misses the bound as exceptions, check again, measure."""
-        x = self.x
-        x_hat = assemble(sections, v, x.dtype, x.shape)
-        missed = find_exceptions(x, x_hat, tolerance)
-        if missed.positions.size:
-            sections = {**sections, Section.EXCEPTIONS: encode_exceptions(missed, x_hat)}
-            apply_exceptions(x_hat, decode_exceptions(sections[Section.EXCEPTIONS], x_hat))
-            if find_exceptions(x, x_hat, tolerance).positions.size:
-                raise BoundError(f"method {method.name} misses the bound in spite of its exceptions; please report it")
-        unit = tolerance if isinstance(self.bound, tuple) else None
-        max_error, rmse = measure(x, x_hat, unit)
-        sections = {**sections, **self.extra}
-        ordered = tuple((int(section), sections[section]) for section in sorted(sections))
-        return EncodedChunk(method, ordered, models, max_error=max_error, rmse=rmse)
+def _chunk_of(method: Method, sections: Sections, models: Sequence[bytes] = ()) -> EncodedChunk:
+    return EncodedChunk(
+        method, tuple([(int(section), sections[section]) for section in sorted(sections)]), tuple(models)
+    )
 
 
 def measure(x: np.ndarray, x_hat: np.ndarray, unit: Tolerance) -> tuple[float, float]:
     """Return the largest and the root mean square |x - x_hat|, in `unit` if given, over the finite values of `x`."""
     finite = np.isfinite(x)
-    with np.errstate(invalid="ignore"):  # signalling NaN
+    with np.errstate(invalid="ignore", over="ignore"):  # signalling NaN, and opposite ends of the range
         error = np.subtract(x, x_hat, dtype=np.float64, where=finite, out=np.zeros(x.shape))
     np.abs(error, out=error)
     if unit is not None:
@@ -265,43 +293,22 @@ def encode_value(value: Value) -> bytes:
     return value.astype(value.dtype.newbyteorder("<")).tobytes()
 
 
+def special_section(specials: Specials | None) -> Sections:
+    """Return the section of special values, if there are any."""
+    return {} if specials is None else {Section.SPECIAL: encode_specials(specials)}
+
+
 def _common_value(ordinary: np.ndarray, tolerance: Tolerance) -> Value | None:
     """Return the value, if any, that may stand for every one of the `ordinary` values."""
     if not ordinary.size:
-        return _as(ordinary.dtype, 0.0)
+        zero: Value = np.zeros(1, ordinary.dtype)[0]
+        return zero
     low: Value = ordinary.min()
     high: Value = ordinary.max()
     if low == high:
         return low
     if tolerance is None or isinstance(tolerance, np.ndarray):
         return None
-    middle = _as(ordinary.dtype, float(low) / 2 + float(high) / 2)
-    ends = np.array([low, high])
-    return None if exceeds(ends, np.array([middle, middle]), tolerance).any() else middle
-
-
-def _as(dtype: np.dtype, number: float) -> Value:
-    value: Value = dtype.type(number)
-    return value
-
-
-def special_section(specials: Specials | None) -> Sections:
-    return {} if specials is None else {Section.SPECIAL: encode_specials(specials)}
-
-
-def _sign_section(x: np.ndarray, valid: np.ndarray | None, plan: Plan) -> Sections:
-    if plan.quantiser.transform != LOG:
-        return {}
-    negative = np.signbit(x) if valid is None else np.signbit(x) & valid
-    return {Section.SIGNS: encode_classes(negative.astype(np.uint8), 2)} if negative.any() else {}
-
-
-def _encode_integers(y: np.ndarray, valid: np.ndarray | None) -> tuple[bytes, np.ndarray]:
-    """Code rint(y), invalid points repeating the value before them; return the section and the integers."""
-    steps = np.rint(y)
-    if valid is not None:
-        last = np.maximum.accumulate(np.where(valid.reshape(-1), np.arange(valid.size), 0))
-        steps = steps.reshape(-1)[last].reshape(y.shape)
-    width = 4 if np.abs(steps).max() < 2**31 else 8
-    integers = steps.astype(f"i{width}")
-    return bytes([width]) + encode_lossless(integers, quick=True), integers
+    middle = np.array([float(low) / 2 + float(high) / 2]).astype(ordinary.dtype).repeat(2)
+    value: Value = middle[0]
+    return None if exceeds(np.array([low, high]), middle, tolerance).any() else value

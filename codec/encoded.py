@@ -5,6 +5,9 @@ from enum import IntEnum
 
 from isopress.codec.errors import CorruptPayloadError, UnsupportedVersionError
 
+UNPAID = 2**28  # bytes of values that any coding may stand for
+PAID_BY_A_BYTE = 2**18
+
 
 class Method(IntEnum):
     """How the values of a chunk are coded."""
@@ -85,7 +88,7 @@ class EncodedChunk:
     @property
     def nbytes(self) -> int:
         """What this chunk adds to a payload: all sections, 16 bytes per model."""
-        return sum(len(section) for _, section in self.sections) + 16 * len(self.models)
+        return sum([len(section) for _, section in self.sections]) + 16 * len(self.models)
 
 
 def checked_sections(encoded: EncodedChunk) -> dict[Section, bytes]:
@@ -100,17 +103,27 @@ def checked_sections(encoded: EncodedChunk) -> dict[Section, bytes]:
     """
     if encoded.method not in tuple(Method):
         raise UnsupportedVersionError(f"method {encoded.method} is unknown; this reader knows 0 to {max(Method)}")
-    ids = [section for section, _ in encoded.sections]
-    if unknown := [section for section in ids if section not in tuple(Section)]:
-        raise UnsupportedVersionError(f"section {unknown[0]} is unknown; this reader knows 1 to {max(Section)}")
-    method, found = Method(encoded.method), {Section(section) for section in ids}
-    if len(found) < len(ids):
-        raise CorruptPayloadError(f"a section is repeated: {ids}")
-    if missing := _REQUIRED[method] - found:
+    method, found = Method(encoded.method), dict[Section, bytes]()
+    for section, content in encoded.sections:
+        if section not in tuple(Section):
+            raise UnsupportedVersionError(f"section {section} is unknown; this reader knows 1 to {max(Section)}")
+        if Section(section) in found:
+            raise CorruptPayloadError(f"section {Section(section).name} is repeated")
+        found[Section(section)] = content
+    if missing := _REQUIRED[method] - set(found):
         raise CorruptPayloadError(f"method {method.name} needs section {min(missing).name}, which is missing")
-    if foreign := found - _REQUIRED[method] - _OPTIONAL[method]:
+    if foreign := set(found) - _REQUIRED[method] - _OPTIONAL[method]:
         raise CorruptPayloadError(f"section {min(foreign).name} does not belong to method {method.name}")
     models = _MODELS.get(method, 0)
     if len(encoded.models) != models:
         raise CorruptPayloadError(f"method {method.name} needs {models} models, got {len(encoded.models)}")
-    return {Section(section): content for section, content in encoded.sections}
+    return found
+
+
+def is_paid_for(decoded: int, coded: int) -> bool:
+    """Return whether a coding of `coded` bytes may stand for `decoded` bytes of values.
+
+    A small payload cannot make a reader allocate without limit: beyond 256 MiB every byte pays for 256 KiB, eight times
+    what zstd needs for equal bytes. Writers store without loss what would break the rule.
+    """
+    return decoded <= UNPAID + coded * PAID_BY_A_BYTE

@@ -1,7 +1,9 @@
 """Limits: a bound that every value keeps, or a target (ratio, rmse) to aim at. A leaf of the package."""
 
 import math
+import sys
 from dataclasses import dataclass
+from fractions import Fraction
 from numbers import Real
 from typing import Literal, get_args
 
@@ -58,8 +60,8 @@ class Bound:
     def resolve(self, x: np.ndarray) -> float:
         """Return the bound on `x` as one number: in data units, a fraction (pointwise), or 0 (lossless).
 
-        In mode range this is value * (max - min) over the finite values of `x`; 0, which means exact, when
-        they are all equal or there are none.
+        In mode range this is value * (max - min) over the finite values of `x`, rounded down; 0, which means exact,
+        when they are all equal or there are none.
         """
         if self.value is None:
             return 0.0
@@ -68,10 +70,9 @@ class Bound:
         finite = x[np.isfinite(x)]
         if not finite.size:
             return 0.0
-        low, high = float(finite.min()), float(finite.max())
-        spread = high - low
-        resolved = self.value * spread if math.isfinite(spread) else self.value * high - self.value * low
-        return min(resolved, float(np.finfo(np.float64).max))
+        exact = Fraction(float(self.value)) * (Fraction(float(finite.max())) - Fraction(float(finite.min())))
+        resolved = float(min(exact, Fraction(sys.float_info.max)))
+        return resolved if Fraction(resolved) <= exact else math.nextafter(resolved, 0.0)
 
     def tolerance(self, x: np.ndarray) -> float | np.ndarray:
         """Return the largest allowed |x - x_hat|, in the unit of `x`: one float, or for pointwise an array.
@@ -110,11 +111,13 @@ class Target:
         if (self.ratio is None) == (self.rmse is None):
             given = "neither" if self.ratio is None else f"ratio={self.ratio!r} and rmse={self.rmse!r}"
             raise ArgumentError(f"mode 'latent' takes a ratio or an rmse, one of the two; got {given}")
-        if self.ratio is not None and not (_is_number(self.ratio) and 1 < self.ratio < math.inf):
-            raise ArgumentError(f"ratio must be a finite number > 1 (300 is 300 times smaller), got {self.ratio!r}")
-        if self.rmse is not None and not (_is_number(self.rmse) and 0 < self.rmse < math.inf):
+        if self.ratio is not None and not (_is_number(self.ratio) and 1 < self.ratio <= sys.float_info.max):
             raise ArgumentError(
-                f"rmse must be a finite number > 0, in the unit of the data, got {self.rmse!r}; "
+                f"ratio must be a finite number > 1 (300 is 300 times smaller), got {_shown(self.ratio)}"
+            )
+        if self.rmse is not None and not (_is_number(self.rmse) and 0 < self.rmse <= sys.float_info.max):
+            raise ArgumentError(
+                f"rmse must be a finite number > 0, in the unit of the data, got {_shown(self.rmse)}; "
                 "use mode 'lossless' for exact values"
             )
 
@@ -181,10 +184,15 @@ def _rounded_down(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _check_positive(name: str, value: object) -> None:
-    number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
-    if not number or not 0 < float(value) < math.inf:  # type: ignore[arg-type]  # checked to be a number
-        raise ArgumentError(f"{name} must be a finite number > 0, got {value!r}; {_REMEDY}")
+    if not _is_number(value) or not 0 < value <= sys.float_info.max:  # type: ignore[operator]  # checked to be a number
+        raise ArgumentError(f"{name} must be a finite number > 0, got {_shown(value)}; {_REMEDY}")
+
+
+def _shown(value: object) -> str:
+    """Return a value as messages show it: integers of a thousand digits are none to read."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:50]}... ({len(text)} characters)"
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool)
+    return isinstance(value, (Real, np.integer, np.floating)) and not isinstance(value, bool)

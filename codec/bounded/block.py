@@ -122,6 +122,8 @@ class BlockDecoder:
         self._coding = Coding.from_flags(self.section[0], self.model)
         self._batches = order(self.shape[:-2], _axes_of(self.section[1], len(self.shape) - 2))
         self._streams = _cut(self.section, self._batches)
+        for stream in self._streams.values():
+            self.model.tables.check_count(self.shape[-2] * self.shape[-1], len(stream))
         self.values = np.zeros((fields, *self.shape[-2:]), np.int32)
 
     def decode(self, fields: Collection[int] | None = None) -> I32:

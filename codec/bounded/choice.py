@@ -39,7 +39,6 @@ class Choice:
 
 def choose_context(
     plan: Plan,
-    valid: NDArray[np.bool_] | None,
     leading: Sequence[int],
     alone: PyramidModel,
     related: PyramidModel,
@@ -62,7 +61,7 @@ def choose_context(
     if context == "auto" and math.prod(plan.y.shape[1:]) < LEAST_FIELD:
         return Choice(alone=True)
     piece = _piece(plan.y.reshape(*leading, *plan.y.shape[1:]), long)
-    ok = None if valid is None else _piece(valid.reshape(*leading, *plan.y.shape[1:]), long)
+    ok = None if plan.valid is None else _piece(plan.valid.reshape(*leading, *plan.y.shape[1:]), long)
     candidates = [Axes(*axes) for n in range(1, len(long) + 1) for axes in permutations(range(len(long)), n)]
     taper = 0 if plan.snap else 1
     quantisation = Quantisation(taper, plan.snap)

@@ -292,6 +292,7 @@ def _encode_group(y: F64, valid: NDArray[np.bool_] | None, coding: Coding) -> tu
 
 
 def _decode_group(data: memoryview, shape: Shape3, coding: Coding) -> I32:
+    coding.model.tables.check_count(shape[0] * shape[1] * shape[2], len(data))
     levels = depth(*shape[1:])
     size = shape[0], -(-shape[1] >> levels), -(-shape[2] >> levels)
     codes, position = [], 0

@@ -7,7 +7,7 @@ are grouped by table before they are coded, so that the coder runs over long str
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache
 
 import constriction
 import numpy as np
@@ -30,7 +30,7 @@ _SAMPLE = 1024  # symbols looked at to choose that correction
 _NEAR = 8  # its reach for phases of many symbols
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # compared by identity: what is derived is cached
 class Tables:
     """Frozen symbol distributions.
 
@@ -42,7 +42,8 @@ class Tables:
     frequencies: NDArray[np.float64]
     support: I32
 
-    @cached_property
+    @property
+    @cache  # noqa: B019 - tables live as long as the process; cached_property would hold a lock across a fork
     def models(self) -> list[constriction.stream.model.Categorical]:
         """One constriction model per table."""
         centre = self.frequencies.shape[1] // 2
@@ -53,7 +54,8 @@ class Tables:
             for row, a in zip(self.frequencies, self.support.tolist(), strict=True)
         ]
 
-    @cached_property
+    @property
+    @cache  # noqa: B019
     def cost(self) -> NDArray[np.float32]:
         """Bits per symbol: (TAILS, SCALES, A + 1) of |symbol|, the encoder's estimate for its choices."""
         centre = self.frequencies.shape[1] // 2
@@ -61,6 +63,14 @@ class Tables:
         bits = -np.log2(np.maximum(relative, 2.0**-24))
         cost: NDArray[np.float32] = bits.astype(np.float32).reshape(TAILS, SCALES, -1)
         return cost
+
+    def check_count(self, symbols: int, nbytes: int) -> None:
+        """Raise TruncatedPayloadError if so few bytes cannot hold so many symbols, whatever they are.
+
+        Called before anything is allocated for the symbols that a damaged payload claims.
+        """
+        if symbols * float(self.cost.min()) * 0.9 > 8 * nbytes + 64:  # models round frequencies to 2**-24
+            raise TruncatedPayloadError(f"a stream of {nbytes} bytes is too short for {symbols} symbols")
 
 
 @dataclass(frozen=True)

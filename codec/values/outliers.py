@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from isopress.codec.arrays import contiguous
 from isopress.codec.errors import ArgumentError, CorruptPayloadError, TruncatedPayloadError
 from isopress.codec.limits import exceeds
 from isopress.codec.values.lossless import decode_lossless, encode_lossless
@@ -26,7 +27,7 @@ class Exceptions:
 
 def bits_of(x: np.ndarray) -> np.ndarray:
     """Return `x` reinterpreted as unsigned integers of the same width and shape."""
-    return np.ascontiguousarray(x).view(f"u{x.dtype.itemsize}").reshape(x.shape)
+    return contiguous(x).view(f"u{x.dtype.itemsize}")
 
 
 def find_exceptions(x: np.ndarray, x_hat: np.ndarray, tolerance: float | np.ndarray | None) -> Exceptions:
@@ -50,7 +51,8 @@ def find_exceptions(x: np.ndarray, x_hat: np.ndarray, tolerance: float | np.ndar
         raise ArgumentError(f"x is {x.dtype}{x.shape} but x_hat is {x_hat.dtype}{x_hat.shape}; they must agree")
     wrong = bits != bits_of(x_hat)
     if tolerance is not None:
-        wrong &= exceeds(x, x_hat, tolerance) | ~np.isfinite(x) | ((x == 0) & np.signbit(x))
+        with np.errstate(invalid="ignore"):  # signalling NaN
+            wrong &= exceeds(x, x_hat, tolerance) | ~np.isfinite(x) | ((x == 0) & np.signbit(x))
     positions = np.flatnonzero(wrong)
     return Exceptions(positions, bits.reshape(-1)[positions])
 

@@ -11,6 +11,7 @@ from isopress.codec.values.lattice import find_lattice
 from isopress.codec.values.log_transform import forward, make_knee, tolerance_in_t
 from isopress.codec.values.quantiser import KNEE, LOG, Quantiser, uniform_quantiser
 
+LARGEST_STEP = 2.0**1023  # twice a tolerance may be beyond float64
 _RARE = 1 / 16
 
 
@@ -21,15 +22,11 @@ class Plan:
     quantiser: Quantiser
     y: np.ndarray
     snap: bool  # y holds integers, which must come back exactly
+    valid: np.ndarray | None = None  # (B, H, W) bool: which points matter; None for all
 
 
 def make_plan(
-    x: np.ndarray,
-    valid: np.ndarray | None,
-    bound: Bound,
-    tolerance: float | np.ndarray | None,
-    *,
-    on_lattice: bool = True,
+    x: np.ndarray, valid: np.ndarray | None, bound: Bound | Sequence[Bound], tolerance: float | np.ndarray | None
 ) -> Plan | None:
     """Return how to code `x` in steps, or None if only a lossless coding makes sense.
 
@@ -39,53 +36,49 @@ def make_plan(
         Values, all finite; those not `valid` repeat one that is.
     valid : ndarray, (B, H, W), bool, or None
         Where values are to be coded; None for everywhere.
-    bound : Bound
-        Says how `tolerance` came about.
+    bound : Bound, or one of mode abs for each of several variables
+        Says how `tolerance` came about. Of several variables come first the fields of the first one, then those of
+        the second, and so on; each has steps of its own.
     tolerance : float, ndarray (B, H, W), or None
         Allowed |x - x_hat| in data units; None for exact.
-    on_lattice : bool
-        Whether the values' own lattice may be used.
     """
-    widest = _widest(tolerance, valid)
-    lattice = find_lattice(x, valid, least=2 * widest) if on_lattice else None
+    if isinstance(bound, Bound):
+        return _own_plan(x, valid, bound, tolerance, on_lattice=True)
+    own = np.split(np.arange(len(x)), len(bound))
+    for on_lattice in (True, False):
+        found = []
+        for at, b in zip(own, bound, strict=True):
+            ok = None if valid is None else valid[at]
+            plan = _own_plan(x[at], ok, b, b.resolve(x), on_lattice=on_lattice)
+            if plan is not None:
+                found.append(plan)
+        if len(found) == len(own) and len({plan.snap for plan in found}) == 1:
+            fields = len(own[0])
+            offset = np.concatenate([np.broadcast_to(plan.quantiser.offset, fields) for plan in found])
+            step = np.concatenate([np.broadcast_to(plan.quantiser.step, fields) for plan in found])
+            return Plan(Quantiser(offset, step), np.concatenate([p.y for p in found]), found[0].snap, valid)
+    return None
+
+
+def _own_plan(
+    x: np.ndarray, valid: np.ndarray | None, bound: Bound, tolerance: float | np.ndarray | None, *, on_lattice: bool
+) -> Plan | None:
+    """Return the plan of one variable; `on_lattice` says whether the values' own lattice may be used."""
+    widest = tolerance if isinstance(tolerance, float) else 0.0
+    if isinstance(tolerance, np.ndarray):
+        widest = float(np.max(tolerance, where=np.True_ if valid is None else valid, initial=0.0))
+    lattice = find_lattice(x, valid, least=min(2 * widest, LARGEST_STEP)) if on_lattice else None
     if lattice is not None:
         return _plan(lattice, x.astype(np.float64), valid, snap=True)
     if tolerance is None:
         return None
     if bound.mode == "pointwise" and widest != bound.floor:  # else the floor rules everywhere
         return _pointwise_plan(x, valid, bound)
-    step = 2 * tolerance_after_rounding(x, widest)
+    step = min(2 * tolerance_after_rounding(x, widest), LARGEST_STEP)
     if not step:
         return None
     t = x.astype(np.float64)
     return _plan(uniform_quantiser(t, valid, step), t, valid, snap=False)
-
-
-def make_joint_plan(x: np.ndarray, valid: np.ndarray | None, bounds: Sequence[Bound]) -> Plan | None:
-    """Return one plan for several variables, each with an absolute bound and so with steps of its own.
-
-    Parameters
-    ----------
-    x : ndarray, (B, H, W), float32 or float64
-        As in `make_plan`; the fields of the first variable, then those of the second, and so on.
-    valid : ndarray, (B, H, W), bool, or None
-    bounds : one per variable; B is a multiple of their number.
-    """
-    own = np.split(np.arange(len(x)), len(bounds))
-    for on_lattice in (True, False):
-        plans = [
-            make_plan(x[at], None if valid is None else valid[at], b, b.resolve(x), on_lattice=on_lattice)
-            for at, b in zip(own, bounds, strict=True)
-        ]
-        found = [plan for plan in plans if plan is not None]
-        if len(found) == len(plans) and len({plan.snap for plan in found}) == 1:
-            fields = len(own[0])
-            offset, step = (
-                np.concatenate([np.broadcast_to(getattr(p.quantiser, name), fields) for p in found])
-                for name in ("offset", "step")
-            )
-            return Plan(Quantiser(offset, step), np.concatenate([p.y for p in found]), found[0].snap)
-    return None
 
 
 def tolerance_after_rounding(x: np.ndarray, tolerance: float) -> float:
@@ -100,12 +93,6 @@ def tolerance_after_rounding(x: np.ndarray, tolerance: float) -> float:
         return tolerance - half_ulp
     coarse = np.abs(x) * np.finfo(x.dtype).eps > tolerance
     return tolerance / 2 if coarse.mean() <= _RARE else 0.0
-
-
-def _widest(tolerance: float | np.ndarray | None, valid: np.ndarray | None) -> float:
-    if not isinstance(tolerance, np.ndarray):
-        return tolerance or 0.0
-    return float(np.max(tolerance, where=np.True_ if valid is None else valid, initial=0.0))
 
 
 def _pointwise_plan(x: np.ndarray, valid: np.ndarray | None, bound: Bound) -> Plan | None:
@@ -127,4 +114,4 @@ def _plan(quantiser: Quantiser, t: np.ndarray, valid: np.ndarray | None, *, snap
         return None
     if valid is not None:
         y = fill_smoothly(y, valid)
-    return Plan(quantiser, np.rint(y) if snap else y, snap)
+    return Plan(quantiser, np.rint(y) if snap else y, snap, valid)

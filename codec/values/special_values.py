@@ -45,7 +45,8 @@ def find_specials(x: np.ndarray, *, zeros: bool = False) -> Specials | None:
     the chunk lists them as exceptions: every value is restored all the same.
     """
     special = ~np.isfinite(x)
-    special |= x == 0 if zeros else (x == 0) & np.signbit(x)
+    with np.errstate(invalid="ignore"):  # signalling NaN
+        special |= x == 0 if zeros else (x == 0) & np.signbit(x)
     if not special.any():
         return None
     patterns, inverse, counts = np.unique(bits_of(x)[special], return_inverse=True, return_counts=True)

@@ -47,14 +47,14 @@ SMALL = {
 BOUNDS = (Bound("abs", 0.02), Bound("pointwise", 0.01))
 
 
-def plan_of(y, *, snap=False):
+def plan_of(y, *, snap=False, valid=None):
     y = y.reshape(-1, *y.shape[-2:])
-    return Plan(Quantiser(np.zeros(1), np.ones(1)), np.rint(y) if snap else y, snap)
+    return Plan(Quantiser(np.zeros(1), np.ones(1)), np.rint(y) if snap else y, snap, valid)
 
 
 def choose(y, context="auto", *, related=RELATED, valid=None, snap=False):
     ok = None if valid is None else valid.reshape(-1, *y.shape[-2:])
-    return choose_context(plan_of(y, snap=snap), ok, y.shape[:-2], ALONE, related, context)
+    return choose_context(plan_of(y, snap=snap, valid=ok), y.shape[:-2], ALONE, related, context)
 
 
 @pytest.mark.parametrize("bound", BOUNDS, ids=str)

@@ -11,9 +11,8 @@ from hypothesis import given
 from numcodecs import zstd
 from pcodec import ChunkConfig, standalone
 
-from isopress.codec import encode as chunk
 from isopress.codec.bounded import pyramid
-from isopress.codec.encode import decode_chunk, encode_chunk
+from isopress.codec.encode import Chunk, codings, decode_chunk, encode_chunk
 from isopress.codec.encoded import EncodedChunk, Method, Section
 from isopress.codec.errors import ArgumentError, PayloadError, UnsupportedVersionError
 from isopress.codec.latent.rate_control import encode_latent
@@ -249,8 +248,8 @@ def sample(method: Method) -> tuple[EncodedChunk, Array]:
         return encode_chunk(x, Bound("abs", 0.5)), x
     if method == Method.CONSTANT:
         x = np.where(np.isnan(x), x, np.float32(1))
-    job = chunk._Job(x, x.shape[:-2], Bound("pointwise", 0.05), "default", "auto", {})
-    return next(coding for coding in job.codings() if coding.method == method), x
+    found = codings(Chunk.of(x, Bound("pointwise", 0.05)), "default", "auto")
+    return next(coding for coding in found if coding.method == method), x
 
 
 def try_decode(encoded: EncodedChunk, x: Array) -> None:

@@ -7,9 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from isopress.codec import encode as chunk
 from isopress.codec.bounded.weights import load_pyramid
-from isopress.codec.encode import ChunkDecoder, decode_chunk
+from isopress.codec.encode import Chunk, ChunkDecoder, codings, decode_chunk
 from isopress.codec.encoded import EncodedChunk, Method, Section
 from isopress.codec.errors import PayloadError
 from isopress.codec.limits import Bound
@@ -21,9 +20,8 @@ from tests.strategies import Array
 
 def block_of(x: Array, bound: Bound) -> EncodedChunk:
     """Code `x` as a block, even where another way would be smaller."""
-    fields = x.reshape(-1, *x.shape[-2:])
-    job = chunk._Job(fields, x.shape[:-2], bound, "default", "block", {})
-    return next(coding for coding in job.codings() if coding.method == Method.BLOCK)
+    found = codings(Chunk.of(x, bound), "default", "block")
+    return next(coding for coding in found if coding.method == Method.BLOCK)
 
 
 def special_values() -> Array:

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from isopress.codec.values.lattice import MAX_LEVELS, find_lattice
-from isopress.codec.values.lattice_gaps import fit_gaps, power_of_two_step
+from isopress.codec.values.lattice import MAX_LEVELS, find_lattice, fit_gaps, power_of_two_step
 from isopress.codec.values.quantiser import Quantiser
 from tests.strategies import Array, smooth_field
 

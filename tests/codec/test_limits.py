@@ -1,5 +1,6 @@
 """Bounds: what is accepted, how they resolve, and that the test of a value is exact."""
 
+import math
 from fractions import Fraction
 
 import numpy as np
@@ -140,3 +141,19 @@ def test_no_exceptions_are_a_valid_section() -> None:
     x_hat = np.zeros(3, "f8")
     section = encode_exceptions(Exceptions(np.zeros(0, "i8"), np.zeros(0, "u8")), x_hat)
     assert not decode_exceptions(section, x_hat).positions.size
+
+
+@pytest.mark.parametrize("value", [10**400, math.inf, math.nan, "1", True, None])
+def test_what_is_no_finite_number_is_refused(value):
+    for make in (lambda: Bound("abs", value), lambda: Bound("pointwise", 0.1, value or 10**400)):
+        with pytest.raises(ArgumentError, match="finite"):
+            make()
+
+
+def test_a_bound_relative_to_the_range_is_rounded_down():
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        x = rng.normal(size=3) * 10.0 ** rng.integers(-300, 300)
+        value = float(rng.uniform(0, 1))
+        exact = Fraction(value) * (Fraction(float(x.max())) - Fraction(float(x.min())))
+        assert 0 <= exact - Fraction(Bound("range", value).resolve(x)) <= exact / 2**51
