@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from isopress.codec import native
 from isopress.format.payload import VERSION
 
 _LIBRARIES = ("numpy", "constriction", "torch", "zarr", "numcodecs", "xarray")
@@ -16,5 +17,6 @@ def show_version(ctx: click.Context, param: click.Parameter, wanted: Any) -> Non
     if not wanted or ctx.resilient_parsing:
         return
     click.echo(f"isopress {version('isopress')}, payload {VERSION[0]}.{VERSION[1]}")
+    click.echo(f"kernels: {native.status()}")
     click.echo(", ".join([f"Python {platform.python_version()}", *(f"{name} {version(name)}" for name in _LIBRARIES)]))
     ctx.exit()

@@ -15,6 +15,8 @@ from math import lcm
 import numpy as np
 from numpy.typing import NDArray
 
+from isopress.codec import native
+
 PAD = 3  # cells of padding around every plane; the widest offset is 5 fine cells
 
 Offset = tuple[int, int]
@@ -167,3 +169,31 @@ def scale_tables(context: Context) -> ScaleTables:
         roughness / MEAN_ONE,
         roughness,
     )
+
+
+@cache
+def kernel_geometry(context: Context) -> native.Geometry:
+    """Return what the compiled kernels must know of a context; planes are numbered 2 * y + x by their parity."""
+    a, t = algebra(context), scale_tables(context)
+    n, w = len(context.offsets), a.weights
+    y, x = np.array(context.offsets, np.float64).T
+    seen = (*context.offsets, *context.near, *context.wide, (0, 0))
+    # The plane fit by its three sums: `denominator` times mean and slopes are whole multiples of them.
+    factors = [a.denominator / total for total in (w.sum(), (w * y * y).sum(), (w * x * x).sum())]
+    return native.Geometry(
+        counts=(n, len(context.near), len(context.wide)),
+        places=np.array([_place(context, o) for o in seen], np.int32),
+        sums=np.stack([w, w * y, w * x, y, x, a.matrix[n + 2]]),
+        constants=np.array([*factors, a.denominator, context.cubic_divisor, t.floor], np.float64),
+        first_index=t.first_index,
+        residual=t.residual,
+        error=t.error,
+        mean=t.mean,
+    )
+
+
+def _place(context: Context, offset: Offset) -> tuple[int, int, int]:
+    """Return the plane of a neighbour, and its row and column there, padded, seen from a phase's first point."""
+    (ty, tx), (dy, dx) = context.parity, offset
+    py, px = (ty + dy) % 2, (tx + dx) % 2
+    return 2 * py + px, (ty + dy - py) // 2 + PAD, (tx + dx - px) // 2 + PAD

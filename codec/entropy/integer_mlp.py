@@ -13,6 +13,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from isopress.codec import native
 from isopress.codec.arrays import Scratch
 
 F32 = NDArray[np.float32]
@@ -27,10 +28,11 @@ class IntegerLayer:
     """One affine layer: weights and bias of every level as one matrix (levels, out, in + 1).
 
     Each row of int8 weights and int32 biases is stored times its 2**-shift: a power of two changes no digit,
-    so the sums stay exact. The last column meets an input row of ones.
+    so the sums stay exact. The last column meets an input row of ones. `scale` (out,) holds those powers.
     """
 
     affine: F32
+    scale: F32
 
     @classmethod
     def from_integers(
@@ -64,7 +66,8 @@ class IntegerLayer:
             raise ValueError(f"integer layer can reach {reach.max()}, beyond the exact {EXACT} of float32")
         rows = np.broadcast_to(weight, (len(bias), *weight.shape))
         affine = np.concatenate([rows, bias[:, :, None]], axis=2).astype(np.float32)
-        return cls(np.ldexp(affine, -shift.astype(np.int32)[None, :, None]))
+        scale = np.ldexp(np.float32(1), -shift.astype(np.int32))
+        return cls(affine * scale[:, None], scale)
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,6 +138,12 @@ class IntegerNetwork:
         return result
 
     @cache  # noqa: B019
+    def integers(self, level: int, kind: int = 0, gap: int = 0) -> tuple[native.Layer, ...]:
+        """Return the layers of `level` as the compiled kernels take them."""
+        affine = [self.first(level, kind, gap), *(layer.affine[level] for layer in self.layers[1:])]
+        return tuple(native.layer_of(a, layer.scale) for a, layer in zip(affine, self.layers, strict=True))
+
+    @cache  # noqa: B019
     def folded(self, rows: tuple[int, ...], known: tuple[tuple[int, int], ...]) -> IntegerNetwork:
         """Return the network of the inputs `rows` alone, where of the others those in `known`, as (row, value), have
         that value, within the limits of all inputs, and the rest are zero. It gives the same integers.
@@ -148,5 +157,5 @@ class IntegerNetwork:
             raise ValueError("inputs that depend on references cannot be folded")
         affine = self.layers[0].affine
         bias = affine[..., -1:] + sum(np.float32(value) * affine[..., row : row + 1] for row, value in known)
-        first = IntegerLayer(np.concatenate([affine[..., list(rows)], bias], -1))
+        first = IntegerLayer(np.concatenate([affine[..., list(rows)], bias], -1), self.layers[0].scale)
         return IntegerNetwork((first, *self.layers[1:]))

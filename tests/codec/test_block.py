@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from isopress.codec import native
 from isopress.codec.bounded import block, predictor, pyramid
 from isopress.codec.bounded import reference_prediction as coefficients
 from isopress.codec.bounded.block import BlockDecoder
@@ -190,12 +191,14 @@ def test_fields_decode_once_in_whatever_order_they_are_asked_for(shape, axes):
     section, v = encode(drifting_fields(*shape) * 20, axes)
     v = v.reshape(-1, *shape[-2:])
     (whole, everything), (partial, pieces) = counting(), counting()
-    decode(section, shape, whole)
+    with native.using(native.NUMPY):  # kernels do not call what stands in for a network
+        decode(section, shape, whole)
     one = decoder(section, shape, partial)
     rng = np.random.default_rng(0)
     asked: set[int] = set()
     for wanted in [*rng.integers(0, len(v), (6, 3)).tolist(), range(len(v)), [0]]:
-        values = one.decode(wanted)
+        with native.using(native.NUMPY):
+            values = one.decode(wanted)
         asked.update(wanted)
         assert one.done == set(chain_of(shape[:-2], axes, asked))
         for f in one.done:

@@ -1,0 +1,27 @@
+/* The kernels for any machine whose compiler knows GCC's vector types. */
+#include "kernels.h"
+
+#define VB 16
+#define NV 2
+#define LEVEL(name) name##_generic
+
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#define MIN_F(a, b) ((vf)_mm_min_ps(a, b))
+#define MAX_F(a, b) ((vf)_mm_max_ps(a, b))
+#define MIN_D(a, b) ((vd)_mm_min_pd(a, b))
+#define MAX_D(a, b) ((vd)_mm_max_pd(a, b))
+#endif
+#include "vectors.h"
+
+#if defined(__SSE2__)
+#define DOT2(sum, x, w) ((sum) + (vi)_mm_madd_epi16((__m128i)(x), (__m128i)(w)))
+#else
+INLINE vi dot2(vi sum, vi x, vi w) { return sum + (x << 16 >> 16) * (w << 16 >> 16) + (x >> 16) * (w >> 16); }
+#define DOT2 dot2
+#endif
+
+#include "network.h"
+#include "predict.h"
+
+const Level isopress_generic = {"generic", predict_generic};

@@ -1,0 +1,54 @@
+/* Vectors of VB bytes, tiles of points, and the few operations on them whose results are defined to the last bit. */
+
+#include <string.h>
+
+#define INLINE static inline __attribute__((always_inline))
+#define LANES (VB / 4)         /* of 32 bits */
+#define HALF (VB / 8)          /* of 64 bits */
+#define WIDES (TILE / HALF)    /* vectors of binary64 in a tile */
+#define VECTORS (TILE / LANES) /* vectors of 32 bits in a tile */
+
+typedef double vd __attribute__((vector_size(VB)));
+typedef int64_t vl __attribute__((vector_size(VB)));
+typedef float vf __attribute__((vector_size(VB)));
+typedef int32_t vi __attribute__((vector_size(VB)));
+typedef float vfh __attribute__((vector_size(VB / 2)));
+typedef int32_t vih __attribute__((vector_size(VB / 2)));
+
+#define ROUND_F 12582912.0f          /* 1.5 * 2^23: adding it rounds |x| < 2^22 to even */
+#define ROUND_D 6755399441055744.0   /* 1.5 * 2^52 */
+enum { FEATURE_TOP = 127, ACTIVATION_TOP = 127, MEAN_REACH = 1024, SCALE_REACH = 256, TAIL_TOP = 3, LOG_CENTRE = 1016 + 26 };
+#define LIMIT 134217728.0
+#define RIDGE 4096.0
+
+INLINE vd abs_d(vd x) { return (vd)((vl)x & INT64_MAX); }
+#ifndef MIN_F /* an instruction set may bring its own */
+#define MIN_F(a, b) ((vf)(((vi)(a) & ((a) < (b))) | ((vi)(b) & ~((a) < (b)))))
+#define MAX_F(a, b) ((vf)(((vi)(a) & ((a) > (b))) | ((vi)(b) & ~((a) > (b)))))
+#define MIN_D(a, b) ((vd)(((vl)(a) & ((a) < (b))) | ((vl)(b) & ~((a) < (b)))))
+#define MAX_D(a, b) ((vd)(((vl)(a) & ((a) > (b))) | ((vl)(b) & ~((a) > (b)))))
+#endif
+INLINE vi clip_i(vi x, int low, int high) {
+    vi below = x < low, above = x > high;
+    return (x & ~(below | above)) | (below & low) | (above & high);
+}
+INLINE vd clip_d(vd x, double low, double high) {
+    vd l = low - (vd){0}, h = high - (vd){0};
+    x = MIN_D(x, h);
+    return MAX_D(x, l);
+}
+INLINE vf clip_f(vf x, float low, float high) {
+    vf l = low - (vf){0}, h = high - (vf){0};
+    x = MIN_F(x, h);
+    return MAX_F(x, l);
+}
+INLINE vd floor_d(vd x) {
+    vd r = (x + ROUND_D) - ROUND_D;
+    return r + __builtin_convertvector((vl)(r > x), vd); /* a true comparison is -1 */
+}
+/* Clips to -top..top and rounds to even. */
+INLINE vi round_f(vf x, float low, float high) {
+    return (vi)(clip_f(x, low, high) + ROUND_F) - (vi)(ROUND_F - (vf){0});
+}
+INLINE vih log_index(vd x) { return (vih)__builtin_convertvector(x, vfh) >> 20; }
+
