@@ -143,7 +143,7 @@ def test_the_text_names_every_method_section_mode_and_dtype_of_the_code() -> Non
     methods = table("method | name")
     assert {row[1]: int(row[0]) for row in methods} == {m.name.lower(): m.value for m in Method}
     assert {int(row[0]): tuple(set(numbers(cell)) for cell in row[2:4]) for row in methods} == spec_values.SECTIONS
-    listed = dict(re.findall(r"(\d+) (\w+)", re.sub(r"\(.*?\)", "", paragraph("Sections: ").split(".\n")[0])))
+    listed = dict(re.findall(r"(\d+) (\w+)", re.sub(r"\(.*?\)", "", re.split(r"\.\sThey", paragraph("Sections: "))[0])))
     assert {name: int(number) for number, name in listed.items()} == {s.name.lower(): s.value for s in Section}
     assert [row[1] for row in table("code | mode")] == list(payload.MODES)
     dtypes = re.search(r"Dtypes, from 0: (.*?) \(", paragraph("Flags: "), re.DOTALL)
