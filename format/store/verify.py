@@ -1,73 +1,133 @@
 """Does a store keep its promise? Every value is decoded and compared with the source again."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
+from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import zarr
 
+from isopress.codec.errors import ArgumentError
 from isopress.format.report.info import read_report
 from isopress.format.report.records import StoreReport, VariableReport
-from isopress.format.source.dataset import Source, open_source, resolve
+from isopress.format.source.dataset import Request, Source, located, open_source
+from isopress.format.source.request import as_request
 from isopress.format.store.chunking import regions, task_steps
+from isopress.format.store.differences import differences, group_differences, is_unpacked
+from isopress.format.store.plan import KIND, SELECTION
 from isopress.format.store.pool import run
 from isopress.format.store.tasks import Outcome, Task, comparing
 from isopress.format.zarr.groups import arrays, open_group, stored_limit
 
 
-def verify(store: str | Path, source: str, *, jobs: int = 1) -> StoreReport:
+def verify(
+    store: str | Path, source: str | Sequence[str] | Request, *, jobs: int = 1, only: Sequence[str] = ()
+) -> StoreReport:
     """Return the store's figures with errors measured anew; `kept` says whether every promise holds.
 
     Float variables must keep the bound their codec states, or in every chunk the RMSE that is the target (a ratio
-    says nothing about values); all others must be equal. NaN and inf must be where the source has them. A variable
-    that is missing, has another shape or cannot be decoded is damaged.
+    says nothing about values); all others must be equal. NaN and inf must be where the source has them. Both sides must
+    have the same variables, with the same dimensions, types, attributes and fill values; what cannot be decoded is
+    damaged.
 
     Parameters
     ----------
-    store, source : str
-        The compressed store and what it was made from.
+    store : str
+        The compressed store.
+    source : str, sequence of str or Request
+        What it was made from. A part of it that the store says it was made of is taken without asking.
     jobs : int
         Number of processes, >= 1.
+    only : sequence of str
+        Names or patterns of the variables that are compared; none: all.
 
     Raises
     ------
     ArgumentError
-        The store or the source cannot be opened.
+        The store or the source cannot be opened, or `only` names nothing.
     ModelNotFoundError
         The store needs weights that are not installed.
     """
-    path = resolve(source)
     report = read_report(store)
-    with open_source(path) as opened, ExitStack() as stack:
-        targets = arrays(open_group(store, stack))
-        bad = {name: reason for name in opened.names if (reason := _mismatch(opened, name, targets.get(name)))}
-        checked = [name for name in opened.names if name not in bad]
+    with ExitStack() as stack:
+        group = open_group(store, stack)
+        asked, left_out = _same_part(as_request(source), group)
+        request = stack.enter_context(located(asked))
+        opened = stack.enter_context(open_source(request))
+        targets = arrays(group)
+        names = _chosen([*opened.names, *(name for name in targets if name not in opened.names)], only)
+        bad = {name: reason for name in names if (reason := _mismatch(opened, name, targets.get(name)))}
+        checked = [name for name in names if name not in bad]
         tasks = _tasks(opened, {name: targets[name] for name in checked}, jobs)
         totals = {name: Outcome(name, 0) for name in checked}
-        with closing(run(partial(comparing, path, str(store)), tasks, jobs=jobs)) as outcomes:
+        with closing(run(partial(comparing, request, str(store)), tasks, jobs=jobs)) as outcomes:
             for outcome in outcomes:
                 totals[outcome.name] += outcome
         missing = [_missing(opened, name) for name in bad if name not in targets]
-        found = [_verdict(variable, totals.get(variable.name), bad) for variable in report.variables]
-    return replace(report, variables=tuple(found + missing))
+        differing = {name: differences(opened, name, targets[name], _is_ours(group)) for name in checked}
+        found = [
+            replace(
+                _verdict(variable, totals.get(variable.name), bad), differences=tuple(differing.get(variable.name, ()))
+            )
+            for variable in report.variables
+            if variable.name in names
+        ]
+        whole = () if only else tuple(group_differences(opened, group))
+        left_out += [f"{name}: not asked for" for name in (*opened.names, *targets) if name not in names]
+    return replace(
+        report,
+        variables=tuple(found + missing),
+        warnings=opened.warnings,
+        read=dict(opened.counts),
+        differences=whole,
+        not_compared=tuple(dict.fromkeys(left_out)),
+    )
+
+
+def _same_part(asked: Request, group: zarr.Group) -> tuple[Request, list[str]]:
+    """Return the part of the source that the store says it was made of, unless the user names one."""
+    made_of: Any = dict(group.attrs).get(SELECTION)
+    if asked.partial or not made_of:
+        return asked, []
+    sel, isel = (tuple((str(dim), str(text)) for dim, text in made_of[key]) for key in ("sel", "isel"))
+    part = replace(asked, variables=tuple(made_of["variables"]), sel=sel, isel=isel)
+    words = [*part.variables, *(f"{dim}={text}" for dim, text in (*sel, *isel))]
+    return part, [f"what the store was not made of: it has {' '.join(words)} of the source"]
+
+
+def _is_ours(group: zarr.Group) -> bool:
+    """Whether `write` made the store, so that its attributes are those of the source."""
+    return KIND in dict(group.attrs)
+
+
+def _chosen(names: Sequence[str], only: Sequence[str]) -> list[str]:
+    if not only:
+        return list(names)
+    for pattern in only:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            raise ArgumentError(f"only {pattern!r}: no such variable; there are: {', '.join(names)}")
+    return [name for name in names if any(fnmatchcase(name, pattern) for pattern in only)]
 
 
 def _tasks(source: Source, targets: Mapping[str, zarr.Array[Any]], jobs: int) -> Iterator[Task]:
     for name, array in targets.items():
         chunks = [max(size, 1) for size in array.chunks]
         steps = task_steps(chunks, source.chunks(name, jobs), array.dtype.itemsize)
+        limit = stored_limit(array)
         for region in regions(array.shape, steps):
-            yield Task(name, region, stored_limit(array))
+            yield Task(name, region, limit, limit is not None or is_unpacked(source, name, array))
 
 
 def _mismatch(source: Source, name: str, array: zarr.Array[Any] | None) -> str | None:
-    """Return why a variable of the source cannot be compared, or None."""
+    """Return why a variable of the source or the store cannot be compared, or None."""
     if array is None:
         return "missing from the store"
-    shape = source.variable(name).shape
+    if name not in source.names:
+        return "not in the source"
+    shape = source.stored(name).shape
     return None if array.shape == shape else f"has shape {array.shape}, the source {shape}"
 
 
@@ -81,7 +141,7 @@ def _verdict(variable: VariableReport, outcome: Outcome | None, bad: dict[str, s
 
 
 def _missing(source: Source, name: str) -> VariableReport:
-    variable = source.variable(name)
+    variable = source.stored(name)
     dims = tuple(map(str, variable.dims))
     nbytes, dtype = source.nbytes(name), str(variable.dtype)
     return VariableReport(name, dims, variable.shape, (), dtype, "", nbytes, 0, damage="missing from the store")

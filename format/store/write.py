@@ -1,6 +1,6 @@
 """A dataset -> a compressed Zarr store, verified, and the store's figures."""
 
-import json
+import math
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,18 +20,22 @@ from isopress.format.presets import DEFAULT_PRESET, Preset
 from isopress.format.report.info import read_report
 from isopress.format.report.records import StoreReport
 from isopress.format.settings import Promise
-from isopress.format.source.dataset import PREFIX, SAMPLE, Source, open_source, resolve
+from isopress.format.source.dataset import PREFIX, SAMPLE, Request, Source, located, open_source
+from isopress.format.source.request import as_request
+from isopress.format.source.sentinels import find_sentinels
 from isopress.format.store.chunking import regions, task_steps
 from isopress.format.store.embedded_models import embed
 from isopress.format.store.plan import (
+    KIND,
+    SELECTION,
     SOURCE_ENCODING,
-    UNLIMITED,
     VariablePlan,
     Wishes,
     ZarrFormat,
     create_store,
+    judge,
     plan_variables,
-    source_encoding,
+    source_record,
 )
 from isopress.format.store.pool import Worker, run
 from isopress.format.store.staging import staged
@@ -59,7 +63,7 @@ Observer = Callable[[Progress], None]
 
 
 def write(
-    source: str,
+    source: str | Sequence[str] | Request,
     destination: str | Path,
     *,
     errors: Sequence[ErrorSpec] = (),
@@ -71,6 +75,7 @@ def write(
     embed_models: bool = False,
     jobs: int = 1,
     overwrite: bool = False,
+    strict: bool = False,
     observer: Observer = lambda progress: None,
 ) -> StoreReport:
     """Compress `source` to a Zarr store at `destination`; every bound, or RMSE as a target, is kept when this returns.
@@ -80,8 +85,8 @@ def write(
 
     Parameters
     ----------
-    source : str
-        Path or URL of a dataset xarray opens, or `sample:era5`.
+    source : str, sequence of str or Request
+        Path, pattern or URL of a dataset, or `sample:era5`; several make one dataset; a Request asks for a part of it.
     destination : str or Path
         Where the store will be, a directory.
     errors : sequence of ErrorSpec
@@ -103,14 +108,16 @@ def write(
         Number of processes, >= 1.
     overwrite : bool
         Replace an existing store.
+    strict : bool
+        Treat what is unusual about the source, and what the report would warn of, as an error.
     observer : callable
         Called after each piece of work.
 
     Raises
     ------
     ArgumentError
-        The source cannot be read, an error or chunk names nothing, there is an effort but no target, or the
-        destination may not be written.
+        The source cannot be read, a warning is strict, an error or chunk names nothing, there is an effort but no
+        target, or the destination may not be written.
     BoundError
         A value read back broke its bound, or a chunk missed the RMSE that was its target.
     ModelNotFoundError
@@ -118,21 +125,28 @@ def write(
     """
     start = time.perf_counter()
     target = Path(destination)
-    path = resolve(source)
-    _check_destination(path, str(destination))
+    asked = as_request(source)
     wishes = Wishes(errors, preset, chunks or {}, context, effort)
-    with open_source(path) as opened, staged(target, store=True, overwrite=overwrite) as store:
-        job = _Job(opened, path, store, jobs, observer)
-        plans = job.resolve_ranges(plan_variables(opened, wishes))
+    with ExitStack() as stack:
+        request = stack.enter_context(located(asked))
+        for path in request.paths:
+            _check_destination(path, str(destination))
+        opened = stack.enter_context(open_source(request))
+        store = stack.enter_context(staged(target, store=True, overwrite=overwrite))
+        job = _Job(opened, request, store, jobs, observer)
+        plans, found = job.survey(plan_variables(opened, wishes))
+        warnings = (*opened.warnings, *found)
+        _check_strict(strict, warnings)
         create_store(store, opened, plans, zarr_format, wishes)
         totals = job.convert(plans)
         _write_attributes(job, plans, totals)
-        _write_root_attributes(store, opened, source if source == SAMPLE else Path(path).name, preset)
+        _write_root_attributes(store, asked, opened.kind, preset)
         with quiet_zarr():
             zarr.consolidate_metadata(str(store), zarr_format=zarr_format)
         if embed_models:
             embed(store)
-    return _with_seconds(read_report(target), totals, jobs, time.perf_counter() - start)
+    report = replace(read_report(target), warnings=warnings, read=dict(opened.counts))
+    return _with_seconds(report, totals, jobs, time.perf_counter() - start)
 
 
 @dataclass(frozen=True)
@@ -140,23 +154,37 @@ class _Job:
     """One conversion: the open source and its path, the store, and how to run tasks on them."""
 
     source: Source
-    path: str
+    request: Request
     store: Path
     jobs: int
     observer: Observer
 
-    def resolve_ranges(self, plans: list[VariablePlan]) -> list[VariablePlan]:
-        """Return the plans with mode range turned into abs, after one pass over what needs it."""
-        wanted = [plan for plan in plans if plan.asked and plan.asked.mode == "range"]
-        totals = self.run("scan", partial(scanning, self.path), wanted, self.jobs)
-        ranges = {plan.name: _outcome(totals, plan).distortion for plan in wanted}
-        return [plan.resolved(ranges[plan.name]) if plan.name in ranges else plan for plan in plans]
+    def survey(self, plans: list[VariablePlan]) -> tuple[list[VariablePlan], list[str]]:
+        """Return the plans with mode range turned into abs, and warnings, after one pass over all that may change.
+
+        Raises
+        ------
+        ArgumentError
+            A bound that a preset made of the range is larger than most of the values.
+        """
+        wanted = [plan for plan in plans if plan.asked and plan.asked.mode != "lossless"]
+        totals = self.run("scan", partial(scanning, self.request), wanted, self.jobs)
+        surveyed: list[VariablePlan] = []
+        warnings: list[str] = []
+        for plan in plans:
+            if plan in wanted:
+                variable = self.source.variable(plan.name, lossy=True)
+                findings = find_sentinels(_outcome(totals, plan).sketch, variable.dtype)
+                plan = plan.resolved(findings)
+                warnings += judge(plan, findings, variable.attrs)
+            surveyed.append(plan)
+        return surveyed, warnings
 
     def convert(self, plans: list[VariablePlan]) -> dict[str, Outcome]:
         """Convert what is streamed, check what was written at once; return the outcomes per variable."""
-        worker = partial(converting, self.path, str(self.store))
+        worker = partial(converting, self.request, str(self.store))
         totals = self.run("compress", worker, [plan for plan in plans if plan.streamed], self.jobs)
-        checker = partial(comparing, self.path, str(self.store))
+        checker = partial(comparing, self.request, str(self.store))
         for outcome in self.run("check", checker, [plan for plan in plans if not plan.streamed], 1).values():
             if outcome.damage or outcome.distortion.violations:
                 raise BoundError(f"{outcome.name} reads back wrong: {outcome.damage or 'values differ'}")
@@ -179,10 +207,11 @@ class _Job:
 
     def _tasks(self, plans: Sequence[VariablePlan]) -> Iterator[Task]:
         for plan in plans:
-            variable = self.source.variable(plan.name)
+            unpacked = plan.bound is not None
+            variable = self.source.variable(plan.name, lossy=unpacked)
             steps = task_steps(plan.chunks, self.source.chunks(plan.name, self.jobs), variable.dtype.itemsize)
             for region in regions(variable.shape, steps):
-                yield Task(plan.name, region, plan.bound)
+                yield Task(plan.name, region, plan.bound, unpacked)
 
 
 def _check_destination(source: str, destination: str) -> None:
@@ -212,15 +241,35 @@ def _write_attributes(job: _Job, plans: Sequence[VariablePlan], totals: dict[str
                 "original_nbytes": job.source.nbytes(plan.name),
                 "stored_nbytes": outcome.stored_nbytes,
                 "models": sorted(outcome.models),
+                "fallback": True if plan.by_preset and plan.asked and plan.asked.mode == "range" else None,
             }
             known = {key: value for key, value in record.items() if value is not None}
             attributes: dict[str, Any] = {PREFIX + key: value for key, value in known.items()}
-            # Where nothing changes, no value can become the source's fill value.
-            lossless = plan.bound.mode == "lossless"
-            limits = (0.0, -1.0) if lossless else (outcome.distortion.low, outcome.distortion.high)
-            if packing := source_encoding(job.source.variable(plan.name), *limits):
-                attributes[SOURCE_ENCODING] = json.dumps(packing)
+            low, high = outcome.distortion.low, outcome.distortion.high
+            if source := source_record(job.source, plan, low, high):
+                attributes[SOURCE_ENCODING] = source
+            attributes |= _widened(targets[plan.name].attrs, low, high, plan.bound)
             targets[plan.name].attrs.update(attributes)
+
+
+def _widened(attrs: Mapping[str, Any], low: float, high: float, promise: Promise) -> dict[str, Any]:
+    """Return the limits of valid values that decoded values pass, moved outwards: readers mask what is beyond them."""
+    wider: dict[str, Any] = {}
+    limits = attrs.get("valid_range", [attrs.get("valid_min", -math.inf), attrs.get("valid_max", math.inf)])
+    if not (isinstance(limits, list) and len(limits) == 2 and all(isinstance(x, (int, float)) for x in limits)):
+        return wider
+    reach = [0.0, 0.0]
+    if isinstance(promise, Bound) and promise.value is not None:
+        relative = promise.mode == "pointwise"
+        reach = [max(promise.value * abs(x), promise.floor or 0.0) if relative else promise.value for x in limits]
+    moved = limits[0] - reach[0], limits[1] + reach[1]
+    if low < limits[0]:
+        wider["valid_min"] = moved[0]
+    if high > limits[1]:
+        wider["valid_max"] = moved[1]
+    if wider and "valid_range" in attrs:
+        return {"valid_range": [wider.get("valid_min", limits[0]), wider.get("valid_max", limits[1])]}
+    return wider
 
 
 def _promised(promise: Promise, outcome: Outcome) -> dict[str, Any]:
@@ -236,12 +285,18 @@ def _promised(promise: Promise, outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _write_root_attributes(store: Path, source: Source, name: str, preset: Preset) -> None:
+def _check_strict(strict: bool, warnings: Sequence[str]) -> None:
+    if strict and warnings:
+        raise ArgumentError(f"{len(warnings)} warnings, which --strict makes errors: {'; '.join(warnings)}")
+
+
+def _write_root_attributes(store: Path, asked: Request, kind: str, preset: Preset) -> None:
+    name = ", ".join(path if path == SAMPLE else Path(path).name for path in asked.paths)
     with ExitStack() as stack:
         root = {"read_with": INSTALL_HINT, "version": isopress.__version__, "source": name, "preset": preset}
-        attributes: dict[str, Any] = {PREFIX + key: value for key, value in root.items()}
-        if unlimited := source.stored.encoding.get("unlimited_dims"):
-            attributes[UNLIMITED] = sorted(map(str, unlimited))
+        attributes: dict[str, Any] = {PREFIX + key: value for key, value in root.items()} | {KIND: kind}
+        if asked.partial:
+            attributes[SELECTION] = {"variables": asked.variables, "sel": asked.sel, "isel": asked.isel}
         open_group(store, stack, "r+").attrs.update(attributes)
 
 

@@ -15,7 +15,7 @@ from zarr.storage import ZipStore
 from isopress.codec.errors import ArgumentError
 from isopress.format.settings import Promise, Settings
 
-_METADATA = ("zarr.json", ".zgroup")  # of a group, versions 3 and 2
+METADATA = ("zarr.json", ".zgroup")  # of a group, versions 3 and 2
 
 
 @contextmanager
@@ -29,7 +29,7 @@ def quiet_zarr() -> Iterator[None]:
 
 def is_zarr(path: str | Path) -> bool:
     """Return whether a directory has the metadata of a Zarr group."""
-    return any(Path(path, name).is_file() for name in _METADATA)
+    return any(Path(path, name).is_file() for name in METADATA)
 
 
 def looks_like_zarr(path: str) -> bool:
@@ -61,9 +61,16 @@ def open_group(path: str | Path, stack: ExitStack, mode: Literal["r", "r+"] = "r
 
 
 def arrays(group: zarr.Group) -> dict[str, zarr.Array[Any]]:
-    """Return the arrays of the group by name, sorted."""
+    """Return the arrays of the group, and of all groups in it, by path ("t2m", "forecast/t2m"), sorted."""
     with quiet_zarr():
-        return dict(sorted(group.arrays()))
+        members = sorted(group.members(max_depth=None))
+    return {name: member for name, member in members if isinstance(member, zarr.Array)}
+
+
+def subgroups(group: zarr.Group) -> list[str]:
+    """Return the paths of a group and of all groups in it, "" for itself."""
+    with quiet_zarr():
+        return ["", *sorted(name for name, member in group.members(max_depth=None) if isinstance(member, zarr.Group))]
 
 
 def dimensions(array: zarr.Array[Any]) -> tuple[str, ...]:
@@ -101,7 +108,7 @@ def zip_root(path: str) -> str:
     """Return the folder inside a zip that holds the store; "" when the store is at the top."""
     with zipfile.ZipFile(path) as archive:
         names = map(Path, archive.namelist())
-        roots = [name.parent.as_posix() for name in names if name.name in _METADATA]
+        roots = [name.parent.as_posix() for name in names if name.name in METADATA]
     if not roots:
         raise ArgumentError(f"{path}: a zip file without a Zarr store in it")
     return min(roots, key=len).removeprefix(".")

@@ -17,7 +17,8 @@ import isopress
 from isopress.cli import interrupts
 from isopress.cli.main import main
 from isopress.format.payload import VERSION
-from isopress.format.source import dataset as source_module
+from isopress.format.source import grib, locate
+from isopress.format.source import open as opening
 from tests.datasets import decoded, raw, save_netcdf, save_zarr, smooth, weather
 
 
@@ -123,9 +124,9 @@ def test_bad_paths_are_refused(source: Path, tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     out = tmp_path / "out.zarr"
     refused(run("compress", tmp_path / "no.nc", out), "no.nc: no such file or directory")
-    refused(run("compress", tmp_path / "junk.nc", out), "not a dataset xarray can open")
+    refused(run("compress", tmp_path / "junk.nc", out), "header is damaged")
     refused(run("compress", tmp_path / "junk.dat", out), "not a dataset xarray can open")
-    refused(run("compress", tmp_path / "folder", out), "not a dataset xarray can open")
+    refused(run("compress", tmp_path / "folder", out), "no NetCDF or GRIB file and no Zarr store in this folder")
     refused(run("compress", save_zarr(xr.Dataset(), tmp_path / "empty.zarr"), out), "no variables")
     refused(run("compress", source, tmp_path / "no" / "out.zarr"), "no such directory")
     refused(run("compress", source, "s3://bucket/out.zarr"), "local directory")
@@ -146,7 +147,8 @@ def test_an_existing_store_needs_overwrite(source: Path, tmp_path: Path) -> None
 
 
 def test_a_missing_reader_is_named(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(source_module, "find_spec", lambda name: None)
+    for module in (grib, locate, opening):
+        monkeypatch.setattr(module, "find_spec", lambda name: None)
     (tmp_path / "era5.grib").write_bytes(b"GRIB....")
     out = tmp_path / "out.zarr"
     refused(run("compress", tmp_path / "era5.grib", out), "pip install 'isopress[grib]'")

@@ -188,7 +188,7 @@ def test_huge_targets_give_almost_nothing() -> None:
 @pytest.mark.parametrize("name", ["t2m", "tp"])
 def test_real_weather_is_on_target(name: str) -> None:
     with open_source(SAMPLE) as source:
-        x = source.stored[name].isel(time_index=0, latitude=slice(20, 140), longitude=slice(0, 160)).values
+        x = source.stored(name).isel(time_index=0, latitude=slice(20, 140), longitude=slice(0, 160)).values
     assert x.shape == (120, 160)
     target = 0.1 * float(x.std())
     encoded, y = coded(x, rmse=target)

@@ -33,7 +33,7 @@ def day(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two hours of all five variables of the sample, as NetCDF."""
     path = tmp_path_factory.mktemp("era5") / "day.nc"
     with open_source(SAMPLE) as source:
-        source.stored.isel(time_index=[0, 12], latitude=slice(0, 90)).load().drop_encoding().to_netcdf(path)
+        source.groups[""].isel(time_index=[0, 12], latitude=slice(0, 90)).load().drop_encoding().to_netcdf(path)
     return path
 
 

@@ -4,7 +4,8 @@ import pytest
 
 from isopress.codec.errors import ArgumentError
 from isopress.codec.limits import Bound
-from isopress.format.presets import PRESETS, QUANTITIES, normalise_units, preset_bound
+from isopress.format.presets import PRESETS, QUANTITIES, preset_bound
+from isopress.format.units import normalise_units
 
 
 @pytest.mark.parametrize("units", ["m s**-1", "m s-1", "m/s", "m s^-1", "m.s-1", " m  s-1 "])
@@ -41,8 +42,31 @@ def test_a_floor_is_in_the_units_of_the_variable() -> None:
 
 
 def test_a_name_without_its_unit_gets_no_physical_bound() -> None:
-    assert preset_bound("science", "t2m", {"units": "degree_fahrenheit"}).mode == "range"
+    assert preset_bound("science", "t2m", {"units": "furlong"}).mode == "range"
     assert preset_bound("science", "tcc", {"units": "oktas"}).mode == "range"
+
+
+@pytest.mark.parametrize(
+    ("units", "bound"),
+    [
+        *((text, 0.1) for text in ("C", "degC", "degree_C", "deg C", "Celsius", "degrees Celsius", "deg K", "°C")),
+        *((text, 0.18) for text in ("degF", "degree_Fahrenheit", "Fahrenheit")),
+        *(("kPa", 0.01), ("hectopascals", 0.1), ("mbar", 0.1), ("dPa", 100.0)),
+        *((text, 0.1) for text in ("m/sec", "meters per second", "metre second-1", "m.s-1", "ms-1")),
+        *(("km/h", 0.36), ("cm/s", 10.0), ("mph", 0.2237), ("kJ m-2", 3.6), ("MJ/m2", 0.0036), ("kW m-2", 0.001)),
+        *(("watts per square meter", 1.0), ("hPa/h", 0.36), ("J/kg", 5.0)),
+    ],
+)
+def test_units_are_known_however_they_are_written(units: str, bound: float) -> None:
+    found = preset_bound("science", "x", {"units": units})
+    assert (found.mode, found.value) == ("abs", pytest.approx(bound, rel=1e-3))
+
+
+def test_a_rate_of_rain_is_no_wind_and_a_stress_no_pressure() -> None:
+    for units in ("mm/day", "mm/h", "inch/day", "N m-2", "1", "(0 - 1)", "percent", "mol [/m2/s]", "", "psu"):
+        assert preset_bound("science", "x", {"units": units}).mode == "range", units
+    assert preset_bound("science", "pr", {"units": "inch/hour"}).mode == "pointwise"
+    assert preset_bound("science", "q", {"units": "g/kg"}).floor == pytest.approx(1e-5)
 
 
 def test_every_preset_is_looser_than_the_one_before() -> None:

@@ -1,0 +1,370 @@
+"""Several files -> one dataset, along time or side by side, as `xr.open_mfdataset` does; what does not fit is named.
+
+Files with the same variables follow each other along the axis whose coordinate differs; files with other variables lie
+beside them. Times count in the unit of the first file.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import dask.array
+import numpy as np
+import xarray as xr
+
+from isopress.codec.errors import ArgumentError
+from isopress.format.source.open import Opened
+from isopress.format.source.packing import FILLS, SCALING, find_packing, unpacked_attrs
+
+_TIME_ATTRS = ("units", "calendar")
+# Attributes that differ from file to file for good reasons.
+_PER_FILE = {
+    *(
+        "history",
+        "creation_date",
+        "tracking_id",
+        "date_created",
+        "date_modified",
+        "id",
+        "uuid",
+        "actual_range",
+        "NCO",
+        "CDO",
+    ),
+    *("time_coverage_start", "time_coverage_end", "nco_openmp_thread_number", "history_of_appended_files", "filename"),
+    *("ProductionTime", "GranuleID", "RangeBeginningDate", "RangeEndingDate", "RangeBeginningTime", "RangeEndingTime"),
+}
+
+
+@dataclass(frozen=True)
+class _Part:
+    path: str
+    dataset: xr.Dataset
+
+
+def combine(files: Sequence[Opened]) -> tuple[dict[str, xr.Dataset], list[str]]:
+    """Return the groups of all files together, their values unread, and what is unusual.
+
+    Raises
+    ------
+    ArgumentError
+        Files that do not go together; the message names the files, the variable and the reason.
+    """
+    warnings: list[str] = []
+    paths = list(dict.fromkeys(group for file in files for group in file.groups))
+    groups = {}
+    for group in paths:
+        parts = [_Part(file.path, _lazy(file.groups[group])) for file in files if group in file.groups]
+        groups[group] = _combined(parts, warnings)
+    return groups, warnings
+
+
+def _lazy(dataset: xr.Dataset) -> xr.Dataset:
+    """Return the dataset with dask arrays for all variables but coordinates of axes, which are read."""
+    variables = {
+        name: xr.Variable(
+            variable.dims,
+            variable.values if variable.dims in ((name,), ()) else _dask(variable),
+            variable.attrs,
+            variable.encoding,
+        )
+        for name, variable in dataset.variables.items()
+    }
+    lazy = xr.Dataset(attrs=dataset.attrs)
+    for name, variable in variables.items():
+        lazy[name] = variable
+    lazy.encoding = dict(dataset.encoding)
+    return lazy
+
+
+def _dask(variable: xr.Variable) -> Any:
+    stored = variable.encoding.get("chunks") or variable.encoding.get("chunksizes")
+    whole = [max(size, 1) for size in variable.shape]
+    chunks = tuple(min(int(size), most) for size, most in zip(stored, whole, strict=True)) if stored else "auto"
+    if variable.dtype.kind in "OUST" and not stored:
+        chunks = tuple(whole)
+    return variable.chunk(dict(zip(variable.dims, chunks, strict=True)) if chunks != "auto" else "auto").data
+
+
+def _combined(parts: Sequence[_Part], warnings: list[str]) -> xr.Dataset:
+    """Return one group of all files."""
+    by_variables: dict[frozenset[str], list[_Part]] = {}
+    for part in parts:
+        data = frozenset(str(n) for n, v in part.dataset.variables.items() if v.dims != (n,) and v.ndim)
+        by_variables.setdefault(data, []).append(part)
+    if len(by_variables) > 1:
+        _check_disjoint(by_variables)
+    joined = [_along_axis(same, warnings) for same in by_variables.values()]
+    whole = joined[0]
+    for other in joined[1:]:
+        whole = _beside(whole, other)
+    return whole.dataset
+
+
+def _check_disjoint(by_variables: Mapping[frozenset[str], list[_Part]]) -> None:
+    """Refuse files that have some variables in common and others not."""
+    (first, its), *others = by_variables.items()
+    for names, parts in others:
+        differing = [n for n in sorted(first ^ names)]
+        common = [n for n in first & names if _changes(its[0].dataset, n)]
+        if common:
+            raise ArgumentError(
+                f"{its[0].path} and {parts[0].path} both have {', '.join(sorted(common))}, but only one has "
+                f"{', '.join(differing)}: choose variables with --var, or compress the files apart"
+            )
+
+
+def _changes(dataset: xr.Dataset, name: str) -> bool:
+    """Whether a variable has a time axis: one without is merely repeated in every file."""
+    return any(
+        " since " in str(dataset.variables[dim].attrs.get("units", ""))
+        for dim in dataset.variables[name].dims
+        if dim in dataset.variables
+    )
+
+
+def _along_axis(parts: Sequence[_Part], warnings: list[str]) -> _Part:
+    """Return files with the same variables one after the other."""
+    if len(parts) == 1:
+        return parts[0]
+    axis = _axis(parts)
+    ordered = _ordered([_Part(part.path, _with_axis(part.dataset, axis)) for part in parts], axis, warnings)
+    first = ordered[0]
+    for part in ordered[1:]:
+        _check_alike(first, part, axis, warnings)
+    variables = {}
+    for key, variable in first.dataset.variables.items():
+        name = str(key)
+        others = _packed_alike(name, [part.dataset.variables[name] for part in ordered])
+        variables[name] = _concatenated(others, axis) if axis in variable.dims else variable
+    dataset = xr.Dataset(attrs=first.dataset.attrs)
+    for name, variable in variables.items():
+        dataset[name] = variable
+    unlimited = set(first.dataset.encoding.get("unlimited_dims", ())) | {axis}
+    dataset.encoding = dict(first.dataset.encoding) | {"unlimited_dims": unlimited}
+    return _Part(f"{first.path} and {len(ordered) - 1} more", dataset)
+
+
+def _axis(parts: Sequence[_Part]) -> str:
+    """Return the axis along which the files follow each other: its coordinate differs, that of all others does not."""
+    first = parts[0].dataset
+    differing = [
+        str(dim)
+        for dim in first.sizes
+        if dim in first.variables and any(not _same_labels(first, part.dataset, str(dim)) for part in parts[1:])
+    ]
+    if not differing:
+        scalars = [
+            str(n) for n, v in first.variables.items() if not v.ndim and " since " in str(v.attrs.get("units", ""))
+        ]
+        differing = [n for n in scalars if any(not _same_labels(first, part.dataset, n) for part in parts[1:])]
+    if len(differing) == 1:
+        return differing[0]
+    times = [dim for dim in differing if " since " in str(first.variables[dim].attrs.get("units", ""))]
+    what = f"differ along {', '.join(differing)}" if differing else "have the same coordinates"
+    if differing and len(times) == 1:
+        what += f"; all but {times[0]} must agree"
+    raise ArgumentError(f"{parts[0].path} and {parts[1].path} {what}: not one dataset along time; compress them apart")
+
+
+def _same_labels(a: xr.Dataset, b: xr.Dataset, name: str) -> bool:
+    if name not in b.variables:
+        return False
+    x, y = a.variables[name], b.variables[name]
+    return x.shape == y.shape and _time_unit(x) == _time_unit(y) and bool(np.array_equal(x.values, y.values))
+
+
+def _time_unit(variable: xr.Variable) -> tuple[str, ...]:
+    return (
+        tuple(str(variable.attrs.get(key, "")) for key in _TIME_ATTRS)
+        if " since " in str(variable.attrs.get("units"))
+        else ()
+    )
+
+
+def _with_axis(dataset: xr.Dataset, axis: str) -> xr.Dataset:
+    """Return the dataset with an axis where it had a single value of a coordinate; all data lie along it."""
+    if axis in dataset.sizes:
+        return dataset
+    wide = xr.Dataset(attrs=dataset.attrs)
+    wide.encoding = dict(dataset.encoding)
+    own = {str(n) for n, v in dataset.variables.items() if v.ndim and v.dims != (n,)}
+    for name, variable in dataset.variables.items():
+        wide[name] = variable.expand_dims(axis) if name == axis or name in own else variable
+    return wide
+
+
+def _ordered(parts: Sequence[_Part], axis: str, warnings: list[str]) -> list[_Part]:
+    """Return the files in the order of their first labels, in the unit of the first file; gaps and overlaps found."""
+    first = parts[0].dataset.variables[axis]
+    same_unit = [_Part(part.path, part.dataset.assign({axis: _in_unit(part, axis, first)})) for part in parts]
+    labels = [part.dataset.variables[axis].values for part in same_unit]
+    if first.dtype.kind not in "iuf":
+        return list(same_unit)
+    falling = all(len(values) > 1 and values[0] > values[-1] for values in labels)
+    order = sorted(range(len(parts)), key=lambda i: labels[i][0], reverse=falling)
+    ordered, labels = [same_unit[i] for i in order], [labels[i] for i in order]
+    for before, after, a, b in zip(ordered, ordered[1:], labels, labels[1:], strict=False):
+        if (b[0] >= a[-1]) if falling else (b[0] <= a[-1]):
+            raise ArgumentError(
+                f"{before.path} and {after.path} overlap along {axis}: {_label(before, axis, -1)} comes before "
+                f"{_label(after, axis, 0)}; leave one out or cut it with --sel"
+            )
+    _find_gaps(ordered, np.concatenate(labels), axis, warnings)
+    return ordered
+
+
+def _find_gaps(ordered: Sequence[_Part], labels: Any, axis: str, warnings: list[str]) -> None:
+    """Report where the step between files is more than any step inside them."""
+    steps = np.abs(np.diff(labels.astype(np.float64)))
+    ends = np.cumsum([part.dataset.sizes[axis] for part in ordered])[:-1] - 1
+    inside = np.delete(steps, ends)
+    usual = inside.max() if inside.size else np.median(steps)
+    if usual > 27 and _is_monthly(steps):
+        return
+    for number, end in enumerate(ends):
+        if steps[end] > usual * (1 + 1e-6):
+            before, after = ordered[number], ordered[number + 1]
+            warnings.append(
+                f"gap along {axis} between {_label(before, axis, -1)} ({before.path}) "
+                f"and {_label(after, axis, 0)} ({after.path})"
+            )
+
+
+def _is_monthly(steps: Any) -> bool:
+    """Whether steps are months, of 28 to 31 days each, in any unit."""
+    return bool(steps.max() / steps.min() <= 31 / 28 + 1e-6)
+
+
+def _label(part: _Part, axis: str, place: int) -> str:
+    variable = part.dataset.variables[axis][place : (place + 1) or None]
+    decoded = xr.conventions.decode_cf_variable(axis, variable, decode_timedelta=False).values[0]
+    return str(decoded).removesuffix(".000000000")
+
+
+def _in_unit(part: _Part, axis: str, first: xr.Variable) -> xr.Variable:
+    """Return the labels of a file in the unit of the first one, exactly."""
+    variable = part.dataset.variables[axis]
+    if _time_unit(variable) == _time_unit(first) or not _time_unit(first):
+        return variable
+    if str(variable.attrs.get("calendar", "standard")) != str(first.attrs.get("calendar", "standard")):
+        raise ArgumentError(
+            f"{part.path}: its {axis} has another calendar ({variable.attrs.get('calendar')}) than the first file"
+        )
+    decoded = xr.conventions.decode_cf_variable(axis, variable)
+    wanted = {key: first.attrs[key] for key in _TIME_ATTRS if key in first.attrs}
+    encoded = xr.conventions.encode_cf_variable(
+        xr.Variable((axis,), decoded.values, {}, wanted | {"dtype": np.dtype("f8")})
+    )
+    exact = encoded.values.astype(first.dtype)
+    again = xr.conventions.decode_cf_variable(axis, xr.Variable((axis,), exact, wanted))
+    if not np.array_equal(again.values, decoded.values):
+        raise ArgumentError(
+            f"{part.path}: its times ({variable.attrs['units']}) are no {first.dtype} of {first.attrs['units']}, "
+            "the unit of the first file; give another file first, or compress the files apart"
+        )
+    return xr.Variable((axis,), exact, variable.attrs | wanted, variable.encoding)
+
+
+def _check_alike(first: _Part, part: _Part, axis: str, warnings: list[str]) -> None:
+    """Refuse other shapes, types and units; report other attributes."""
+    for key, a in first.dataset.variables.items():
+        name = str(key)
+        b = part.dataset.variables.get(key)
+        if b is None:
+            raise ArgumentError(f"{part.path}: has no {name}, which {first.path} has")
+        if a.dims != b.dims or [n for d, n in a.sizes.items() if d != axis] != [
+            n for d, n in b.sizes.items() if d != axis
+        ]:
+            raise ArgumentError(
+                f"{part.path}: {name} has the shape {dict(b.sizes)}, in {first.path} it has {dict(a.sizes)}"
+            )
+        if a.dtype != b.dtype and not (a.dtype.kind == b.dtype.kind and a.dtype.kind in "OUST"):
+            raise ArgumentError(f"{part.path}: {name} is {b.dtype}, in {first.path} it is {a.dtype}")
+        if not _time_unit(a) and str(a.attrs.get("units", "")) != str(b.attrs.get("units", "")):
+            raise ArgumentError(
+                f"{part.path}: {name} is in {b.attrs.get('units', 'no unit')!r}, "
+                f"in {first.path} in {a.attrs.get('units', 'no unit')!r}"
+            )
+        if axis not in a.dims and not _equal_values(a, b):
+            raise ArgumentError(
+                f"{part.path}: {name} has other values than in {first.path}, but does not lie along {axis}"
+            )
+        skipped = {*_PER_FILE, *(_TIME_ATTRS if _time_unit(a) else ())}
+        for attribute in sorted({*a.attrs, *b.attrs} - skipped, key=str):
+            if not _equal_attribute(a.attrs.get(attribute), b.attrs.get(attribute)):
+                _warn_attribute(
+                    warnings, first, part, f"{name}:{attribute}", a.attrs.get(attribute), b.attrs.get(attribute)
+                )
+    for attribute in sorted({*first.dataset.attrs, *part.dataset.attrs} - _PER_FILE, key=str):
+        a_value, b_value = first.dataset.attrs.get(attribute), part.dataset.attrs.get(attribute)
+        if not _equal_attribute(a_value, b_value):
+            _warn_attribute(warnings, first, part, f"the attribute {attribute}", a_value, b_value)
+    extra = sorted(str(name) for name in part.dataset.variables if name not in first.dataset.variables)
+    if extra:
+        raise ArgumentError(f"{part.path}: has {', '.join(extra)}, which {first.path} has not")
+
+
+def _warn_attribute(warnings: list[str], first: _Part, part: _Part, what: str, a: Any, b: Any) -> None:
+    if what.rpartition(":")[2] in ("scale_factor", "add_offset", "_FillValue", "missing_value"):
+        return  # each file is unpacked by its own
+    if not any(warning.startswith(f"{what} differs") for warning in warnings):
+        warnings.append(f"{what} differs between files: {a!r} in {first.path}, {b!r} in {part.path}; the first is kept")
+
+
+def _equal_values(a: xr.Variable, b: xr.Variable) -> bool:
+    return bool(a.equals(b)) if a.dtype.kind in "iufcMm" else bool(np.array_equal(a.values, b.values))
+
+
+def _equal_attribute(a: Any, b: Any) -> bool:
+    if a is None or b is None:
+        return a is b
+    if isinstance(a, str) or isinstance(b, str):
+        return bool(a == b)
+    return bool(np.array_equal(np.asarray(a), np.asarray(b), equal_nan=np.asarray(a).dtype.kind == "f"))
+
+
+def _packed_alike(name: str, variables: Sequence[xr.Variable]) -> Sequence[xr.Variable]:
+    """Return the variables as they are if all are packed in the same way, else each unpacked by its own."""
+    keys = (*SCALING, *FILLS, "_Unsigned")
+    first = variables[0].attrs
+    if all(_equal_attribute(v.attrs.get(key), first.get(key)) for v in variables for key in keys):
+        return variables
+    packings = [find_packing(name, variable) for variable in variables]
+    dtype = np.result_type(*(packing.dtype for packing in packings))
+    unpacked = []
+    for variable, packing in zip(variables, packings, strict=True):
+        data = dask.array.asarray(variable.data).map_blocks(packing.unpack, dtype=packing.dtype).astype(dtype)
+        attrs = unpacked_attrs(variable, packing)
+        unpacked.append(xr.Variable(variable.dims, data, attrs, {"stored_itemsize": variable.dtype.itemsize}))
+    return unpacked
+
+
+def _concatenated(variables: Sequence[xr.Variable], axis: str) -> xr.Variable:
+    """Return variables one after the other; the values of axes stay in memory, others are read when asked for."""
+    first = variables[0]
+    place = first.dims.index(axis)
+    if first.dims == (axis,) and isinstance(first._data, np.ndarray):
+        data: Any = np.concatenate([variable.values for variable in variables], axis=place)
+    else:
+        data = dask.array.concatenate([dask.array.asarray(variable.data) for variable in variables], axis=place)
+    encoding = {key: value for key, value in first.encoding.items() if key not in ("original_shape", "source")}
+    return xr.Variable(first.dims, data, first.attrs, encoding)
+
+
+def _beside(one: _Part, other: _Part) -> _Part:
+    """Return two datasets of different variables as one; what they share must be the same."""
+    merged = one.dataset.copy()
+    for name, variable in other.dataset.variables.items():
+        known = merged.variables.get(name)
+        if known is None:
+            for dim, size in variable.sizes.items():
+                if merged.sizes.get(dim, size) != size:
+                    raise ArgumentError(
+                        f"{one.path} and {other.path}: {dim} has size {merged.sizes[dim]} and {size}; "
+                        "they do not make one dataset, compress them apart"
+                    )
+            merged[name] = variable
+        elif known.dims != variable.dims or known.shape != variable.shape or not _equal_values(known, variable):
+            raise ArgumentError(f"{one.path} and {other.path}: {name} has other values in each; compress them apart")
+    return _Part(f"{one.path} and {other.path}", merged)
