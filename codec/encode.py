@@ -175,14 +175,22 @@ def _codings_of_steps(
     found = []
     if reach <= MAX_PYRAMID_STEPS:
         found = _pyramids(chunk, plan, shared, model, context)
-        base = _pyramid_on_latents(chunk, plan, shared, model, smallest=min([c.nbytes for c in found]))
+        base = _pyramid_on_latents(chunk, plan, shared, model, smallest=_smallest(found))
         found += [base] if base else []
     if reach <= MAX_INTEGERS:
         section, integers = _encode_integers(plan.y, plan.valid)
-        if all([len(section) < coding.nbytes for coding in found]):  # else it need not be verified
+        if len(section) < _smallest(found):  # else it need not be verified
             v = integers * float(UNITS)
             found.append(_verified(chunk, Method.INTEGERS, {**shared, Section.INTEGERS: section}, v))
     return found
+
+
+def _smallest(found: list[EncodedChunk]) -> float:
+    """Return the bytes of the smallest coding, infinity if there is none."""
+    smallest = math.inf
+    for coding in found:
+        smallest = min(smallest, coding.nbytes)
+    return smallest
 
 
 def _pyramids(chunk: Chunk, plan: Plan, shared: Sections, model: str, context: ContextMode) -> list[EncodedChunk]:
@@ -208,7 +216,7 @@ def _pyramids(chunk: Chunk, plan: Plan, shared: Sections, model: str, context: C
 
 
 def _pyramid_on_latents(
-    chunk: Chunk, plan: Plan, shared: Sections, model: str, *, smallest: int
+    chunk: Chunk, plan: Plan, shared: Sections, model: str, *, smallest: float
 ) -> EncodedChunk | None:
     """Return the coding with a latent base, where it applies and is smaller than `smallest` bytes."""
     quantiser = plan.quantiser
@@ -241,7 +249,8 @@ def _encode_integers(y: np.ndarray, valid: np.ndarray | None) -> tuple[bytes, np
 
 def lossless_coding(x: np.ndarray, extra: Sections, *, quick: bool) -> EncodedChunk:
     """Return the coding that restores every bit, of any dtype; `quick` leaves out the slow compressors."""
-    return _chunk_of(Method.LOSSLESS, {Section.LOSSLESS: encode_lossless(x, quick=quick), **extra})
+    sections = {Section.LOSSLESS: encode_lossless(x, quick=quick), **extra}
+    return EncodedChunk(Method.LOSSLESS, tuple(sorted(sections.items())))
 
 
 # --- verified values ----------------------------------------------------------------------------------------
@@ -260,14 +269,8 @@ def _verified(
         if find_exceptions(x, x_hat, tolerance).positions.size:
             raise BoundError(f"method {method.name} misses the bound in spite of its exceptions; please report it")
     max_error, rmse = measure(x, x_hat, tolerance if isinstance(chunk.bound, tuple) else None)
-    coding = _chunk_of(method, {**sections, **chunk.extra}, models)
-    return replace(coding, max_error=max_error, rmse=rmse)
-
-
-def _chunk_of(method: Method, sections: Sections, models: Sequence[bytes] = ()) -> EncodedChunk:
-    return EncodedChunk(
-        method, tuple([(int(section), sections[section]) for section in sorted(sections)]), tuple(models)
-    )
+    ordered = tuple(sorted({**sections, **chunk.extra}.items()))
+    return EncodedChunk(method, ordered, tuple(models), max_error=max_error, rmse=rmse)
 
 
 def measure(x: np.ndarray, x_hat: np.ndarray, unit: Tolerance) -> tuple[float, float]:

@@ -88,7 +88,10 @@ class EncodedChunk:
     @property
     def nbytes(self) -> int:
         """What this chunk adds to a payload: all sections, 16 bytes per model."""
-        return sum([len(section) for _, section in self.sections]) + 16 * len(self.models)
+        total = 16 * len(self.models)
+        for _, section in self.sections:
+            total += len(section)
+        return total
 
 
 def checked_sections(encoded: EncodedChunk) -> dict[Section, bytes]:

@@ -64,6 +64,41 @@ def test_imports_point_from_cli_to_format_to_codec(room: str) -> None:
                 assert part in MAY_IMPORT[room], f"{name_of(path)} imports {module}"
 
 
+LOW = {"errors", "bytes", "arrays", "limits", "encoded"}  # files that every room of the codec may know
+MAY_IMPORT_IN_CODEC = {
+    "entropy": set(),
+    "values": set(),
+    "models": set(),
+    "bounded": {"entropy", "values", "models"},
+    "latent": {"bounded", "entropy", "values", "models", "threads"},
+    "vaeformer": {"latent", "bounded", "entropy", "values", "models", "threads"},
+}
+TURNED_SOON = {"codec/latent/rate_control.py": {"encode", "decode"}}
+
+
+@pytest.mark.parametrize("room", MAY_IMPORT_IN_CODEC)
+def test_imports_of_the_codec_point_from_codings_to_entropy_and_values(room: str) -> None:
+    allowed = MAY_IMPORT_IN_CODEC[room] | LOW | {room}
+    for path in sources(f"codec/{room}"):
+        for module in imported(path):
+            if module.startswith("isopress.codec."):
+                part = module.split(".")[2]
+                assert part in allowed | TURNED_SOON.get(name_of(path), set()), f"{name_of(path)} imports {module}"
+
+
+def test_leaves_of_the_codec_know_nothing_but_each_other() -> None:
+    for name in sorted(LOW):
+        for module in imported(ROOT / f"codec/{name}.py"):
+            if module.startswith("isopress."):
+                assert module.split(".")[2] in LOW, f"codec/{name}.py imports {module}"
+
+
+def test_nothing_of_the_codec_imports_training() -> None:
+    for path in sources("codec"):
+        if not name_of(path).startswith("codec/training/"):
+            assert not [m for m in imported(path) if m.startswith("isopress.codec.training")], name_of(path)
+
+
 def test_torch_is_imported_only_where_a_network_is_trained_or_accelerated() -> None:
     for path in (path for room in MAY_IMPORT for path in sources(room)):
         if name_of(path) not in TORCH and not name_of(path).startswith(TORCH_ROOMS):

@@ -86,10 +86,12 @@ def encode(
     for nodes in _in_groups(batches, y.shape):
         streams |= _encode_batch(y, valid, v, nodes, coding)
     out = bytearray([coding.flags, _axis_byte(axes)])
-    ordered = [streams[node.field] for batch in batches for node in batch]
-    for stream in ordered:
-        out += varint(len(stream))
-    return bytes(out) + b"".join(ordered), v
+    body = bytearray()
+    for nodes in batches:
+        for node in nodes:
+            out += varint(len(streams[node.field]))
+            body += streams[node.field]
+    return bytes(out + body), v
 
 
 @dataclass
@@ -157,13 +159,15 @@ def _cut(section: memoryview, batches: Sequence[Sequence[Node]]) -> dict[int, me
 
 def _axis_byte(axes: Axes) -> int:
     """Return the second byte of a section: number of primary and secondary axis, from 1, 0 for none."""
-    primary, secondary = [0 if axis is None else axis + 1 for axis in (axes.primary, axes.secondary)]
+    primary = 0 if axes.primary is None else axes.primary + 1
+    secondary = 0 if axes.secondary is None else axes.secondary + 1
     return primary | secondary << 4
 
 
 def _axes_of(byte: int, count: int) -> Axes:
     """Return the axes that the second byte of a section names, among `count`."""
-    primary, secondary = [n - 1 if n else None for n in (byte & 15, byte >> 4)]
+    primary = (byte & 15) - 1 if byte & 15 else None
+    secondary = (byte >> 4) - 1 if byte >> 4 else None
     beyond = max(primary or 0, secondary or 0) >= count
     if beyond or (secondary is not None and primary in (None, secondary)):
         raise CorruptPayloadError(f"a block of {count} leading axes refers along axes {[primary, secondary]}")
@@ -174,7 +178,8 @@ def _in_groups(batches: Iterable[Sequence[Node]], shape: Shape3) -> list[Sequenc
     """Cut batches so that about GROUP points are coded together."""
     size, groups = max(1, GROUP // max(1, shape[1] * shape[2])), list[Sequence[Node]]()
     for batch in batches:
-        groups += [batch[start : start + size] for start in range(0, len(batch), size)]
+        for start in range(0, len(batch), size):
+            groups.append(batch[start : start + size])
     return groups
 
 
@@ -189,18 +194,22 @@ def _encode_batch(
     y, ok = y[fields], None if valid is None else valid[fields]
     if ok is not None:
         _copy_references(y, ok, v, nodes)
-    writers = [SymbolWriter(coding.model.tables, peaked=True) for _ in nodes]
     exponents, coefficients = fit(nodes, y * UNITS, v)
-    for writer, exponent, coefficient in zip(writers, exponents, coefficients, strict=True):
-        write_coefficients(writer, nodes[0].kind, exponent, coefficient)
     proxies = proxies_of(nodes, v, exponents, coefficients)
     step = 1 << depth(*y.shape[1:])
     anchors = np.rint(y[:, ::step, ::step])
     off = anchors - _anchor_guess(proxies, anchors, y.shape)
-    for writer, symbols in zip(writers, off, strict=True):
+    writers = []
+    for exponent, coefficient, symbols in zip(exponents, coefficients, off, strict=True):
+        writer = SymbolWriter(coding.model.tables, peaked=True)
+        write_coefficients(writer, nodes[0].kind, exponent, coefficient)
         writer.phase(np.diff(symbols.ravel(), prepend=0).astype(np.int32), *_anchor_model(symbols.size))
+        writers.append(writer)
     v[fields] = encode_fields(y, ok, anchors, writers, coding, proxies)
-    return {f: writer.finish() + checksum(v[f]) for f, writer in zip(fields, writers, strict=True)}
+    streams = {}
+    for f, writer in zip(fields, writers, strict=True):
+        streams[f] = writer.finish() + checksum(v[f])
+    return streams
 
 
 def _decode_batch(streams: dict[int, memoryview], v: I32, nodes: Sequence[Node], coding: Coding) -> None:

@@ -62,19 +62,20 @@ def choose_context(
         return Choice(alone=True)
     piece = _piece(plan.y.reshape(*leading, *plan.y.shape[1:]), long)
     ok = None if plan.valid is None else _piece(plan.valid.reshape(*leading, *plan.y.shape[1:]), long)
-    candidates = [Axes(*axes) for n in range(1, len(long) + 1) for axes in permutations(range(len(long)), n)]
     taper = 0 if plan.snap else 1
     quantisation = Quantisation(taper, plan.snap)
-    bits = {axes: _block_bits(piece, ok, axes, related, quantisation) for axes in candidates}
-    axes = min(candidates, key=lambda axes: bits[axes])
+    axes, bits = Axes(), math.inf
+    for way in (*permutations(range(len(long)), 1), *permutations(range(len(long)), 2)):
+        found = _block_bits(piece, ok, Axes(*way), related, quantisation)
+        if found < bits:
+            axes, bits = Axes(*[long[axis] for axis in way]), found
     points = piece.size if ok is None else max(1, int(np.count_nonzero(ok)))
-    named = Axes(*(None if a is None else long[a] for a in (axes.primary, axes.secondary)))
     if not plan.snap:
-        taper = taper_for_rate(bits[axes] / points)
+        taper = taper_for_rate(bits / points)
     both = context == "auto" and plan.y.size <= SMALL
-    if context == "auto" and not both and bits[axes] >= _field_bits(piece, ok, alone, quantisation):
+    if context == "auto" and not both and bits >= _field_bits(piece, ok, alone, quantisation):
         return Choice(alone=True)
-    return Choice(both, named, taper)
+    return Choice(both, axes, taper)
 
 
 def _piece(x: NDArray[T], axes: Sequence[int]) -> NDArray[T]:

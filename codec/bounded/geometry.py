@@ -7,7 +7,7 @@ sees all planes before it. Everything here is integer and fixed for the format (
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cache
 from math import lcm
@@ -46,15 +46,13 @@ class Context:
     cubic: dict[Offset, int]  # numerators of the base prediction
     cubic_divisor: int
 
-    @property
-    def n_features(self) -> int:
-        """Number of inputs of its network that every field has."""
-        return len(self.offsets) + len(self.near) + 4
+    n_features: int = field(init=False)  # inputs of its network that every field has
+    plane: tuple[slice, slice, slice] = field(init=False)  # where its points lie among those (B, h, w) of a grid
 
-    @property
-    def plane(self) -> tuple[slice, slice, slice]:
-        """Where its points lie among those (B, h, w) of a grid."""
-        return slice(None), slice(self.parity[0], None, 2), slice(self.parity[1], None, 2)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "n_features", len(self.offsets) + len(self.near) + 4)
+        y, x = self.parity
+        object.__setattr__(self, "plane", (slice(None), slice(y, None, 2), slice(x, None, 2)))
 
 
 _SEPARABLE = {

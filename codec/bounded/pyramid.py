@@ -285,10 +285,12 @@ def _encode_group(y: F64, valid: NDArray[np.bool_] | None, coding: Coding) -> tu
     anchors = np.rint(y[:, ::step, ::step])
     delta = np.diff(anchors, axis=0, prepend=0.0).astype(np.int64)
     delta[:1] = np.diff(delta[:1].ravel(), prepend=0).reshape(delta[:1].shape)
-    head = b"".join([varint(d << 1 if d >= 0 else ~(d << 1)) for d in delta.ravel().tolist()])
+    head = bytearray()
+    for d in delta.ravel().tolist():
+        head += varint(d << 1 if d >= 0 else ~(d << 1))
     writer = SymbolWriter(coding.model.tables)
     v = encode_fields(y, valid, anchors, [writer], coding)
-    return head + writer.finish(), v
+    return bytes(head) + writer.finish(), v
 
 
 def _decode_group(data: memoryview, shape: Shape3, coding: Coding) -> I32:
@@ -310,8 +312,10 @@ def groups(shape: Shape3) -> list[slice]:
     batch, points = shape[0], shape[1] * shape[2]
     if not points:
         return []
-    size = max(1, GROUP // points)
-    return [slice(start, min(start + size, batch)) for start in range(0, batch, size)]
+    size, result = max(1, GROUP // points), []
+    for start in range(0, batch, size):
+        result.append(slice(start, min(start + size, batch)))
+    return result
 
 
 def _joined(parts: list[I32], shape: Shape3) -> I32:

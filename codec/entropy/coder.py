@@ -75,23 +75,22 @@ class Tables:
 
 @dataclass(frozen=True)
 class Grouped:
-    """Table, raw bits and sorting of the symbols of one phase."""
+    """Raw bits, sorting and tables of the symbols of one phase: `counts` of the sorted ones are coded with each of
+    `tables`, ascending."""
 
-    table: NDArray[np.int16]
     shift: NDArray[np.int8]
     order: NDArray[np.intp]
-    bounds: list[tuple[int, int, int]]  # (table, start, stop) in sorted order
+    tables: NDArray[np.intp]
+    counts: NDArray[np.intp]
 
     @classmethod
     def of(cls, scale: NDArray[np.int16], tail: NDArray[np.int8], offset: int) -> Grouped:
         """Group points by table; `scale` may lie outside 0..SCALES-1, `offset` is added first."""
         table, shift = split_scale(scale + np.int16(offset))
         table += SCALES * tail.astype(np.int16)
-        order = np.argsort(table, kind="stable")
         counts = np.bincount(table, minlength=1)
-        stops = np.cumsum(counts)
         used = np.flatnonzero(counts)
-        return cls(table, shift, order, [(int(i), int(stops[i] - counts[i]), int(stops[i])) for i in used])
+        return cls(shift, np.argsort(table, kind="stable"), used, counts[used])
 
 
 def split_scale(scale: NDArray[np.int16]) -> tuple[NDArray[np.int16], NDArray[np.int8]]:
@@ -137,13 +136,15 @@ class SymbolWriter:
             self.symbol(offset + OFFSET_MAX, offset_model(self._peaked))
         group = Grouped.of(scale, tail, offset)
         high = high_part(symbols, group.shift)[group.order]
-        limit = self._tables.support[group.table[group.order]]
+        limit = self._tables.support[group.tables].repeat(group.counts)
         excess = np.abs(high) - limit
         for beyond in excess[excess >= 0].tolist():
             self._escapes += varint(beyond)
         index = np.minimum(np.maximum(high, -limit), limit) + limit
-        for table, start, stop in group.bounds:
-            self._coder.encode(index[start:stop], self._tables.models[table])
+        start = 0
+        for table, count in zip(group.tables.tolist(), group.counts.tolist(), strict=True):
+            self._coder.encode(index[start : start + count], self._tables.models[table])
+            start += count
         for bits in _shifts(group.shift):
             part = symbols[group.shift == bits] + (1 << (bits - 1))
             self._coder.encode(part & ((1 << bits) - 1), constriction.stream.model.Uniform(1 << bits))
@@ -181,27 +182,25 @@ class SymbolReader:
         offset = self.symbol(offset_model(self._peaked)) - OFFSET_MAX if corrected else 0
         group = Grouped.of(scale, tail, offset)
         ordered = np.empty(scale.size, np.int32)
-        for table, start, stop in group.bounds:
-            ordered[start:stop] = self._decode(self._tables.models[table], stop - start)
-        limit = self._tables.support[[table for table, _, _ in group.bounds]]
-        limit = limit.repeat([stop - start for _, start, stop in group.bounds])
+        start = 0
+        for table, count in zip(group.tables.tolist(), group.counts.tolist(), strict=True):
+            ordered[start : start + count] = self._decode(self._tables.models[table], count)
+            start += count
+        limit = self._tables.support[group.tables].repeat(group.counts)
         ordered -= limit
         escaped = np.flatnonzero(np.abs(ordered) == limit)
         if escaped.size:
             ordered[escaped] += np.sign(ordered[escaped]) * self._unescape(escaped.size)
-        high = np.empty_like(ordered)
-        high[group.order] = ordered
-        return self._join(high, group.shift)
-
-    def _join(self, high: I32, shift: NDArray[np.int8]) -> I32:
-        for bits in _shifts(shift):
-            at = np.flatnonzero(shift == bits)
+        symbols = np.empty_like(ordered)
+        symbols[group.order] = ordered
+        for bits in _shifts(group.shift):
+            at = np.flatnonzero(group.shift == bits)
             low = self._decode(constriction.stream.model.Uniform(1 << bits), at.size)
-            whole = (high[at].astype(np.int64) << bits) + low - (1 << (bits - 1))
+            whole = (symbols[at].astype(np.int64) << bits) + low - (1 << (bits - 1))
             if np.abs(whole).max() > SYMBOL_MAX:
                 raise CorruptPayloadError(f"a symbol of {np.abs(whole).max()} is beyond the allowed {SYMBOL_MAX}")
-            high[at] = whole
-        return high
+            symbols[at] = whole
+        return symbols
 
     def _unescape(self, count: int) -> I32:
         values = np.empty(count, np.int64)
@@ -278,6 +277,5 @@ def high_part(symbols: I32, shift: NDArray[np.int8]) -> I32:
 
 def _shifts(shift: NDArray[np.int8]) -> list[int]:
     """Return the raw bit counts > 0 that occur, ascending."""
-    if not shift.any():
-        return []
-    return [int(bits) for bits in np.flatnonzero(np.bincount(shift)) if bits]
+    raw: list[int] = np.unique(shift[shift > 0]).tolist() if shift.any() else []
+    return raw

@@ -4,7 +4,7 @@ A small sample rejects most fields at once; a fit that survives it is tried with
 (powers of two, short decimals), then counted on all values.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,7 +56,7 @@ def find_lattice(x: np.ndarray, valid: np.ndarray | None, *, least: float) -> Qu
     found: list[Lattice] = []
     for b in range(x.shape[0]):
         values = x[b].reshape(-1) if valid is None else x[b][valid[b]]
-        lattice = _field_lattice(values, [other for other in found[-1:] if other.step], least)
+        lattice = _field_lattice(values, found[-1] if found else None, least)
         if lattice is None:
             return None
         found.append(lattice)
@@ -75,7 +75,8 @@ def _shared(numbers: np.ndarray) -> np.ndarray:
     return numbers[:1] if (numbers == numbers[0]).all() else numbers
 
 
-def _field_lattice(values: np.ndarray, known: list[Lattice], least: float) -> Lattice | None:
+def _field_lattice(values: np.ndarray, before: Lattice | None, least: float) -> Lattice | None:
+    """Return the lattice of one field, that of the field before it if it fits."""
     if not values.size:
         return Lattice(0.0, 0.0)
     points = np.unique(values[:: values.size // _SAMPLE | 1])
@@ -85,16 +86,22 @@ def _field_lattice(values: np.ndarray, known: list[Lattice], least: float) -> La
         return Lattice(float(points[0]), 0.0)
     if not _TINY < float(np.abs(points).max()) < _HUGE:
         return None
-    for lattice in known:
-        if _holds(lattice, points) and not _misfits(lattice, points) and _holds(lattice, values):
-            return lattice
-    for proposals in (_fitted_lattices(points, least), _power_of_two_lattices(points, least)):
-        near = [lattice for lattice in proposals if _holds(lattice, points)]
-        if near:
-            best = min(near, key=lambda lattice: _misfits(lattice, points))
-            versions = [version for version in (best, *_refitted(best, values)) if _holds(version, values)]
-            return min(versions, key=lambda lattice: _misfits(lattice, values), default=None)
+    if before and before.step and _holds(before, points) and not _misfits(before, points) and _holds(before, values):
+        return before
+    for propose in (_fitted_lattices, _power_of_two_lattices):
+        best = _nearest(propose(points, least), points)
+        if best is not None:
+            return _nearest([best, *_refitted(best, values)], values)
     return None
+
+
+def _nearest(lattices: Iterable[Lattice], values: np.ndarray) -> Lattice | None:
+    """Return the first of the lattices that hold the values with the fewest misfits, or None."""
+    best, fewest = None, values.size + 1
+    for lattice in lattices:
+        if _holds(lattice, values) and (misfits := _misfits(lattice, values)) < fewest:
+            best, fewest = lattice, misfits
+    return best
 
 
 def _holds(lattice: Lattice, values: np.ndarray) -> bool:

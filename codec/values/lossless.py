@@ -63,7 +63,7 @@ def _coded(flat: np.ndarray, stream: Stream, level: int) -> bytes | None:
 def _raw(flat: np.ndarray, stream: Stream) -> bytes:
     """Return what a stream other than pcodec stores or compresses."""
     shuffled = stream == Stream.SHUFFLED_ZSTD or flat.itemsize == 1
-    return shuffle(flat) if shuffled else _little_endian(flat)
+    return shuffle(flat) if shuffled else flat.astype(flat.dtype.newbyteorder("<"), copy=False).tobytes()
 
 
 def decode_lossless(section: bytes, dtype: np.dtype, count: int) -> np.ndarray:
@@ -92,10 +92,6 @@ def decode_lossless(section: bytes, dtype: np.dtype, count: int) -> np.ndarray:
     if kind == Stream.SHUFFLED_ZSTD:
         return unshuffle(raw, dtype, count)
     return np.frombuffer(raw, dtype.newbyteorder("<")).astype(dtype)
-
-
-def _little_endian(flat: np.ndarray) -> bytes:
-    return flat.astype(flat.dtype.newbyteorder("<"), copy=False).tobytes()
 
 
 def _exactly(stream: bytes, size: int) -> bytes:
