@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import isopress
 from benchmarks.cases.metrics import geometric_mean
 from benchmarks.comparison import add_output_options, publish
 from benchmarks.environment import RESULTS
@@ -38,16 +39,21 @@ class Size(NamedTuple):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Record or compare; return 0 if nothing became worse than allowed, 1 if so, 2 for bad input."""
     options = _parser().parse_args(arguments)
-    try:
-        after = {file: dict(found(json.loads((options.results / file).read_text()))) for file in FILES}
-        if options.record:
-            (options.out / f"sizes-{options.record}.json").write_text(json.dumps(after, indent=0) + "\n")
-            return 0
-        before = json.loads((options.results / f"sizes-{options.against}.json").read_text())
-    except FileNotFoundError as error:
-        print(f"error: {Path(error.filename).name} has not been measured", file=sys.stderr)
+    results = {file: json.loads((options.results / file).read_text()) for file in FILES}
+    version = options.record or isopress.__version__
+    measured = {file: result for file, result in results.items() if result["versions"]["isopress"].startswith(version)}
+    for file in FILES.keys() - measured.keys():
+        print(f"{file} was not measured with {version}: left out", file=sys.stderr)
+    after = {file: dict(found(result)) for file, result in measured.items()}
+    if options.record:
+        (options.out / f"sizes-{options.record}.json").write_text(json.dumps(after, indent=0) + "\n")
+        return 0
+    kept = options.results / f"sizes-{options.against}.json"
+    if not kept.is_file():
+        print(f"error: {kept.name} was never recorded", file=sys.stderr)
         return 2
-    rows = [row for file, title in FILES.items() for row in compared(title, before[file], after[file])]
+    before = json.loads(kept.read_text())
+    rows = [row for file in after for row in compared(FILES[file], before.get(file, {}), after[file])]
     result = {"before": options.against, "rows": rows}
     publish(result, options.out / "compare_versions.json", overview(result, "compare_versions.json"), options.json)
     return 0 if all(row["mean"] <= options.mean and row["worst"] <= options.worst for row in rows) else 1
