@@ -18,8 +18,8 @@ from isopress.codec.bounded import block, pyramid, weights
 from isopress.codec.bounded.choice import ContextMode, choose_context
 from isopress.codec.decode import FLOATS, ChunkDecoder, Sections, Value, assemble, field_shape
 from isopress.codec.encoded import EncodedChunk, Method, Section, is_paid_for
-from isopress.codec.errors import ArgumentError, BoundError
-from isopress.codec.limits import Bound, exceeds
+from isopress.codec.errors import BoundError
+from isopress.codec.limits import Bound, check_fits, exceeds
 from isopress.codec.values.label_map import encode_classes
 from isopress.codec.values.lossless import encode_lossless
 from isopress.codec.values.outliers import (
@@ -104,7 +104,7 @@ def encode_chunk(
     BoundError
         The final check failed: a bug, since exceptions repair any value.
     """
-    _check(x, bound)
+    check_fits(bound, x.dtype, x.shape)
     x = contiguous(x)
     chunk = Chunk.of(x, bound)
     best = lossless_coding(x, chunk.extra, quick=True)
@@ -123,20 +123,6 @@ def decode_chunk(encoded: EncodedChunk, dtype: np.dtype, shape: tuple[int, ...])
     Raises as `ChunkDecoder` does.
     """
     return ChunkDecoder(encoded, dtype, shape).decode()
-
-
-def _check(x: np.ndarray, bound: Bounds) -> None:
-    """Raise ArgumentError if dtype and shape do not go with the bound or bounds."""
-    modes = {b.mode for b in bound} if isinstance(bound, tuple) else {bound.mode}
-    if x.dtype.newbyteorder("=") not in FLOATS and modes != {"lossless"}:
-        raise ArgumentError(
-            f"dtype {x.dtype} has no mode {min(modes)!r}; allowed are float32 and float64, or mode 'lossless'"
-        )
-    if isinstance(bound, tuple) and (modes != {"abs"} or x.ndim < 3 or len(bound) != x.shape[0]):
-        raise ArgumentError(
-            f"{len(bound)} bounds of modes {sorted(modes)} for an array of shape {x.shape}; joint coding takes one "
-            "bound of mode 'abs' for each entry of the first of at least 3 axes"
-        )
 
 
 # --- codings ------------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ import math
 import sys
 from dataclasses import dataclass
 from fractions import Fraction
-from numbers import Real
+from numbers import Integral, Real
 from typing import Literal, get_args
 
 import numpy as np
@@ -111,11 +111,11 @@ class Target:
         if (self.ratio is None) == (self.rmse is None):
             given = "neither" if self.ratio is None else f"ratio={self.ratio!r} and rmse={self.rmse!r}"
             raise ArgumentError(f"mode 'latent' takes a ratio or an rmse, one of the two; got {given}")
-        if self.ratio is not None and not (_is_number(self.ratio) and 1 < self.ratio <= sys.float_info.max):
+        if self.ratio is not None and not 1 < _number(self.ratio) < math.inf:
             raise ArgumentError(
                 f"ratio must be a finite number > 1 (300 is 300 times smaller), got {_shown(self.ratio)}"
             )
-        if self.rmse is not None and not (_is_number(self.rmse) and 0 < self.rmse <= sys.float_info.max):
+        if self.rmse is not None and not 0 < _number(self.rmse) < math.inf:
             raise ArgumentError(
                 f"rmse must be a finite number > 0, in the unit of the data, got {_shown(self.rmse)}; "
                 "use mode 'lossless' for exact values"
@@ -133,6 +133,30 @@ class Target:
     def reached_by(self, ratio: float) -> bool:
         """Return whether a chunk so many times smaller is near enough to the target; an error allows any ratio."""
         return self.ratio is None or ratio * (1 + TARGET_TOLERANCE) >= self.ratio
+
+
+def check_fits(limit: "Bound | Target | tuple[Bound, ...]", dtype: np.dtype, shape: tuple[int, ...]) -> None:
+    """Raise ArgumentError unless arrays of this dtype and shape can have this limit, or several bounds."""
+    bounds = limit if isinstance(limit, tuple) else (limit,)
+    modes = {bound.mode for bound in bounds}
+    if modes != {"lossless"} and dtype.newbyteorder("=") not in ("float32", "float64"):
+        raise ArgumentError(
+            f"mode {min(modes, default='abs')!r} codes float32 and float64, not {dtype}: use mode 'lossless', and put no "
+            "filter that returns bytes or integers before isopress"
+        )
+    if isinstance(limit, tuple) and modes != {"abs"}:
+        raise ArgumentError(f"several bounds are of mode 'abs', not {', '.join(sorted(modes)) or 'none'}")
+    if isinstance(limit, tuple) and (len(shape) < 3 or shape[0] != len(bounds)):
+        raise ArgumentError(
+            f"{len(bounds)} bounds need chunks of shape ({len(bounds)}, ..., lat, lon), one entry of the "
+            f"first axis for each bound; got {shape}"
+        )
+
+
+def check_effort(effort: object) -> None:
+    """Raise ArgumentError unless this is an effort of the search for symbols that cost less."""
+    if not isinstance(effort, Integral) or isinstance(effort, bool) or not 0 <= int(effort) <= MAX_EFFORT:
+        raise ArgumentError(f"effort is an integer from 0 to {MAX_EFFORT}, got {effort!r}")
 
 
 def exceeds(x: np.ndarray, x_hat: np.ndarray, tolerance: float | np.ndarray) -> np.ndarray:
@@ -184,7 +208,7 @@ def _rounded_down(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _check_positive(name: str, value: object) -> None:
-    if not _is_number(value) or not 0 < value <= sys.float_info.max:  # type: ignore[operator]  # checked to be a number
+    if not 0 < _number(value) < math.inf:
         raise ArgumentError(f"{name} must be a finite number > 0, got {_shown(value)}; {_REMEDY}")
 
 
@@ -194,5 +218,11 @@ def _shown(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:50]}... ({len(text)} characters)"
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, (Real, np.integer, np.floating)) and not isinstance(value, bool)
+def _number(value: object) -> float:
+    """Return a real number as a float, infinite if it is too large for one; NaN of what is no number."""
+    if not isinstance(value, Real) or isinstance(value, bool):
+        return math.nan
+    try:
+        return float(value)
+    except OverflowError:  # an integer or fraction
+        return math.inf

@@ -2,13 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from numbers import Integral
 from typing import Any, cast, get_args
 
 import numpy as np
 
 from isopress.codec.errors import ArgumentError
-from isopress.codec.limits import MAX_EFFORT, Bound, Mode, Target
+from isopress.codec.limits import Bound, Mode, Target, check_effort, check_fits
 from isopress.format.payload import Dtype, check_decodable
 
 CONTEXTS = ("auto", "field", "block")
@@ -77,8 +76,7 @@ class Settings:
                 f"{name}={getattr(self, name)!r} belongs to the bounded modes; mode 'latent' takes a ratio or an rmse: "
                 f"leave out {name}, or choose another mode"
             )
-        if not isinstance(self.effort, Integral) or isinstance(self.effort, bool) or not 0 <= self.effort <= MAX_EFFORT:
-            raise ArgumentError(f"effort is an integer from 0 to {MAX_EFFORT}, got {self.effort!r}")
+        check_effort(self.effort)
 
     def _given(self, **unset: Any) -> list[str]:
         """Return which of these settings are not what they are when nobody sets them."""
@@ -103,16 +101,7 @@ class Settings:
     def check(self, dtype: Dtype, shape: tuple[int, ...]) -> None:
         """Raise ArgumentError unless arrays of this dtype and chunk shape can be coded so."""
         check_decodable(dtype, shape)
-        if self.mode != "lossless" and dtype.newbyteorder("=") not in ("float32", "float64"):
-            raise ArgumentError(
-                f"mode {self.mode!r} codes float32 and float64, not {dtype}: use mode 'lossless', and put no "
-                "filter that returns bytes or integers before isopress"
-            )
-        if isinstance(self.bound, tuple) and (len(shape) < 3 or shape[0] != len(self.bound)):
-            raise ArgumentError(
-                f"{len(self.bound)} bounds need chunks of shape ({len(self.bound)}, ..., lat, lon), one entry of the "
-                f"first axis for each bound; got {shape}"
-            )
+        check_fits(self.limit, dtype, shape)
 
 
 _DEFAULTS = {field.name: field.default for field in fields(Settings)}

@@ -36,6 +36,12 @@ def test_every_public_name_resolves() -> None:
             assert getattr(module, name) is not None
 
 
+def test_dir_lists_the_public_names_and_nothing_else() -> None:
+    errors = {"IsopressError", "ArgumentError", "BoundError", "ModelNotFoundError", "PayloadError"}
+    assert set(dir(isopress)) == errors | {"__version__", "IsopressCodec", "compress", "decompress", "inspect"}
+    assert dir(isopress.format) == sorted(isopress.format.__all__)
+
+
 def test_the_version_is_written_in_one_place() -> None:
     assert isopress.__version__ == SETTINGS["project"]["version"] == version("isopress")
 

@@ -10,15 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isopress.codec.bounded.pyramid import looks_periodic
-from isopress.codec.decode import FLOATS, Sections, assemble_latent, field_shape
+from isopress.codec.decode import Sections, assemble_latent, field_shape
 from isopress.codec.encode import encode_chunk, encode_value, lossless_coding, measure, special_section
 from isopress.codec.encoded import EncodedChunk, Method, Section
-from isopress.codec.errors import ArgumentError
 from isopress.codec.latent.coefficients import TRADE
 from isopress.codec.latent.section import GAINS, WORTH_GAINS, CodedFields, Latent, code_fields, coded_shape
 from isopress.codec.latent.step_forecast import Forecast, next_step
 from isopress.codec.latent.weights import LatentModel, load_latent
-from isopress.codec.limits import MAX_EFFORT, TARGET_TOLERANCE, Bound, Target
+from isopress.codec.limits import TARGET_TOLERANCE, Bound, Target, check_effort, check_fits
 from isopress.codec.threads import in_turn
 from isopress.codec.values.fill import fill_smoothly
 from isopress.codec.values.outliers import bits_of
@@ -69,10 +68,8 @@ def encode_latent(x: np.ndarray, target: Target, *, model: str = "default", effo
         `model` is not installed.
     """
     native = x.dtype.newbyteorder("=")
-    if native not in FLOATS:
-        raise ArgumentError(f"dtype {x.dtype} has no mode 'latent'; allowed are float32 and float64")
-    if not 0 <= effort <= MAX_EFFORT:
-        raise ArgumentError(f"effort is 0 to {MAX_EFFORT}, got {effort!r}")
+    check_fits(target, x.dtype, x.shape)
+    check_effort(effort)
     x = np.ascontiguousarray(x, native).reshape(x.shape)
     found = None
     if x.size:

@@ -6,11 +6,10 @@ from typing import Any
 
 import zarr
 
+from isopress.codec.models.registry import SUFFIX
+from isopress.format.attributes import ERROR, MODELS_FOLDER, PREFIX
 from isopress.format.error_spec import format_bound
 from isopress.format.report.records import StoreReport, VariableReport
-from isopress.format.source.dataset import PREFIX
-from isopress.format.store.embedded_models import embedded_nbytes
-from isopress.format.store.plan import ERROR
 from isopress.format.zarr.groups import arrays, dimensions, nbytes_on_disk, open_group, stored_limit
 
 
@@ -30,8 +29,13 @@ def read_report(path: str | Path) -> StoreReport:
         variables = tuple(_variable(name, array) for name, array in arrays(group).items())
         remote = "://" in str(path)
         stored = sum(variable.stored_nbytes for variable in variables) if remote else nbytes_on_disk(path)
-        models = 0 if remote else embedded_nbytes(path)
+        models = 0 if remote else _models_nbytes(Path(path))
         return StoreReport(str(path), group.metadata.zarr_format, variables, stored, models_nbytes=models)
+
+
+def _models_nbytes(store: Path) -> int:
+    """Return the size of the weights in a store that is a directory; 0 of any other."""
+    return sum(path.lstat().st_size for path in (store / MODELS_FOLDER).glob(f"*{SUFFIX}"))
 
 
 def _variable(name: str, array: zarr.Array[Any]) -> VariableReport:

@@ -14,6 +14,7 @@ import numpy as np
 import xarray as xr
 
 from isopress.codec.errors import ArgumentError
+from isopress.format.attributes import PREFIX
 from isopress.format.source.exact import exact_reasons, references
 from isopress.format.source.locate import SAMPLE, located, resolve
 from isopress.format.source.many_files import combine
@@ -24,9 +25,8 @@ from isopress.format.source.selection import select
 from isopress.format.store.chunking import Region
 from isopress.format.zarr.groups import quiet_zarr
 
-__all__ = ["PREFIX", "SAMPLE", "Request", "Source", "located", "open_source", "resolve"]
+__all__ = ["SAMPLE", "Request", "Source", "located", "open_source", "resolve"]
 
-PREFIX = "isopress_"  # of the attributes isopress adds to a store and takes away again
 _STORABLE = "biufcOUST"  # kinds of dtypes that a Zarr array can have
 
 

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import zarr
 
-from isopress.format.source.dataset import PREFIX, Source
+from isopress.format.attributes import PREFIX, SOURCE_ENCODING
+from isopress.format.source.dataset import Source
 from isopress.format.source.packing import FILLS, RANGES, SCALING
-from isopress.format.store.plan import SOURCE_ENCODING, storable_attrs
+from isopress.format.store.plan import storable_attrs
 from isopress.format.zarr.groups import dimensions, stored_limit
 
 _NOT_DATA = ("_ARRAY_DIMENSIONS", "_FillValue")

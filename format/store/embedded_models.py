@@ -35,10 +35,10 @@ from isopress.codec.models.registry import (
     read_regular,
     user_folder,
 )
+from isopress.format.attributes import MODELS_FOLDER as FOLDER
 from isopress.format.payload import MAX_HEADER_BYTES, inspect
 from isopress.format.zarr.groups import is_zarr, isopress_codec, open_group, quiet_zarr, zip_root
 
-FOLDER = "_models"
 _CARD = ".md"  # suffix of the model card beside a file of weights
 
 
@@ -90,11 +90,6 @@ def embed(store: str | Path) -> list[Copy]:
             weights = describe(target)
         copies.append(Copy(weights, new=not there))
     return copies
-
-
-def embedded_nbytes(store: str | Path) -> int:
-    """Return the size of the weights in a store that is a directory; 0 of any other."""
-    return sum(path.lstat().st_size for path in Path(store, FOLDER).glob(f"*{SUFFIX}"))
 
 
 def install(source: str | Path) -> list[Copy]:

@@ -12,10 +12,11 @@ import xarray as xr
 
 from isopress.codec.errors import ArgumentError
 from isopress.codec.limits import Bound, Target
+from isopress.format.attributes import ERROR, ORDER, SOURCE_ENCODING, UNLIMITED
 from isopress.format.error_spec import ErrorSpec, check_specs, format_bound, last_match
 from isopress.format.presets import DEFAULT_PRESET, Preset, preset_bound
 from isopress.format.settings import Promise
-from isopress.format.source.dataset import PREFIX, Source
+from isopress.format.source.dataset import Source
 from isopress.format.source.packing import as_stored
 from isopress.format.source.record import write_record
 from isopress.format.source.sentinels import Findings
@@ -23,9 +24,6 @@ from isopress.format.store.chunking import check_chunk_dims, choose_chunks, defa
 from isopress.format.zarr.groups import quiet_zarr
 
 ZarrFormat = Literal[2, 3]
-ERROR, SOURCE_ENCODING = PREFIX + "error", PREFIX + "source_encoding"  # of variables
-UNLIMITED, ORDER = PREFIX + "unlimited_dims", PREFIX + "order"  # of groups
-SELECTION, KIND = PREFIX + "selection", PREFIX + "source_kind"  # of the root
 
 
 @dataclass(frozen=True)

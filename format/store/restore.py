@@ -13,10 +13,9 @@ import xarray as xr
 import zarr
 
 from isopress.codec.errors import ArgumentError
-from isopress.format.source.dataset import PREFIX
+from isopress.format.attributes import ERROR, KIND, ORDER, PREFIX, SOURCE_ENCODING, UNLIMITED
 from isopress.format.source.packing import RANGES
 from isopress.format.source.record import read_attrs, read_layout, read_packing
-from isopress.format.store.plan import ERROR, KIND, ORDER, SOURCE_ENCODING, UNLIMITED
 from isopress.format.store.staging import staged
 from isopress.format.zarr.groups import open_group, quiet_zarr, subgroups
 

@@ -11,13 +11,13 @@ from typing import Any
 import zarr
 
 from isopress.codec.errors import ArgumentError
+from isopress.format.attributes import KIND, SELECTION
 from isopress.format.report.info import read_report
 from isopress.format.report.records import StoreReport, VariableReport
 from isopress.format.source.dataset import Request, Source, located, open_source
 from isopress.format.source.request import as_request
 from isopress.format.store.chunking import regions, task_steps
 from isopress.format.store.differences import differences, group_differences, is_unpacked
-from isopress.format.store.plan import KIND, SELECTION
 from isopress.format.store.pool import run
 from isopress.format.store.tasks import Outcome, Task, comparing
 from isopress.format.zarr.groups import arrays, open_group, stored_limit

@@ -15,20 +15,18 @@ import zarr
 import isopress
 from isopress.codec.errors import ArgumentError, BoundError
 from isopress.codec.limits import Bound
+from isopress.format.attributes import KIND, PREFIX, SELECTION, SOURCE_ENCODING
 from isopress.format.error_spec import ErrorSpec
 from isopress.format.presets import DEFAULT_PRESET, Preset
 from isopress.format.report.info import read_report
 from isopress.format.report.records import StoreReport
 from isopress.format.settings import Promise
-from isopress.format.source.dataset import PREFIX, SAMPLE, Request, Source, located, open_source
+from isopress.format.source.dataset import SAMPLE, Request, Source, located, open_source
 from isopress.format.source.request import as_request
 from isopress.format.source.sentinels import find_sentinels
 from isopress.format.store.chunking import regions, task_steps
 from isopress.format.store.embedded_models import embed
 from isopress.format.store.plan import (
-    KIND,
-    SELECTION,
-    SOURCE_ENCODING,
     VariablePlan,
     Wishes,
     ZarrFormat,

@@ -1,0 +1,7 @@
+"""Names that isopress adds to a store: its attributes, which all begin with one prefix, and the folder of weights."""
+
+PREFIX = "isopress_"  # `decompress` takes everything that begins so away again
+ERROR, SOURCE_ENCODING = PREFIX + "error", PREFIX + "source_encoding"  # of variables
+UNLIMITED, ORDER = PREFIX + "unlimited_dims", PREFIX + "order"  # of groups
+SELECTION, KIND = PREFIX + "selection", PREFIX + "source_kind"  # of the root
+MODELS_FOLDER = "_models"  # weights: <sha256>.safetensors
