@@ -139,9 +139,10 @@ def check_fits(limit: "Bound | Target | tuple[Bound, ...]", dtype: np.dtype, sha
     """Raise ArgumentError unless arrays of this dtype and shape can have this limit, or several bounds."""
     bounds = limit if isinstance(limit, tuple) else (limit,)
     modes = {bound.mode for bound in bounds}
+    mode = min(modes, default="abs")
     if modes != {"lossless"} and dtype.newbyteorder("=") not in ("float32", "float64"):
         raise ArgumentError(
-            f"mode {min(modes, default='abs')!r} codes float32 and float64, not {dtype}: use mode 'lossless', and put no "
+            f"mode {mode!r} codes float32 and float64, not {dtype}: use mode 'lossless', and put no "
             "filter that returns bytes or integers before isopress"
         )
     if isinstance(limit, tuple) and modes != {"abs"}:

@@ -44,7 +44,6 @@ _NUMBERS = {  # in the order of the header
     "ratio": 0x0080,
     "target_rmse": 0x0100,
 }
-_TARGETS = ("ratio", "target_rmse")
 _KNOWN_FLAGS = _FORTRAN | _BIG_ENDIAN | sum(_NUMBERS.values())
 
 BytesLike = bytes | bytearray | memoryview | np.ndarray[Any, Any]
@@ -195,27 +194,31 @@ def view_bytes(buf: BytesLike) -> memoryview:
 
 def _write_fields(info: PayloadInfo, sections: Sequence[Section]) -> bytes:
     numbers = _stored_numbers(info)
-    flags = sum(_NUMBERS[name] for name in numbers)
-    flags |= _FORTRAN * (info.order == "F") | _BIG_ENDIAN * (info.dtype.str[0] == ">")
+    flags = _FORTRAN * (info.order == "F") | _BIG_ENDIAN * (info.dtype.str[0] == ">")
+    for name in numbers:
+        flags |= _NUMBERS[name]
     dtype = DTYPES.index(info.dtype.newbyteorder("="))
-    return b"".join(
-        (
-            _CORE.pack(flags, dtype, MODES.index(info.mode), info.method, len(info.shape)),
-            *map(varint, info.shape),
-            *map(_NUMBER.pack, numbers.values()),
-            bytes([len(info.models)]),
-            *(bytes.fromhex(model)[:MODEL_ID_BYTES] for model in info.models),
-            bytes([len(sections)]),
-            *(bytes([section]) + varint(len(data)) for section, data in sections),
-        )
-    )
+    out = [_CORE.pack(flags, dtype, MODES.index(info.mode), info.method, len(info.shape))]
+    out += map(varint, info.shape)
+    out += map(_NUMBER.pack, numbers.values())
+    out.append(bytes([len(info.models)]))
+    for model in info.models:
+        out.append(bytes.fromhex(model)[:MODEL_ID_BYTES])
+    out.append(bytes([len(sections)]))
+    for section, data in sections:
+        out += (bytes([section]), varint(len(data)))
+    return b"".join(out)
 
 
 def _stored_numbers(info: PayloadInfo) -> dict[str, float]:
     """Return the numbers a header spells out: those that differ from what their absence means."""
     absent = {"resolved_bound": info.bound or 0.0, "max_error": 0.0, "rmse": 0.0}
-    values = {name: getattr(info, name) for name in _NUMBERS}
-    return {name: value for name, value in values.items() if value != absent.get(name)}
+    numbers = {}
+    for name in _NUMBERS:
+        value = getattr(info, name)
+        if value != absent.get(name):
+            numbers[name] = value
+    return numbers
 
 
 def _read_prefix(data: memoryview) -> tuple[tuple[int, int], int]:
@@ -248,9 +251,10 @@ def _read_fields(data: bytes, version: tuple[int, int], length: int) -> PayloadI
         for _ in range(ndim):
             size, at = read_varint(data, at, most=9)
             shape.append(size)
-        for name in (name for name, flag in _NUMBERS.items() if flags & flag):
-            (numbers[name],) = _NUMBER.unpack_from(data, at)
-            at += _NUMBER.size
+        for name, flag in _NUMBERS.items():
+            if flags & flag:
+                (numbers[name],) = _NUMBER.unpack_from(data, at)
+                at += _NUMBER.size
         start, at = at + 1, at + 1 + data[at] * MODEL_ID_BYTES
         models = tuple(data[i : i + MODEL_ID_BYTES].hex() for i in range(start, at, MODEL_ID_BYTES))
         count, at = data[at], at + 1
@@ -294,13 +298,14 @@ def _check_consistent(info: PayloadInfo, flags: int) -> None:
         raise CorruptPayloadError(
             f"payload declares shape {info.shape} of {info.dtype}; one payload holds at most {MAX_DECODED_BYTES} bytes"
         )
-    numbers = [getattr(info, name) for name, flag in _NUMBERS.items() if flags & flag]
-    if not all(math.isfinite(number) and number >= 0 for number in numbers):
-        raise CorruptPayloadError(f"bounds and errors are finite and not negative, not {numbers}")
+    for name, flag in _NUMBERS.items():
+        number = getattr(info, name)
+        if flags & flag and not 0 <= number < math.inf:
+            raise CorruptPayloadError(f"bounds and errors are finite and not negative, not {number} ({name})")
     if (info.bound is None) != (info.mode in ("lossless", "latent")) or info.bound == 0:
         raise CorruptPayloadError(f"bound {info.bound} does not fit mode {info.mode}")
-    targets = [getattr(info, name) for name in _TARGETS if getattr(info, name) is not None]
-    if len(targets) != (info.mode == "latent") or 0 in targets:
+    targets = (info.ratio, info.target_rmse)
+    if targets.count(None) != 2 - (info.mode == "latent") or 0 in targets:
         raise CorruptPayloadError(f"targets {targets} do not fit mode {info.mode}")
     if info.mode == "joint" and info.bound != 1:
         raise CorruptPayloadError(f"the bound of mode joint is 1, not {info.bound}")
@@ -308,10 +313,13 @@ def _check_consistent(info: PayloadInfo, flags: int) -> None:
         raise CorruptPayloadError(f"mode {info.mode} has no floor, but {info.floor} is stored")
     if flags & _BIG_ENDIAN and info.dtype.itemsize == 1:
         raise CorruptPayloadError(f"dtype {info.dtype} has no byte order, but big-endian is set")
-    if len({section for section, _ in info.sections}) != len(info.sections):
+    if len(dict(info.sections)) != len(info.sections):
         raise CorruptPayloadError("a section appears twice")
 
 
 def _size(shape: Sequence[int], dtype: Dtype) -> int:
     """Return the bytes of the array, an empty axis counted as one (numpy limits those too)."""
-    return math.prod(max(int(length), 1) for length in shape) * dtype.itemsize
+    size = dtype.itemsize
+    for length in shape:
+        size *= max(int(length), 1)
+    return size

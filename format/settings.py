@@ -94,9 +94,12 @@ class Settings:
 
     def to_config(self) -> dict[str, Any]:
         """Return the settings as JSON values, those that have their default left out (but `mode`)."""
-        values = {name: getattr(self, name) for name in _DEFAULTS if name != "mode"}
-        values["bound"] = list(self.bound) if isinstance(self.bound, tuple) else self.bound
-        return {"mode": self.mode} | {name: value for name, value in values.items() if value != _DEFAULTS[name]}
+        config: dict[str, Any] = {"mode": self.mode}
+        for name, default in _DEFAULTS.items():
+            value = getattr(self, name)
+            if name != "mode" and value != default:
+                config[name] = list(value) if isinstance(value, tuple) else value
+        return config
 
     def check(self, dtype: Dtype, shape: tuple[int, ...]) -> None:
         """Raise ArgumentError unless arrays of this dtype and chunk shape can be coded so."""

@@ -194,14 +194,16 @@ def installed(kind: Kind | None = None) -> list[Weights]:
 
 
 def _find_name(name: str, kind: Kind | None) -> Weights:
-    for path in _files():
-        if path.name == name + SUFFIX:
-            if not _described(path):
-                raise ModelNotFoundError(f"{path} is not a whole safetensors file, so it holds no weights. {REMEDY}")
-            weights = describe(path)
-            if kind in (None, weights.kind):
-                return weights
-            raise ModelNotFoundError(f"{name!r} are {weights.kind} weights ({path}), but {_of(kind)} are needed")
+    plain = os.path.basename(name) == name  # a path from the metadata of a store leads nowhere
+    for path in (folder / (name + SUFFIX) for folder in folders()):
+        if not plain or not os.path.exists(path):
+            continue
+        if not _described(path):
+            raise ModelNotFoundError(f"{path} is not a whole safetensors file, so it holds no weights. {REMEDY}")
+        weights = describe(path)
+        if kind in (None, weights.kind):
+            return weights
+        raise ModelNotFoundError(f"{name!r} are {weights.kind} weights ({path}), but {_of(kind)} are needed")
     raise ModelNotFoundError(f"no {_of(kind)} {name!r}{_looked_in(kind)}. {REMEDY}")
 
 

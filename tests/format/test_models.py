@@ -63,7 +63,7 @@ def test_a_sha256_means_the_content_whatever_the_file_is_called(extra: Path, use
         find(MINE_ID)
 
 
-@pytest.mark.parametrize("name", ["nix", "ab" * 16])
+@pytest.mark.parametrize("name", ["nix", "ab" * 16, "../data/mine", "n" * 300])
 def test_missing_weights_are_an_error_that_tells_where_and_what_to_do(name: str, extra: Path, user: Path) -> None:
     with pytest.raises(ModelNotFoundError) as caught:
         load_pyramid(name)
