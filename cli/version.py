@@ -13,10 +13,11 @@ _LIBRARIES = ("numpy", "constriction", "torch", "zarr", "numcodecs", "xarray")
 
 
 def show_version(ctx: click.Context, param: click.Parameter, wanted: Any) -> None:
-    """Print the versions and end, without loading what they are of."""
+    """Print the versions, and which kernels are in use, and end."""
     if not wanted or ctx.resilient_parsing:
         return
     click.echo(f"isopress {version('isopress')}, payload {VERSION[0]}.{VERSION[1]}")
     click.echo(f"kernels: {native.status()}")
     click.echo(", ".join([f"Python {platform.python_version()}", *(f"{name} {version(name)}" for name in _LIBRARIES)]))
+    click.echo(f"kernels: {native.level()} (this machine and installation have {', '.join(native.levels())})")
     ctx.exit()

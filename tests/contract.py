@@ -190,9 +190,8 @@ class Contract:
         assert y.dtype == x.dtype or not self.keeps_byte_order
 
     @pytest.mark.parametrize("mode", MODES)
-    @pytest.mark.parametrize("layout", ["misaligned", "misaligned big-endian"])
-    def test_misaligned_arrays_are_taken_in_every_mode(self, layout: str, mode: str) -> None:
-        self.check_layout(layout, mode)
+    def test_misaligned_big_endian_arrays_are_taken_in_every_mode(self, mode: str) -> None:
+        self.check_layout("misaligned big-endian", mode)
 
     @pytest.mark.parametrize("mode", ["abs", "lossless"])
     @pytest.mark.parametrize("layout", LAYOUTS)
