@@ -29,10 +29,12 @@ def load_pyramid(name_or_sha: str = "default", *, references: bool = False) -> P
     ModelNotFoundError
         No such weights are installed; `registry.find` says where they are looked for.
     """
-    name = name_or_sha
-    if name == "default":
-        name = DEFAULT_FOR_BLOCKS if references else DEFAULT
-    return _pyramid(model_id(name, "pyramid"))
+    return _default(references) if name_or_sha == "default" else _pyramid(model_id(name_or_sha, "pyramid"))
+
+
+@cache  # looked for once: these files are part of the package
+def _default(references: bool) -> PyramidModel:
+    return _pyramid(model_id(DEFAULT_FOR_BLOCKS if references else DEFAULT, "pyramid"))
 
 
 @cache
