@@ -307,7 +307,8 @@ def _read_key(index: Any, message_id: Any, key: str) -> Any:
 def _digest(index: Any, message_id: Any) -> bytes:
     import eccodes
 
-    return hashlib.sha256(eccodes.codes_get_message(index.get_field(message_id).context.codes_id)).digest()
+    message = index.get_field(message_id).context  # it must live as long as its handle is used
+    return hashlib.sha256(eccodes.codes_get_message(message.codes_id)).digest()
 
 
 def _clean(value: Any) -> str:

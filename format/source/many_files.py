@@ -13,10 +13,12 @@ import numpy as np
 import xarray as xr
 
 from isopress.codec.errors import ArgumentError
+from isopress.format.source.exact import references
 from isopress.format.source.open import Opened
 from isopress.format.source.packing import FILLS, SCALING, find_packing, unpacked_attrs
 
 _TIME_ATTRS = ("units", "calendar")
+_AXES = ("time", "step", "number", "realization", "forecast_period", "forecast_reference_time", "valid_time")
 # Attributes that differ from file to file for good reasons.
 _PER_FILE = {
     *(
@@ -128,7 +130,7 @@ def _along_axis(parts: Sequence[_Part], warnings: list[str]) -> _Part:
     if len(parts) == 1:
         return parts[0]
     axis = _axis(parts)
-    ordered = _ordered([_Part(part.path, _with_axis(part.dataset, axis)) for part in parts], axis, warnings)
+    ordered = _ordered(_with_axis(parts, axis), axis, warnings)
     first = ordered[0]
     for part in ordered[1:]:
         _check_alike(first, part, axis, warnings)
@@ -153,11 +155,8 @@ def _axis(parts: Sequence[_Part]) -> str:
         for dim in first.sizes
         if dim in first.variables and any(not _same_labels(first, part.dataset, str(dim)) for part in parts[1:])
     ]
-    if not differing:
-        scalars = [
-            str(n) for n, v in first.variables.items() if not v.ndim and " since " in str(v.attrs.get("units", ""))
-        ]
-        differing = [n for n in scalars if any(not _same_labels(first, part.dataset, n) for part in parts[1:])]
+    if not differing and (found := _differing_scalars(parts)):
+        return found[0]
     if len(differing) == 1:
         return differing[0]
     times = [dim for dim in differing if " since " in str(first.variables[dim].attrs.get("units", ""))]
@@ -165,6 +164,19 @@ def _axis(parts: Sequence[_Part]) -> str:
     if differing and len(times) == 1:
         what += f"; all but {times[0]} must agree"
     raise ArgumentError(f"{parts[0].path} and {parts[1].path} {what}: not one dataset along time; compress them apart")
+
+
+def _differing_scalars(parts: Sequence[_Part]) -> list[str]:
+    """Return single values that differ from file to file and can be labels of an axis, the likeliest first."""
+    first = parts[0].dataset
+    found = [
+        str(name)
+        for name, variable in first.variables.items()
+        if not variable.ndim
+        and (" since " in str(variable.attrs.get("units", "")) or name in _AXES)
+        and any(not _same_labels(first, part.dataset, str(name)) for part in parts[1:])
+    ]
+    return sorted(found, key=lambda name: _AXES.index(name) if name in _AXES else len(_AXES))
 
 
 def _same_labels(a: xr.Dataset, b: xr.Dataset, name: str) -> bool:
@@ -182,16 +194,24 @@ def _time_unit(variable: xr.Variable) -> tuple[str, ...]:
     )
 
 
-def _with_axis(dataset: xr.Dataset, axis: str) -> xr.Dataset:
-    """Return the dataset with an axis where it had a single value of a coordinate; all data lie along it."""
-    if axis in dataset.sizes:
-        return dataset
-    wide = xr.Dataset(attrs=dataset.attrs)
-    wide.encoding = dict(dataset.encoding)
-    own = {str(n) for n, v in dataset.variables.items() if v.ndim and v.dims != (n,)}
-    for name, variable in dataset.variables.items():
-        wide[name] = variable.expand_dims(axis) if name == axis or name in own else variable
-    return wide
+def _with_axis(parts: Sequence[_Part], axis: str) -> list[_Part]:
+    """Return files that have an axis where they had a single value; all lies along it but coordinates they share."""
+    first = parts[0].dataset
+    if axis in first.sizes:
+        return list(parts)
+    shared = {
+        name
+        for name in ({*references(first)} | {str(n) for n, v in first.variables.items() if v.dims in ((n,), ())}) - {axis}
+        if name in first.variables and all(_same_labels(first, part.dataset, name) for part in parts[1:])
+    }
+    wider = []
+    for part in parts:
+        dataset = xr.Dataset(attrs=part.dataset.attrs)
+        dataset.encoding = dict(part.dataset.encoding)
+        for name, variable in part.dataset.variables.items():
+            dataset[name] = variable if name in shared or name in variable.dims else variable.expand_dims(axis)
+        wider.append(_Part(part.path, dataset))
+    return wider
 
 
 def _ordered(parts: Sequence[_Part], axis: str, warnings: list[str]) -> list[_Part]:
