@@ -135,7 +135,7 @@ def codings(chunk: Chunk, model: str, context: ContextMode) -> list[EncodedChunk
     if (bits == bits[0, 0, 0]).all():
         return [_verified(chunk, Method.CONSTANT, {Section.PARAMETERS: encode_value(x[0, 0, 0])}, None)]
     zeros = isinstance(chunk.bound, Bound) and chunk.bound.mode == "pointwise" and chunk.bound.floor is None
-    specials = find_specials(x, zeros=zeros)
+    specials = find_specials(x, zeros=zeros, exact=chunk.bound.exact if isinstance(chunk.bound, Bound) else ())
     valid = None if specials is None else specials.valid
     ordinary = x.reshape(-1) if valid is None else x[valid]
     value = _common_value(ordinary, chunk.tolerance)

@@ -31,6 +31,8 @@ class Bound:
     floor : float or None
         Only in mode pointwise: smallest allowed error, in data units, finite and > 0. Without it zeros
         are exact.
+    exact : tuple of float
+        Values that stand for something else, such as -9999 for missing: kept with all their bits, in no range.
 
     Raises
     ------
@@ -41,6 +43,7 @@ class Bound:
     mode: Mode
     value: float | None = None
     floor: float | None = None
+    exact: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if self.mode not in get_args(Mode):
@@ -67,7 +70,7 @@ class Bound:
             return 0.0
         if self.mode != "range":
             return float(self.value)
-        finite = x[np.isfinite(x)]
+        finite = x[np.isfinite(x) & ~is_one_of(x, self.exact)]
         if not finite.size:
             return 0.0
         exact = Fraction(float(self.value)) * (Fraction(float(finite.max())) - Fraction(float(finite.min())))
@@ -97,6 +100,8 @@ class Target:
         Bytes of the values over bytes of the payload; finite and > 1.
     rmse : float, optional
         Root of the mean of (x - x_hat)^2 over the finite values of a chunk, in data units; finite and > 0.
+    exact : tuple of float
+        As of a `Bound`.
 
     Raises
     ------
@@ -106,6 +111,7 @@ class Target:
 
     ratio: float | None = None
     rmse: float | None = None
+    exact: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if (self.ratio is None) == (self.rmse is None):
@@ -158,6 +164,14 @@ def check_effort(effort: object) -> None:
     """Raise ArgumentError unless this is an effort of the search for symbols that cost less."""
     if not isinstance(effort, Integral) or isinstance(effort, bool) or not 0 <= int(effort) <= MAX_EFFORT:
         raise ArgumentError(f"effort is an integer from 0 to {MAX_EFFORT}, got {effort!r}")
+
+
+def is_one_of(x: np.ndarray, exact: tuple[float, ...]) -> np.ndarray:
+    """Return, as a bool array, where `x` is one of the values that are kept with all their bits."""
+    if not exact:
+        return np.zeros(x.shape, bool)
+    with np.errstate(over="ignore"):
+        return np.isin(x, np.asarray(exact, np.float64).astype(x.dtype))
 
 
 def exceeds(x: np.ndarray, x_hat: np.ndarray, tolerance: float | np.ndarray) -> np.ndarray:

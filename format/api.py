@@ -35,6 +35,7 @@ def compress(
     ratio: float | None = None,
     rmse: float | None = None,
     effort: int = 0,
+    exact: Sequence[float] = (),
 ) -> bytes:
     """Return `x` as a payload that decodes to within `bound` of every value, NaN and inf exactly.
 
@@ -68,6 +69,8 @@ def compress(
         Mode "latent": root mean square error over the finite values, in the unit of `x`, finite and > 0.
     effort : int
         Mode "latent": how long to look for symbols that cost less, 0 (quickest) to 4.
+    exact : sequence of float
+        Values that stand for something else, such as -9999 for missing: they come back bit by bit, in no range.
 
     Raises
     ------
@@ -77,7 +80,7 @@ def compress(
     ModelNotFoundError
         `model` is not installed.
     """
-    return encode(x, Settings(mode, bound, floor, model, context, ratio, rmse, effort))
+    return encode(x, Settings(mode, bound, floor, model, context, ratio, rmse, effort, exact))
 
 
 def encode(x: ArrayLike, settings: Settings) -> bytes:

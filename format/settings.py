@@ -36,6 +36,7 @@ class Settings:
     ratio: float | None = None
     rmse: float | None = None
     effort: int = 0
+    exact: Sequence[float] = ()
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
@@ -55,6 +56,7 @@ class Settings:
                 plain = tuple(map(float, value)) if isinstance(value, tuple) else float(value)
                 object.__setattr__(self, name, plain)
         object.__setattr__(self, "effort", int(self.effort))
+        object.__setattr__(self, "exact", tuple(map(float, self.exact)))
 
     def _check_bounded(self) -> None:
         if isinstance(self.bound, list) or (isinstance(self.bound, np.ndarray) and self.bound.ndim):
@@ -64,6 +66,8 @@ class Settings:
                 f"{len(self.bound)} bounds of mode {self.mode!r}: give one number, or one bound of mode 'abs' for each "
                 "entry of the first axis"
             )
+        if isinstance(self.bound, tuple) and len(self.exact):
+            raise ArgumentError(f"exact={self.exact!r} goes with one bound, not with {len(self.bound)}")
         for name in self._given(ratio=None, rmse=None, effort=0):
             raise ArgumentError(
                 f"{name}={getattr(self, name)!r} belongs to mode 'latent', not {self.mode!r}: leave it out, or set "
@@ -86,11 +90,11 @@ class Settings:
     def limit(self) -> Limit:
         """What these settings ask for: a target, a bound, or one bound for each entry of a chunk's first axis."""
         if self.mode == "latent":
-            return Target(self.ratio, self.rmse)
+            return Target(self.ratio, self.rmse, tuple(self.exact))
         mode = cast(Mode, self.mode)
         if isinstance(self.bound, tuple):
             return tuple(Bound(mode, bound, self.floor) for bound in self.bound)
-        return Bound(mode, cast(float | None, self.bound), self.floor)
+        return Bound(mode, cast(float | None, self.bound), self.floor, tuple(self.exact))
 
     def to_config(self) -> dict[str, Any]:
         """Return the settings as JSON values, those that have their default left out (but `mode`)."""

@@ -132,7 +132,7 @@ class _Search:
     def run(self) -> EncodedChunk | None:
         """Return the coding nearest to the target on its good side; None where latents do not apply."""
         fields = self.x.reshape(field_shape(self.x.shape))
-        specials = find_specials(fields)
+        specials = find_specials(fields, exact=self.target.exact)
         valid = None if specials is None else specials.valid
         if specials is not None and not _all_told_apart(specials, fields):
             return None

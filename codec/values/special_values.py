@@ -1,10 +1,11 @@
-"""Special values: NaN, infinities, -0.0 and (on demand) zeros, restored with their bits and positions."""
+"""Special values: NaN, infinities, -0.0 and (on demand) zeros and others, restored with their bits and positions."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
 from isopress.codec.errors import CorruptPayloadError, TruncatedPayloadError
+from isopress.codec.limits import is_one_of
 from isopress.codec.values.label_map import decode_classes, encode_classes
 from isopress.codec.values.outliers import bits_of
 
@@ -29,7 +30,7 @@ class Specials:
         return Specials(self.patterns, self.classes[fields])
 
 
-def find_specials(x: np.ndarray, *, zeros: bool = False) -> Specials | None:
+def find_specials(x: np.ndarray, *, zeros: bool = False, exact: tuple[float, ...] = ()) -> Specials | None:
     """Return the special values of `x`, or None if there are none.
 
     Parameters
@@ -38,13 +39,15 @@ def find_specials(x: np.ndarray, *, zeros: bool = False) -> Specials | None:
         NaN (any payload), +-inf and -0.0 are special.
     zeros : bool
         Whether +0.0 is special too.
+    exact : tuple of float
+        Values that are special too.
 
     Notes
     -----
     Beyond 255 different bit patterns the rarer ones share the commonest pattern, and the final check of
     the chunk lists them as exceptions: every value is restored all the same.
     """
-    special = ~np.isfinite(x)
+    special = ~np.isfinite(x) | is_one_of(x, exact)
     with np.errstate(invalid="ignore"):  # signalling NaN
         special |= x == 0 if zeros else (x == 0) & np.signbit(x)
     if not special.any():

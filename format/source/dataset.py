@@ -205,12 +205,18 @@ def _check_storable(name: str, variable: xr.Variable) -> None:
         raise ArgumentError(
             f"{name}: its type, {variable.dtype}, has no place in Zarr; leave it out by naming others with --var"
         )
-    if variable.dtype.kind == "O" and not all(
-        isinstance(value, (str, bytes, float, type(None))) for value in variable.values.ravel()
-    ):
+    if variable.dtype.kind == "O" and not _holds_text(variable):
         raise ArgumentError(
             f"{name}: its values are no text (lists of varying length?); leave it out by naming others with --var"
         )
+
+
+def _holds_text(variable: xr.Variable) -> bool:
+    try:
+        values = variable.values
+    except ValueError:  # numpy makes no array of lists
+        return False
+    return all(isinstance(value, (str, bytes, float, type(None))) for value in values.ravel())
 
 
 def _counts(files: Sequence[Opened], groups: Mapping[str, xr.Dataset]) -> dict[str, int]:

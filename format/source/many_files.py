@@ -201,7 +201,8 @@ def _with_axis(parts: Sequence[_Part], axis: str) -> list[_Part]:
         return list(parts)
     shared = {
         name
-        for name in ({*references(first)} | {str(n) for n, v in first.variables.items() if v.dims in ((n,), ())}) - {axis}
+        for name in ({*references(first)} | {str(n) for n, v in first.variables.items() if v.dims in ((n,), ())})
+        - {axis}
         if name in first.variables and all(_same_labels(first, part.dataset, name) for part in parts[1:])
     }
     wider = []

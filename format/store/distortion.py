@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from isopress.codec.limits import Target, exceeds
+from isopress.codec.limits import Target, exceeds, is_one_of
 from isopress.format.settings import Promise
 
 Array = np.ndarray[Any, Any]
@@ -79,9 +79,10 @@ def measure(x: Array, x_hat: Array, promise: Promise) -> Distortion:
 def _violations(a: Array, b: Array, promise: Promise, rmse: float) -> int:
     """Return how often finite values `a`, decoded as `b`, break the promise."""
     if isinstance(promise, Target):
-        return int(np.count_nonzero(~np.isfinite(b))) + (not promise.allows(rmse))
+        lost = ~np.isfinite(b) | (is_one_of(a, promise.exact) & (a != b))
+        return int(np.count_nonzero(lost)) + (not promise.allows(rmse))
     wrong = bits_differ(a, b) if promise.mode == "lossless" else exceeds(a, b, promise.tolerance(a))
-    return int(np.count_nonzero(wrong))
+    return int(np.count_nonzero(wrong | (is_one_of(a, promise.exact) & (a != b))))
 
 
 def bits_differ(a: Array, b: Array) -> Array:

@@ -45,10 +45,11 @@ class VariablePlan:
 
     def resolved(self, findings: Findings) -> "VariablePlan":
         """Return the plan with mode range turned into abs by the extremes of the whole variable, sentinels aside."""
-        if not isinstance(self.asked, Bound) or self.asked.mode != "range":
-            return self
+        exact = tuple(sorted(findings.sentinels))
+        if self.asked is None or isinstance(self.asked, Target) or self.asked.mode != "range":
+            return replace(self, bound=self.asked and replace(self.asked, exact=exact))
         limit = self.asked.resolve(np.array([findings.low, findings.high]))
-        bound = Bound("abs", limit) if limit > 0 else Bound("lossless")
+        bound = Bound("abs", limit, exact=exact) if limit > 0 else Bound("lossless")
         return replace(self, bound=bound)
 
 
@@ -195,9 +196,10 @@ def _codec_encoding(promise: Promise, zarr_format: ZarrFormat, wishes: Wishes) -
 
 
 def _codec_settings(promise: Promise, wishes: Wishes) -> dict[str, Any]:
+    exact = {"exact": promise.exact} if promise.exact else {}
     if isinstance(promise, Target):
-        return {"mode": promise.mode, "ratio": promise.ratio, "rmse": promise.rmse, "effort": wishes.effort}
-    return {"mode": promise.mode, "bound": promise.value, "floor": promise.floor, "context": wishes.context}
+        return {"mode": promise.mode, "ratio": promise.ratio, "rmse": promise.rmse, "effort": wishes.effort} | exact
+    return {"mode": promise.mode, "bound": promise.value, "floor": promise.floor, "context": wishes.context} | exact
 
 
 def judge(plan: VariablePlan, findings: Findings, attrs: Mapping[str, Any]) -> list[str]:

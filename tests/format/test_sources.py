@@ -1,9 +1,14 @@
 """Sources as people have them: everything arrives, exact or within its bound, and whatever is unusual is said."""
 
+import bz2
+import contextlib
+import functools
 import gzip
+import http.server
 import shutil
+import threading
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,12 +17,16 @@ import netCDF4
 import numpy as np
 import pytest
 import xarray as xr
+import zarr
 
+from isopress.codec.errors import ArgumentError
 from isopress.format.report.records import StoreReport
 from isopress.format.source.dataset import Request, open_source
+from isopress.format.store.restore import restore
 from isopress.format.store.verify import verify
 from isopress.format.store.write import write
-from tests.datasets import errors, smooth
+from isopress.format.zarr.groups import quiet_zarr
+from tests.datasets import errors, raw, smooth
 from tests.format.sources import (
     SHAPE,
     Array,
@@ -291,7 +300,7 @@ def sentinel(value: float, dtype: str = "f4", **attrs: Any) -> Callable[[Path], 
     def build(tmp: Path) -> Case:
         x = filled(temperature().astype(dtype), value)
         path = save_raw(tmp / "a.nc", x, **({"units": "furlong"} | attrs))
-        return Case(str(path), {"x": x}, (f"x: {np.dtype(dtype).type(value):g} (",), ("x",))
+        return Case(str(path), {"x": x}, (f"x: {np.dtype(dtype).type(value):g} (4.7% of the values)",), ("x",))
 
     return build
 
@@ -536,9 +545,359 @@ CASES: dict[str, Callable[[Path], Case]] = {
         *(a_packed_file, a_file_of_hdf5, chunks_that_are_not_there),
     )
 }
+CASES |= {
+    f"sentinel {value:g} in {dtype}": sentinel(value, dtype)
+    for value, dtype in (
+        *((1e20, "f4"), (9.96921e36, "f4"), (-9999.0, "f4"), (-32767.0, "f4"), (1e15, "f4"), (-99999.0, "f8")),
+        *((1e30, "f8"), (-7777.7, "f8"), (3.4028234663852886e38, "f4")),
+    )
+}
 CASES |= {f"exact: {name}": exact(values) for name, values in EXACT.items()}
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_everything_arrives_and_what_is_unusual_is_said(name: str, tmp_path: Path) -> None:
     check(CASES[name](tmp_path), tmp_path / "out.zarr")
+
+
+def test_a_sentinel_comes_back_bit_by_bit_and_does_not_count_in_a_range(tmp_path: Path) -> None:
+    x = filled(temperature(), -9999)
+    path = save_raw(tmp_path / "a.nc", x, units="furlong")
+    for wanted in ("range:1e-3", "rmse:0.5", "pointwise:0.1%"):
+        report = write(str(path), tmp_path / "out.zarr", errors=errors(wanted), overwrite=True)
+        found = raw(tmp_path / "out.zarr")["x"].values
+        assert np.array_equal(found == -9999, x == -9999), wanted
+        assert verify(tmp_path / "out.zarr", str(path)).kept
+        if wanted == "range:1e-3":
+            bound = report.variables[0].bound
+            assert bound is not None
+            assert bound.value == pytest.approx(1e-3 * float(np.ptp(x[x > 0])), rel=1e-6)
+            assert np.abs(found - x).max() <= bound.value
+
+
+# What is refused, and how
+
+
+def overlapping_days(tmp: Path) -> str:
+    days(tmp, 2)
+    shutil.copy(tmp / "days" / "t2m-1.nc", tmp / "days" / "t2m-2.nc")
+    return str(tmp / "days")
+
+
+def days_in_other_units(tmp: Path) -> str:
+    with netCDF4.Dataset(days(tmp, 2)[1], "a") as file:
+        file["t2m"].units = "degC"
+    return str(tmp / "days")
+
+
+def days_on_another_grid(tmp: Path) -> str:
+    with xr.open_dataset(days(tmp, 2)[1], decode_cf=False) as ds:
+        part = ds.isel(lat=slice(2, None)).load()
+    save(part, tmp / "days" / "t2m-1.nc")
+    return str(tmp / "days")
+
+
+def days_with_other_variables(tmp: Path) -> str:
+    days(tmp, 2)
+    save(
+        fields(t2m=day_of(5), more=day_of(6)).assign(
+            time=("time", 24.0 * 5 + np.arange(4), {"units": "hours since 2020-01-01"})
+        ),
+        tmp / "days" / "x.nc",
+    )
+    return str(tmp / "days")
+
+
+def cut(path: Path, share: float) -> str:
+    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+    return str(path)
+
+
+def a_chunk_of_rubbish(tmp: Path) -> str:
+    x = temperature(1, (40, 60, 60))
+    with netCDF4.Dataset(tmp / "a.nc", "w") as file:
+        for name, size in zip("tyx", x.shape, strict=True):
+            file.createDimension(name, size)
+        file.createVariable("temp", "f4", tuple("tyx"), zlib=True, fletcher32=True, chunksizes=(10, 60, 60))[:] = x
+    data = bytearray((tmp / "a.nc").read_bytes())
+    data[len(data) // 2 : len(data) // 2 + 2000] = bytes(2000)
+    (tmp / "a.nc").write_bytes(data)
+    return str(tmp / "a.nc")
+
+
+def lists_of_varying_length(tmp: Path) -> str:
+    with netCDF4.Dataset(tmp / "a.nc", "w") as file:
+        file.createDimension("x", 2)
+        kind = file.createVLType(np.int32, "lists")
+        file.createVariable("profile", kind, ("x",))[0] = np.arange(3, dtype="i4")
+    return str(tmp / "a.nc")
+
+
+def a_few_values_far_from_all_others(tmp: Path) -> str:
+    x = temperature(1, (4, 30, 40))
+    x[0, 0, :3] = 1.7e6, 2.3e6, 2.9e6
+    return str(save_raw(tmp / "a.nc", x, units="furlong"))
+
+
+def two_messages_of_one_place(tmp: Path) -> str:
+    return str(save_grib(tmp / "a.grib2", grib_field(280, shortName="2t"), grib_field(290, shortName="2t")))
+
+
+REFUSED: dict[str, tuple[Callable[[Path], str | Request], str]] = {
+    "overlap": (
+        overlapping_days,
+        r"t2m-2\.nc overlap along time: 2020-01-02T18:00:00 comes before 2020-01-02T00:00:00",
+    ),
+    "units": (days_in_other_units, r"t2m-1\.nc: t2m is in 'degC', in .*t2m-0\.nc in 'K'"),
+    "grid": (days_on_another_grid, "differ along .*lat"),
+    "variables": (days_with_other_variables, "both have t2m, but only one has more"),
+    "NetCDF-3": (
+        lambda tmp: cut(save(fields(t2m=temperature()), tmp / "a.nc", format="NETCDF3_CLASSIC", engine="netcdf4"), 0.6),
+        r"a\.nc: has \d+ bytes, but t2m ends at byte \d+",
+    ),
+    "HDF5": (lambda tmp: cut(save(fields(t2m=temperature()), tmp / "a.nc"), 0.6), r"a\.nc: not a dataset"),
+    "GRIB": (
+        lambda tmp: cut(
+            save_grib(tmp / "a.grib", grib_field(280, shortName="2t"), grib_field(5, shortName="10u")), 0.9
+        ),
+        r"a\.grib: message 2 at byte \d+ is not complete",
+    ),
+    "chunk": (a_chunk_of_rubbish, r"a\.nc: temp cannot be read"),
+    "gzip": (lambda tmp: cut(Path(a_packed_file(tmp).source), 0.5), "cannot be unpacked"),  # type: ignore[arg-type]
+    "text": (
+        lambda tmp: str(save_raw(tmp / "a.nc", temperature(), scale_factor="0.01")),
+        "x: its scale_factor is '0.01', not a finite number",
+    ),
+    "lists": (lists_of_varying_length, "profile"),
+    "range": (a_few_values_far_from_all_others, "x: bound .* furlong exceeds .*; give a bound with --error x="),
+    "messages": (two_messages_of_one_place, "2 different messages of 2t have the same coordinates"),
+    "package": (lambda tmp: "abfs://bucket/a.zarr", "needs adlfs; pip install adlfs"),
+    "nothing": (lambda tmp: str(tmp / "*.nc"), "no file matches"),
+    "empty folder": (lambda tmp: str(tmp), "no NetCDF or GRIB file"),
+    "variable": (
+        lambda tmp: Request((str(save(fields(t2m=temperature()), tmp / "a.nc")),), ("q",)),
+        "'q': not in the source",
+    ),
+    "label": (
+        lambda tmp: Request((str(save(fields(t2m=temperature()), tmp / "a.nc")),), (), (("time", "2031"),)),
+        "sel time=2031: nothing at '2031'; time goes from 2020-01-01",
+    ),
+    "place": (
+        lambda tmp: Request((str(save(fields(t2m=temperature()), tmp / "a.nc")),), (), (), (("time", "7"),)),
+        "isel time=7: not places along time, which has 3",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_right_is_refused_in_one_line_that_names_it(name: str, tmp_path: Path) -> None:
+    build, reason = REFUSED[name]
+    with pytest.raises(ArgumentError, match=reason):
+        write(build(tmp_path), tmp_path / "out.zarr")
+    assert not (tmp_path / "out.zarr").exists()
+
+
+def test_a_bound_that_wipes_out_most_values_is_reported_and_strict_makes_that_an_error(tmp_path: Path) -> None:
+    rain = np.maximum(smooth(SHAPE, 2), 0).astype("f4") * np.float32(1e-3)
+    path = save(fields(tp=rain).assign_attrs(), tmp_path / "a.nc")
+    with netCDF4.Dataset(path, "a") as file:
+        file["tp"].units = "m"
+    report = write(str(path), tmp_path / "out.zarr", errors=errors("0.1"))
+    assert report.warnings == ("tp: bound 0.1 m exceeds 99 % of all values",)
+    assert report.to_dict()["warnings"] == list(report.warnings)
+    with pytest.raises(ArgumentError, match="1 warnings, which --strict makes errors"):
+        write(str(path), tmp_path / "strict.zarr", errors=errors("0.1"), strict=True)
+    assert write(str(path), tmp_path / "preset.zarr", strict=True).warnings == ()
+
+
+def test_who_names_a_variable_that_is_exact_by_its_name_alone_gets_the_bound(tmp_path: Path) -> None:
+    path = save(fields(lsm=np.abs(smooth(SHAPE, 5))), tmp_path / "a.nc")
+    write(str(path), tmp_path / "exact.zarr")
+    assert "isopress_error" not in raw(tmp_path / "exact.zarr")["lsm"].attrs
+    write(str(path), tmp_path / "bound.zarr", errors=errors("lsm=0.01"))
+    assert raw(tmp_path / "bound.zarr")["lsm"].attrs["isopress_error"] == "abs:0.01"
+    assert verify(tmp_path / "bound.zarr", str(path)).kept
+
+
+@contextlib.contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """Serve a folder by HTTP; yield its URL."""
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *arguments: Any) -> None:
+            """Say nothing."""
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder)))
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def test_a_file_behind_a_url_is_read(tmp_path: Path) -> None:
+    path = save(fields(t2m=temperature()), tmp_path / "a.nc")
+    (tmp_path / "b.nc.bz2").write_bytes(bz2.compress(path.read_bytes()))
+    with served(tmp_path) as url:
+        for name in ("a.nc", "b.nc.bz2"):
+            check(Case(f"{url}/{name}", {"t2m": temperature()}, lossy=("t2m",)), tmp_path / f"{name}.zarr")
+        with pytest.raises(ArgumentError, match=r"none\.nc: cannot be read"):
+            write(f"{url}/none.nc", tmp_path / "none.zarr")
+
+
+# Both sides are compared
+
+
+def changed_attribute(group: zarr.Group) -> None:
+    group["t2m"].attrs["units"] = "degC"
+
+
+def changed_group(group: zarr.Group) -> None:
+    group.attrs["title"] = "other"
+
+
+def changed_coordinate(group: zarr.Group) -> None:
+    array: Any = group["lat"]
+    array[0] = 81.0
+
+
+def more_variables(group: zarr.Group) -> None:
+    group.create_array("extra", data=np.zeros(3), dimension_names=["time"])
+
+
+def another_type(group: zarr.Group) -> None:
+    attrs = dict(group["lat"].attrs)
+    values = np.asarray(group["lat"][:])  # type: ignore[index]
+    group.create_array("lat", data=values.astype("f4"), dimension_names=["lat"], attributes=attrs, overwrite=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "name", "reason"),
+    [
+        (changed_attribute, "t2m", "attribute units is 'degC', in the source 'K'"),
+        (changed_coordinate, "lat", None),
+        (more_variables, "extra", "not in the source"),
+        (another_type, "lat", "has type float32, the source float64"),
+        (changed_group, None, "attribute title is 'other', in the source missing"),
+    ],
+)
+def test_verify_sees_what_differs_on_either_side(
+    change: Callable[[zarr.Group], None], name: str | None, reason: str | None, tmp_path: Path
+) -> None:
+    path = save(fields(t2m=temperature()), tmp_path / "a.nc")
+    write(str(path), tmp_path / "out.zarr")
+    assert verify(tmp_path / "out.zarr", str(path)).kept
+    change(zarr.open_group(tmp_path / "out.zarr", mode="r+", use_consolidated=False))
+    with quiet_zarr():
+        zarr.consolidate_metadata(tmp_path / "out.zarr")
+    report = verify(tmp_path / "out.zarr", str(path))
+    assert not report.kept
+    bad = {variable.name: variable for variable in report.variables if not variable.kept}
+    assert set(bad) == ({name} if name else set())
+    said = [*report.differences, *(text for v in bad.values() for text in (v.damage, *v.differences) if text)]
+    assert said == ([reason] if reason else [])
+
+
+def test_only_limits_a_comparison_on_purpose_and_the_part_that_was_taken_is_known(tmp_path: Path) -> None:
+    path = save(fields(t2m=temperature(1), d2m=temperature(2)), tmp_path / "a.nc")
+    write(Request((str(path),), variables=("t2m",), isel=(("time", "0:2"),)), tmp_path / "out.zarr")
+    report = verify(tmp_path / "out.zarr", str(path))
+    assert report.kept
+    assert "it has t2m time=0:2 of the source" in report.not_compared[0]
+    write(str(path), tmp_path / "whole.zarr")
+    changed_attribute(zarr.open_group(tmp_path / "whole.zarr", mode="r+", use_consolidated=False))
+    report = verify(tmp_path / "whole.zarr", str(path), only=("d2m",))
+    assert report.kept
+    assert "t2m: not asked for" in report.not_compared
+
+
+# What comes back
+
+
+def test_decompress_gives_back_what_fills_and_packing_were(tmp_path: Path) -> None:
+    for name in ("two fill values", "holes of both kinds", "packed shorts", "unsigned bytes", "missing values as text"):
+        folder = tmp_path / name
+        folder.mkdir()
+        source = Path(str(CASES[name](folder).source))
+        write(str(source), folder / "out.zarr", errors=errors("lossless"))
+        restore(folder / "out.zarr", folder / "back.nc")
+        with netCDF4.Dataset(source) as a, netCDF4.Dataset(folder / "back.nc") as b:
+            for file in (a, b):
+                file.set_auto_maskandscale(False)
+            assert b["x"].dtype == a["x"].dtype, name
+            assert set(a["x"].ncattrs()) == set(b["x"].ncattrs()), name
+            np.testing.assert_array_equal(a["x"][:], b["x"][:], err_msg=name)
+            for key in a["x"].ncattrs():
+                assert np.asarray(a["x"].getncattr(key)).dtype.kind == np.asarray(b["x"].getncattr(key)).dtype.kind, key
+                np.testing.assert_equal(a["x"].getncattr(key), b["x"].getncattr(key))
+
+
+def test_decompress_gives_back_fill_values_of_changed_floats(tmp_path: Path) -> None:
+    source = str(two_fill_values(tmp_path).source)
+    write(source, tmp_path / "out.zarr", errors=errors("0.1"))
+    for out in ("back.nc", "back.zarr"):
+        restore(tmp_path / "out.zarr", tmp_path / out)
+        a, b = raw(Path(source))["x"], raw(tmp_path / out)["x"]
+        assert float(b.attrs["_FillValue"]) == pytest.approx(9.96921e36)
+        assert float(b.attrs["missing_value"]) == -999
+        assert np.array_equal(a.values == -999, b.values == -999)
+        assert np.array_equal(a.values > 1e36, b.values > 1e36)
+
+
+def test_valid_ranges_follow_the_packing_and_mask_nothing_that_was_valid(tmp_path: Path) -> None:
+    x = np.clip(np.round(100 * (temperature() - 280)), -800, 800).astype("i2")
+    x[HOLE] = -32767
+    for attrs in (
+        {"valid_range": np.array([-800, 800], "i2")},
+        {"valid_min": np.int16(-800), "valid_max": np.int16(800)},
+    ):
+        path = save_raw(
+            tmp_path / "a.nc", x, fill=np.int16(-32767), scale_factor=0.01, add_offset=280.0, units="K", **attrs
+        )
+        write(str(path), tmp_path / "out.zarr", errors=errors("0.3"), overwrite=True)
+        restore(tmp_path / "out.zarr", tmp_path / "back.nc", overwrite=True)
+        with netCDF4.Dataset(path) as a, netCDF4.Dataset(tmp_path / "back.nc") as b:
+            hidden = np.ma.getmaskarray(np.ma.masked_invalid(b["x"][:]))
+            assert np.array_equal(np.ma.getmaskarray(a["x"][:]), hidden)
+
+
+def test_decompress_lays_a_file_out_as_it_was(tmp_path: Path) -> None:
+    x = np.round(temperature(1, (40, 60, 60)) * 8) / 8
+    with netCDF4.Dataset(tmp_path / "a.nc", "w") as file:
+        for name, size in (("time", None), ("lat", 60), ("lon", 60)):
+            file.createDimension(name, size)
+        options: dict[str, Any] = {"zlib": True, "complevel": 7, "shuffle": True, "fletcher32": True}
+        file.createVariable("zz", "f4", ("time", "lat", "lon"), chunksizes=(8, 30, 60), **options)[:] = x
+        file.createVariable("aa", "i2", ("time",))[:] = np.arange(40)
+        file["zz"].half, file["zz"].many = np.float32(0.5), np.array([1, 2], "i2")
+    write(str(tmp_path / "a.nc"), tmp_path / "out.zarr", errors=errors("lossless"))
+    restore(tmp_path / "out.zarr", tmp_path / "back.nc")
+    with netCDF4.Dataset(tmp_path / "a.nc") as a, netCDF4.Dataset(tmp_path / "back.nc") as b:
+        assert list(b.variables) == ["zz", "aa"]
+        assert b["zz"].chunking() == a["zz"].chunking() == [8, 30, 60]
+        assert b["zz"].filters() == a["zz"].filters()
+        assert b.dimensions["time"].isunlimited()
+        assert b["zz"].half.dtype == np.float32
+        assert b["zz"].many.dtype == np.int16
+    sizes = [(tmp_path / name).stat().st_size for name in ("a.nc", "back.nc")]
+    assert sizes[1] <= 1.1 * sizes[0]
+
+
+def test_decompress_gives_back_groups_and_the_older_formats(tmp_path: Path) -> None:
+    case = netcdf_groups(tmp_path)
+    write(case.source, tmp_path / "out.zarr", errors=errors("lossless"))
+    for out in ("back.nc", "back.zarr"):
+        restore(tmp_path / "out.zarr", tmp_path / out)
+        engine = {} if out.endswith(".nc") else {"engine": "zarr"}
+        for path, ds in xr.open_groups(str(case.source)).items():
+            with ds, xr.open_dataset(tmp_path / out, group=path, **engine) as back:  # type: ignore[arg-type]
+                assert ds.identical(back), path
+    for kind in ("NETCDF3_CLASSIC", "NETCDF3_64BIT_OFFSET", "NETCDF4_CLASSIC"):
+        save_raw(tmp_path / "old.nc", temperature(), kind=kind, units="K")
+        write(str(tmp_path / "old.nc"), tmp_path / "old.zarr", overwrite=True)
+        restore(tmp_path / "old.zarr", tmp_path / "old-back.nc", overwrite=True)
+        with netCDF4.Dataset(tmp_path / "old-back.nc") as file:
+            assert file.data_model == kind
