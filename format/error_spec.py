@@ -103,7 +103,7 @@ def _parse_limit(text: str, floor: str | None) -> Promise:
     if kind in ("ratio", "rmse"):
         if floor is not None:
             raise ArgumentError(f"{kind} takes no floor")
-        return Target(**{kind: value})
+        return Target(ratio=value) if kind == "ratio" else Target(rmse=value)
     return Bound(kind, value, None if floor is None else _parse_number(floor))  # type: ignore[arg-type]  # one of _KINDS
 
 
