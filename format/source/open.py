@@ -100,6 +100,11 @@ def _open_netcdf(path: str, start: bytes, stack: ExitStack) -> Opened:
     return Opened(path, kind, _filled(found))
 
 
+def _is_of_lists(variable: Any) -> bool:
+    """Whether a variable of netCDF4 has lists of varying length; xarray says it has numbers."""
+    return type(getattr(variable, "datatype", None)).__name__ == "VLType"
+
+
 def _library(path: str, engine: str) -> tuple[Any, str, Any]:
     """Return an open file, its data model, and what makes a store for xarray of one of its groups.
 
