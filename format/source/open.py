@@ -90,7 +90,7 @@ def _open_netcdf(path: str, start: bytes, stack: ExitStack) -> Opened:
                 n for n, v in group.variables.items() if type(getattr(v, "datatype", None)).__name__ == "VLType"
             ]:
                 raise ArgumentError(
-                    f"{path}: {', '.join(lists)}: lists of varying length have no place in Zarr; take them out of the source"
+                    f"{path}: {', '.join(lists)}: lists of varying length have no place in Zarr; leave them out"
                 )
             found[key] = xr.open_dataset(open_store(group), decode_cf=False, cache=False)
             if lost := [f"{key}/{name}".lstrip("/") for name in group.variables if name not in found[key].variables]:
