@@ -21,7 +21,7 @@ from isopress.codec.encoded import EncodedChunk, Method, Section, is_paid_for
 from isopress.codec.errors import BoundError
 from isopress.codec.limits import Bound, check_fits, exceeds
 from isopress.codec.values.label_map import encode_classes
-from isopress.codec.values.lossless import encode_lossless
+from isopress.codec.values.lossless import encode_lossless, lossless_may_reach
 from isopress.codec.values.outliers import (
     apply_exceptions,
     bits_of,
@@ -78,7 +78,8 @@ def encode_chunk(
 ) -> EncodedChunk:
     """Return the smallest coding found of `x` whose decoded values keep `bound`, checked on those values.
 
-    Never more than 1 byte larger than zstd (level 3) or pcodec on the raw values. NaN, infinities and -0.0
+    Never more than 1 byte larger than zstd (level 3) or pcodec on the raw values, but for large arrays of which
+    pieces tell that these take twice as much. NaN, infinities and -0.0
     come back with all their bits.
 
     Parameters
@@ -107,14 +108,17 @@ def encode_chunk(
     check_fits(bound, x.dtype, x.shape)
     x = contiguous(x)
     chunk = Chunk.of(x, bound)
-    best = lossless_coding(x, chunk.extra, quick=True)
-    if x.dtype in FLOATS and x.size:
-        for coding in codings(chunk, model, context):
-            if coding.nbytes < best.nbytes and is_paid_for(x.nbytes, coding.nbytes):
-                best = coding
-    if best.method == Method.LOSSLESS:
-        best = lossless_coding(x, chunk.extra, quick=False)
+    found = codings(chunk, model, context) if x.dtype in FLOATS and x.size else []
+    paid = [coding for coding in found if is_paid_for(x.nbytes, coding.nbytes)]
+    best = min(paid, key=_size) if paid else lossless_coding(x, chunk.extra, quick=False)
+    if paid and lossless_may_reach(x, best.nbytes):
+        plain = lossless_coding(x, chunk.extra, quick=True)
+        best = best if best.nbytes < plain.nbytes else lossless_coding(x, chunk.extra, quick=False)
     return replace(best, resolved_bound=chunk.resolved)
+
+
+def _size(coding: EncodedChunk) -> int:
+    return coding.nbytes
 
 
 def decode_chunk(encoded: EncodedChunk, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
@@ -163,7 +167,8 @@ def _codings_of_steps(
         found = _pyramids(chunk, plan, shared, model, context)
         base = _pyramid_on_latents(chunk, plan, shared, model, smallest=_smallest(found))
         found += [base] if base else []
-    if reach <= MAX_INTEGERS:
+    smallest = min([c.nbytes for c in found], default=chunk.x.nbytes)
+    if reach <= MAX_INTEGERS and lossless_may_reach(np.rint(plan.y).astype(np.int64), smallest):
         section, integers = _encode_integers(plan.y, plan.valid)
         if len(section) < _smallest(found):  # else it need not be verified
             v = integers * float(UNITS)

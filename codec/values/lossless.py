@@ -10,6 +10,8 @@ from isopress.codec.errors import ArgumentError, CorruptPayloadError, TruncatedP
 from isopress.codec.values.packing import LEVEL, decompress_zstd, shuffle, unshuffle
 
 _TRIAL_LEVEL = 3
+_PIECES, _PIECE = 8, 4096  # of an estimate: pieces, and values of each
+_SURE = 2  # an estimate is never off by more in all that was measured: then nothing need be coded in full
 _PCODEC_TYPES = frozenset(np.dtype(c) for c in ("f2", "f4", "f8", "i2", "i4", "i8", "u2", "u4", "u8"))
 
 
@@ -52,6 +54,19 @@ def encode_lossless(x: np.ndarray, *, quick: bool = False) -> bytes:
     if best in (Stream.ZSTD, Stream.SHUFFLED_ZSTD) and not quick:  # paid for the winner only
         stream = min(stream, zstd.compress(_raw(flat, best), LEVEL), key=len)
     return bytes([best]) + stream
+
+
+def lossless_may_reach(x: np.ndarray, size: int) -> bool:
+    """Whether a lossless coding of `x` may take no more than `size` bytes, judged by pieces from all over `x`.
+
+    Small arrays are not judged: True. Of a larger one, half of what its pieces foretell must exceed `size`.
+    """
+    flat = np.ascontiguousarray(x).reshape(-1)
+    if flat.size <= 2 * _PIECES * _PIECE:
+        return True
+    starts = np.linspace(0, flat.size - _PIECE, _PIECES).astype(np.int64)
+    some = np.concatenate([flat[start : start + _PIECE] for start in starts.tolist()])
+    return len(encode_lossless(some, quick=True)) * (flat.size / some.size) <= _SURE * size
 
 
 def _coded(flat: np.ndarray, stream: Stream, level: int) -> bytes | None:
