@@ -12,13 +12,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
-import constriction
 import numpy as np
 from numpy.typing import NDArray
 
 from isopress.codec.bounded.predictor import F64, LIMIT, Condition
 from isopress.codec.bounded.reference_order import PROXIES, Node, slots_of
-from isopress.codec.entropy.coder import I32, SymbolReader, SymbolWriter
+from isopress.codec.entropy.coder import I32, Distribution, SymbolReader, SymbolWriter
 
 COEFFICIENT_ONE = 64  # the integer that stands for a coefficient of one
 LEVEL_SETS = 3  # coefficients exist for levels 0, 1 and all coarser ones
@@ -28,7 +27,6 @@ PRIOR = (COEFFICIENT_ONE, 0, 0, COEFFICIENT_ONE)  # of P, Q, C and S at the fine
 CHEAP = 10  # bits that one fitted coefficient must save
 SAMPLE = 128  # rows of a level's grid that are looked at
 I8 = NDArray[np.int8]
-Models = tuple[constriction.stream.model.Categorical, constriction.stream.model.Categorical]
 
 
 @dataclass(frozen=True)
@@ -102,16 +100,12 @@ def _mean(fields: Sequence[int], decoded: I32) -> F64:
 
 
 @cache
-def models() -> Models:
-    """Return the models of an exponent (-30..30) and of a coefficient less what is expected (-254..254)."""
+def models() -> tuple[Distribution, Distribution]:
+    """Return the distributions of an exponent (-30..30) and of a coefficient less what is expected (-254..254)."""
     exponent = [4096 >> min(abs(e), 12) for e in range(-EXPONENT_MAX, EXPONENT_MAX + 1)]
     difference = [1 + (1 << 20) // (16 + d * d) for d in range(-2 * COEFFICIENT_MAX, 2 * COEFFICIENT_MAX + 1)]
     difference[2 * COEFFICIENT_MAX] = 1 << 20  # as expected: about a bit
-    exponent_model, difference_model = (
-        constriction.stream.model.Categorical(np.array(w, np.float64), perfect=False, lazy=False)
-        for w in (exponent, difference)
-    )
-    return exponent_model, difference_model
+    return Distribution(np.array(exponent, np.float64)), Distribution(np.array(difference, np.float64))
 
 
 def write_coefficients(writer: SymbolWriter, kind: int, exponents: I8, coefficients: I8) -> None:

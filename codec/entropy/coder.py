@@ -8,17 +8,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from typing import TypeVar
 
 import constriction
 import numpy as np
 from numpy.typing import NDArray
 
+from isopress.codec import native
 from isopress.codec.bytes import read_varint, varint
 from isopress.codec.errors import CorruptPayloadError, TruncatedPayloadError
 
 Decoder = constriction.stream.queue.RangeDecoder
 Encoder = constriction.stream.queue.RangeEncoder
 I32 = NDArray[np.int32]
+T = TypeVar("T")
 
 SCALES = 72  # tables per tail class: scales of 0.06 to 31 steps; beyond, low bits are coded raw
 TAILS = 4
@@ -26,6 +29,7 @@ FIRST_SCALE = -11  # scale index of the first table: 0.06 steps
 SHIFT_MAX = 20  # raw low bits of a symbol
 SYMBOL_MAX = 2**29
 OFFSET_MAX = 31  # a phase's correction of its scale indexes, in eighths of an octave
+ONE = 2**24  # frequencies of a distribution add up to this
 _SAMPLE = 1024  # symbols looked at to choose that correction
 _NEAR = 8  # its reach for phases of many symbols
 
@@ -64,6 +68,16 @@ class Tables:
         cost: NDArray[np.float32] = bits.astype(np.float32).reshape(TAILS, SCALES, -1)
         return cost
 
+    @property
+    @cache  # noqa: B019
+    def cumulative(self) -> native.Tables:
+        """What the compiled kernels know of the tables."""
+        centre, support = self.frequencies.shape[1] // 2, self.support
+        rows = np.zeros((support.size, 2 * int(support.max()) + 2), np.uint32)
+        for row, frequencies, a in zip(rows, self.frequencies, support.tolist(), strict=True):
+            row[: 2 * a + 2] = cumulative_of(frequencies[centre - a : centre + a + 1])
+        return native.Tables(rows, np.ascontiguousarray(support, np.int32))
+
     def check_count(self, symbols: int, nbytes: int) -> None:
         """Raise TruncatedPayloadError if so few bytes cannot hold so many symbols, whatever they are.
 
@@ -71,6 +85,39 @@ class Tables:
         """
         if symbols * float(self.cost.min()) * 0.9 > 8 * nbytes + 64:  # models round frequencies to 2**-24
             raise TruncatedPayloadError(f"a stream of {nbytes} bytes is too short for {symbols} symbols")
+
+
+def cumulative_of(weights: NDArray[np.float64]) -> NDArray[np.uint32]:
+    """Return the cumulative frequencies (n + 1,), in 2**-24, that constriction makes of n weights."""
+    sums = np.concatenate([[0.0], np.cumsum(weights)])  # one after the other, in binary64
+    out: NDArray[np.uint32] = np.floor(sums * ((ONE - weights.size) / sums[-1])).astype(np.uint32)
+    out += np.arange(weights.size + 1, dtype=np.uint32)
+    out[-1] = ONE
+    return out
+
+
+@dataclass(frozen=True, eq=False)
+class Distribution:
+    """How integers outside the tables are distributed: by `weights`, or n of them equally."""
+
+    weights: NDArray[np.float64] | None
+    equal: int = 0
+
+    @property
+    @cache  # noqa: B019 - there are few, and they live as long as the process
+    def model(self) -> constriction.stream.model.Model:
+        """Constriction's model of it."""
+        if self.weights is None:
+            return constriction.stream.model.Uniform(self.equal)
+        return constriction.stream.model.Categorical(self.weights, perfect=False, lazy=False)
+
+    @property
+    @cache  # noqa: B019
+    def cumulative(self) -> NDArray[np.uint32]:
+        """What the compiled kernels know of it."""
+        if self.weights is not None:
+            return cumulative_of(self.weights)
+        return np.array([*(i * (ONE // self.equal) for i in range(self.equal)), ONE], np.uint32)
 
 
 @dataclass(frozen=True)
@@ -103,13 +150,13 @@ def split_scale(scale: NDArray[np.int16]) -> tuple[NDArray[np.int16], NDArray[np
 
 
 @cache
-def offset_model(peaked: bool) -> constriction.stream.model.Model:
-    """Return the model of a phase's scale offset: uniform, or mostly 0 and halving with every step away from it."""
+def offset_model(peaked: bool) -> Distribution:
+    """Return the distribution of a phase's scale offset: equal, or mostly 0 and halving with every step from it."""
     if not peaked:
-        return constriction.stream.model.Uniform(2 * OFFSET_MAX + 1)
+        return Distribution(None, 2 * OFFSET_MAX + 1)
     weights = [4096 >> min(abs(offset), 12) for offset in range(-OFFSET_MAX, OFFSET_MAX + 1)]
     weights[OFFSET_MAX] = 12288
-    return constriction.stream.model.Categorical(np.array(weights, np.float64), perfect=False, lazy=False)
+    return Distribution(np.array(weights, np.float64))
 
 
 OFFSET_BITS = np.array([0, *range(3, OFFSET_MAX + 3)])  # by magnitude: what coding it costs more than coding 0, peaked
@@ -121,12 +168,16 @@ class SymbolWriter:
     def __init__(self, tables: Tables, *, peaked: bool = False) -> None:
         self._tables = tables
         self._peaked = peaked
-        self._coder = Encoder()
+        self._coder = Encoder()  # stands idle where there are kernels
+        self._native = None if native.level() == native.NUMPY else native.RangeEncoder()
         self._escapes = bytearray()
 
-    def symbol(self, value: int, model: constriction.stream.model.Model) -> None:
-        """Code one integer with a model of its own."""
-        self._coder.encode(np.array([value], np.int32), model)
+    def symbol(self, value: int, distribution: Distribution) -> None:
+        """Code one integer with a distribution of its own."""
+        if self._native is not None:
+            self._native.row(np.array([value], np.int32), distribution.cumulative)
+        else:
+            self._coder.encode(np.array([value], np.int32), distribution.model)
 
     def phase(self, symbols: I32, scale: NDArray[np.int16], tail: NDArray[np.int8], *, corrected: bool = True) -> None:
         """Code the symbols (n,) of one phase, if `corrected` after the scale offset that suits them best."""
@@ -134,25 +185,34 @@ class SymbolWriter:
         if corrected:
             offset = best_offset(self._tables, symbols, scale, tail, self._peaked)
             self.symbol(offset + OFFSET_MAX, offset_model(self._peaked))
+        if self._native is not None:
+            excess, shift = self._native.phase(self._tables.cumulative, symbols, scale, tail, offset)
+            self._escape(excess)
+            for bits in [] if shift is None else _shifts(shift):
+                self._native.row(_low_part(symbols[shift == bits], bits), None, bits)
+            return
         group = Grouped.of(scale, tail, offset)
         high = high_part(symbols, group.shift)[group.order]
         limit = self._tables.support[group.tables].repeat(group.counts)
         excess = np.abs(high) - limit
-        for beyond in excess[excess >= 0].tolist():
-            self._escapes += varint(beyond)
+        self._escape(excess[excess >= 0])
         index = np.minimum(np.maximum(high, -limit), limit) + limit
         start = 0
         for table, count in zip(group.tables.tolist(), group.counts.tolist(), strict=True):
             self._coder.encode(index[start : start + count], self._tables.models[table])
             start += count
         for bits in _shifts(group.shift):
-            part = symbols[group.shift == bits] + (1 << (bits - 1))
-            self._coder.encode(part & ((1 << bits) - 1), constriction.stream.model.Uniform(1 << bits))
+            low = _low_part(symbols[group.shift == bits], bits)
+            self._coder.encode(low, constriction.stream.model.Uniform(1 << bits))
+
+    def _escape(self, excess: I32) -> None:
+        for beyond in excess.tolist():
+            self._escapes += varint(beyond)
 
     def finish(self) -> bytes:
         """Return varint(escape bytes), the escape bytes, and the range coder's little-endian words."""
-        words: bytes = self._coder.get_compressed().astype("<u4").tobytes()
-        return varint(len(self._escapes)) + bytes(self._escapes) + words
+        words = self._coder.get_compressed() if self._native is None else self._native.finish()
+        return varint(len(self._escapes)) + bytes(self._escapes) + words.astype("<u4").tobytes()
 
 
 class SymbolReader:
@@ -171,15 +231,24 @@ class SymbolReader:
         if start + size > len(data) or (len(data) - start - size) % 4:
             raise TruncatedPayloadError(f"symbol stream of {len(data)} bytes ends inside its {size} escape bytes")
         self._escapes, self._position = data[start : start + size], 0
-        self._coder = Decoder(np.frombuffer(data[start + size :], "<u4").astype(np.uint32))
+        words = np.frombuffer(data[start + size :], "<u4").astype(np.uint32)
+        self._coder = Decoder(words)  # stands idle where there are kernels
+        self._native = None if native.level() == native.NUMPY else native.RangeDecoder(words)
 
-    def symbol(self, model: constriction.stream.model.Model) -> int:
-        """Return one integer coded with a model of its own."""
-        return int(self._decode(model, 1)[0])
+    def symbol(self, distribution: Distribution) -> int:
+        """Return one integer coded with a distribution of its own."""
+        if self._native is not None:
+            return int(_decodable(self._native.row(1, distribution.cumulative))[0])
+        return int(self._decode(distribution.model, 1)[0])
 
     def phase(self, scale: NDArray[np.int16], tail: NDArray[np.int8], *, corrected: bool = True) -> I32:
         """Return the symbols (n,) coded with these scale indexes and tail classes."""
         offset = self.symbol(offset_model(self._peaked)) - OFFSET_MAX if corrected else 0
+        if self._native is not None:
+            high, escaped, shift = _decodable(self._native.phase(self._tables.cumulative, scale, tail, offset))
+            if escaped.size:
+                high[escaped] += np.sign(high[escaped]) * self._unescape(escaped.size)
+            return high if shift is None else self._join(high, shift)
         group = Grouped.of(scale, tail, offset)
         ordered = np.empty(scale.size, np.int32)
         start = 0
@@ -188,19 +257,25 @@ class SymbolReader:
             start += count
         limit = self._tables.support[group.tables].repeat(group.counts)
         ordered -= limit
-        escaped = np.flatnonzero(np.abs(ordered) == limit)
-        if escaped.size:
-            ordered[escaped] += np.sign(ordered[escaped]) * self._unescape(escaped.size)
-        symbols = np.empty_like(ordered)
-        symbols[group.order] = ordered
-        for bits in _shifts(group.shift):
-            at = np.flatnonzero(group.shift == bits)
-            low = self._decode(constriction.stream.model.Uniform(1 << bits), at.size)
-            whole = (symbols[at].astype(np.int64) << bits) + low - (1 << (bits - 1))
+        beyond = np.flatnonzero(np.abs(ordered) == limit)
+        if beyond.size:
+            ordered[beyond] += np.sign(ordered[beyond]) * self._unescape(beyond.size)
+        high = np.empty_like(ordered)
+        high[group.order] = ordered
+        return self._join(high, group.shift)
+
+    def _join(self, high: I32, shift: NDArray[np.int8]) -> I32:
+        for bits in _shifts(shift):
+            at = np.flatnonzero(shift == bits)
+            if self._native is not None:
+                low = _decodable(self._native.row(at.size, None, bits))
+            else:
+                low = self._decode(constriction.stream.model.Uniform(1 << bits), at.size)
+            whole = (high[at].astype(np.int64) << bits) + low - (1 << (bits - 1))
             if np.abs(whole).max() > SYMBOL_MAX:
                 raise CorruptPayloadError(f"a symbol of {np.abs(whole).max()} is beyond the allowed {SYMBOL_MAX}")
-            symbols[at] = whole
-        return symbols
+            high[at] = whole
+        return high
 
     def _unescape(self, count: int) -> I32:
         values = np.empty(count, np.int64)
@@ -218,8 +293,21 @@ class SymbolReader:
 
     def finish(self) -> None:
         """Check that everything was read."""
-        if self._position != len(self._escapes) or not self._coder.maybe_exhausted():
+        exhausted = (self._coder if self._native is None else self._native).maybe_exhausted()
+        if self._position != len(self._escapes) or not exhausted:
             raise CorruptPayloadError("symbol stream holds more data than its symbols need")
+
+
+def _decodable(found: T | None) -> T:
+    if found is None:
+        raise CorruptPayloadError("symbol stream is not decodable: no encoder writes such words")
+    return found
+
+
+def _low_part(symbols: I32, bits: int) -> I32:
+    """Return the raw low bits of symbols."""
+    low: I32 = (symbols + (1 << (bits - 1))) & ((1 << bits) - 1)
+    return low
 
 
 def best_offset(

@@ -11,11 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
-import constriction
 import numpy as np
 from numpy.typing import NDArray
 
-from isopress.codec.entropy.coder import SymbolReader, SymbolWriter
+from isopress.codec.entropy.coder import Distribution, SymbolReader, SymbolWriter
 from isopress.codec.errors import CorruptPayloadError
 from isopress.codec.latent.wavelet import levels
 
@@ -28,7 +27,7 @@ ONE = 127  # integer that stands for one in a stored transform: coarser ones cos
 SAMPLE = (256, 512)  # values of each field that are looked at to choose
 NOISE = 0.15  # squared steps of variance that cost nothing
 NEAR = 4  # coefficients in a row that have one variance (measured: estimates are 0.7 to 1.5 times the bytes)
-_KIND = constriction.stream.model.Uniform(3)
+_KIND = Distribution(None, 3)
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,11 +129,11 @@ def _cosine(n: int) -> F64:
 
 
 @cache
-def _left_out(n: int) -> constriction.stream.model.Model:
-    """Return the model of how many of n channels are left out, 0 to n - 1: 0 half of the time, then ever rarer."""
+def _left_out(n: int) -> Distribution:
+    """Return how likely it is that 0 to n - 1 of n channels are left out: 0 half of the time, then ever rarer."""
     weights = [1024 >> min(i // 2, 10) for i in range(n)]
     weights[0] += sum(weights)
-    return constriction.stream.model.Categorical(np.array(weights, np.float64), perfect=False, lazy=False)
+    return Distribution(np.array(weights, np.float64))
 
 
 def _tables(m: int, n: int) -> tuple[NDArray[np.int16], NDArray[np.int8]]:

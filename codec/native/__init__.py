@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -131,3 +132,97 @@ def predict(
         scale,
         tail,
     )
+
+
+@dataclass(frozen=True, eq=False)
+class Tables:
+    """Cumulative frequencies of all tables of symbols, (288, width) uint32, and how far each reaches, (288,) int32."""
+
+    cumulative: NDArray[np.uint32]
+    support: I32
+
+
+class RangeEncoder:
+    """The range coder of SPEC, chapter 7; its state is four integers, its words are kept in pieces."""
+
+    def __init__(self) -> None:
+        self._state = np.array([0, 2**64 - 1, 0, 0], np.uint64)  # lower, range, inverted words, the first of them
+        self._words: list[NDArray[np.uint32]] = []
+
+    def _room(self, count: int) -> NDArray[np.uint32]:
+        return np.empty(count + int(self._state[2]) + 1, np.uint32)
+
+    def row(self, integers: I32, cumulative: NDArray[np.uint32] | None, bits: int = 0) -> None:
+        """Code integers of one distribution, or where `cumulative` is None of 2**bits equally likely ones."""
+        integers = np.ascontiguousarray(integers, np.int32)
+        words, size = self._room(integers.size), 0 if cumulative is None else cumulative.size - 1
+        written = _kernels.encode_row(self._state, integers.size, integers, cumulative, size, bits, words)
+        self._words.append(words[:written].copy())
+
+    def phase(
+        self, tables: Tables, symbols: I32, scale: NDArray[np.int16], tail: NDArray[np.int8], offset: int
+    ) -> tuple[I32, NDArray[np.int8] | None]:
+        """Code the high parts of symbols; return what exceeds tables, in the order of coding, and the raw low bits of
+        each symbol, None if there are none."""
+        n = symbols.size
+        words, excess, group = self._room(n), np.empty(n, np.int32), _group(scale, tail, offset)
+        symbols = np.ascontiguousarray(symbols, np.int32)
+        written, escapes, top = _kernels.encode_phase(
+            self._state, group, (tables.cumulative, tables.support, tables.cumulative.shape[1]), symbols, words, excess
+        )
+        self._words.append(words[:written].copy())
+        return excess[:escapes], group[-1] if top else None
+
+    def finish(self) -> NDArray[np.uint32]:
+        """Return all words, the coder sealed."""
+        lower, span, inverted, first = (int(x) for x in self._state)
+        end = []
+        if span != 2**64 - 1:
+            point = (lower + 2**32 - 1) % 2**64
+            if inverted:
+                carry = point < lower
+                end += [(first + carry) % 2**32, *[0 if carry else 2**32 - 1] * (inverted - 1)]
+            end.append(point >> 32)
+            if (lower + span) % 2**64 >> 32 == point >> 32:
+                end.append(0)
+        return np.concatenate([*self._words, np.array(end, np.uint32)])
+
+
+class RangeDecoder:
+    """Mirror of RangeEncoder; `None` and False tell what no encoder writes."""
+
+    def __init__(self, words: NDArray[np.uint32]) -> None:
+        self._words = np.ascontiguousarray(words, np.uint32)
+        first = [int(w) for w in self._words[:2]] + [0, 0]
+        position = min(2, self._words.size)
+        self._state = np.array([0, 2**64 - 1, first[0] << 32 | first[1], position], np.uint64)
+
+    def row(self, count: int, cumulative: NDArray[np.uint32] | None, bits: int = 0) -> I32 | None:
+        """Return `count` integers of one distribution."""
+        integers = np.empty(count, np.int32)
+        size, words = 0 if cumulative is None else cumulative.size - 1, self._words
+        wrong = _kernels.decode_row(self._state, count, integers, cumulative, size, bits, words, words.size)
+        return None if wrong else integers
+
+    def phase(
+        self, tables: Tables, scale: NDArray[np.int16], tail: NDArray[np.int8], offset: int
+    ) -> tuple[I32, I32, NDArray[np.int8] | None] | None:
+        """Return the high parts of symbols, the places of those that exceed their table, in the order of coding, and
+        the raw low bits of each symbol, None if there are none."""
+        n, words, group = scale.size, self._words, _group(scale, tail, offset)
+        symbols, escaped = np.empty(n, np.int32), np.empty(n, np.int32)
+        described = tables.cumulative, tables.support, tables.cumulative.shape[1]
+        escapes, top = _kernels.decode_phase(self._state, group, described, words, words.size, symbols, escaped)
+        return None if escapes < 0 else (symbols, escaped[:escapes], group[-1] if top else None)
+
+    def maybe_exhausted(self) -> bool:
+        """Whether an encoder may have ended here."""
+        lower, span, point, position = (int(x) for x in self._state)
+        return position == self._words.size and (span == 2**64 - 1 or (point - lower) % 2**64 < 2**33 - 1)
+
+
+def _group(scale: NDArray[np.int16], tail: NDArray[np.int8], offset: int) -> tuple[Any, ...]:
+    """Return what the kernels need to sort symbols by table; the last is the raw low bits of each, to be filled in."""
+    n = scale.size
+    scale, tail = np.ascontiguousarray(scale, np.int16), np.ascontiguousarray(tail, np.int8)
+    return n, scale, tail, offset, np.empty(n, np.int32), np.empty(n, np.int16), np.empty(n, np.int8)

@@ -4,6 +4,7 @@
 
 #include <string.h>
 
+#include "entropy.h"
 #include "kernels.h"
 
 enum { HELD_MAX = 64 };
@@ -29,7 +30,7 @@ static void *hold(Held *held, PyObject *object, char format, int64_t count, int 
     if (PyObject_GetBuffer(object, view, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT | (writable ? PyBUF_WRITABLE : 0))) return NULL;
     held->count++;
     const char *f = view->format ? view->format : "B";
-    int same = strlen(f) == 1 && (f[0] == format || (format == 'q' && f[0] == 'l' && sizeof(long) == 8));
+    int same = strlen(f) == 1 && (f[0] == format || (format == 'L' && f[0] == 'Q'));
     if (!same || view->len / view->itemsize != count || (uintptr_t)view->buf % view->itemsize) {
         PyErr_Format(PyExc_ValueError, "a buffer of %zd items of type %s, wanted are %lld of type %c", view->len / view->itemsize,
                      f, (long long)count, format);
@@ -48,7 +49,7 @@ static int read_planes(Held *held, Phase *p, PyObject *planes) {
         if (!PyArg_ParseTuple(PyTuple_GET_ITEM(planes, i), "LLOOO!", &rows, &columns, &values, &errors, &PyTuple_Type, &proxies))
             return 0;
         if (rows < 0 || columns < 0 || (columns && rows > INT64_MAX / 16 / columns) ||
-            (rows * columns && p->fields > INT64_MAX / 16 / (rows * columns))) {
+            (rows && columns && p->fields > INT64_MAX / 16 / (rows * columns))) {
             PyErr_SetString(PyExc_ValueError, "a plane's size");
             return 0;
         }
@@ -158,6 +159,147 @@ static PyObject *py_predict(PyObject *self, PyObject *args) {
     return result;
 }
 
+/* --- entropy coding ----------------------------------------------------------------------------------------- */
+
+/* Reads (cumulative (288, width) uint32, support (288,) int32, width). */
+static int read_tables(Held *held, Tables *t, PyObject *tables) {
+    PyObject *cumulative, *support;
+    if (!PyArg_ParseTuple(tables, "OOi", &cumulative, &support, &t->width)) return 0;
+    if (t->width < 2 || t->width > 1 << 16) {
+        PyErr_SetString(PyExc_ValueError, "the width of the tables");
+        return 0;
+    }
+    if (!(t->cumulative = hold(held, cumulative, 'I', (int64_t)TABLES * t->width, 0)) ||
+        !(t->support = hold(held, support, 'i', TABLES, 0)))
+        return 0;
+    const char *wrong = isopress_check_tables(t);
+    if (wrong) PyErr_SetString(PyExc_ValueError, wrong);
+    return !wrong;
+}
+
+/* Reads (n, scale, tail, offset, and as scratch order int32, table int16, shift int8). */
+static int read_group(Held *held, Group *g, PyObject *group) {
+    PyObject *scale, *tail, *order, *table, *shift;
+    long long n;
+    if (!PyArg_ParseTuple(group, "LOOiOOO", &n, &scale, &tail, &g->offset, &order, &table, &shift)) return 0;
+    if (n < 0 || n > INT32_MAX || g->offset < -1024 || g->offset > 1024) {
+        PyErr_SetString(PyExc_ValueError, "the number of symbols, or the offset");
+        return 0;
+    }
+    g->n = n;
+    return (g->scale = hold(held, scale, 'h', n, 0)) && (g->tail = hold(held, tail, 'b', n, 0)) &&
+           (g->order = hold(held, order, 'i', n, 1)) && (g->table = hold(held, table, 'h', n, 1)) &&
+           (g->shift = hold(held, shift, 'b', n, 1));
+}
+
+static PyObject *py_encode_phase(PyObject *self, PyObject *args) {
+    (void)self;
+    PyObject *state, *group, *tables, *symbols, *words, *excess, *result = NULL;
+    Held held = {.count = 0};
+    Group g;
+    Tables t;
+    if (!PyArg_ParseTuple(args, "OO!O!OOO", &state, &PyTuple_Type, &group, &PyTuple_Type, &tables, &symbols, &words, &excess))
+        return NULL;
+    Encoder *coder = hold(&held, state, 'L', 4, 1);
+    const int32_t *s;
+    uint32_t *w;
+    int32_t *e;
+    if (coder && read_group(&held, &g, group) && read_tables(&held, &t, tables) && (s = hold(&held, symbols, 'i', g.n, 0)) &&
+        coder->inverted <= INT32_MAX && (w = hold(&held, words, 'I', g.n + (int64_t)coder->inverted + 1, 1)) &&
+        (e = hold(&held, excess, 'i', g.n, 1))) {
+        int64_t escapes = 0, written = 0;
+        int top;
+        Py_BEGIN_ALLOW_THREADS top = isopress_group(&g);
+        if (top >= 0) written = isopress_encode_phase(coder, &g, &t, s, w, e, &escapes);
+        Py_END_ALLOW_THREADS if (top < 0) PyErr_SetString(PyExc_ValueError, "a tail class");
+        else result = Py_BuildValue("LLi", (long long)written, (long long)escapes, top);
+    }
+    if (!result && !PyErr_Occurred()) PyErr_SetString(PyExc_ValueError, "the state of the coder");
+    release(&held);
+    return result;
+}
+
+static PyObject *py_decode_phase(PyObject *self, PyObject *args) {
+    (void)self;
+    PyObject *state, *group, *tables, *words, *symbols, *escaped, *result = NULL;
+    long long count;
+    Held held = {.count = 0};
+    Group g;
+    Tables t;
+    if (!PyArg_ParseTuple(args, "OO!O!OLOO", &state, &PyTuple_Type, &group, &PyTuple_Type, &tables, &words, &count, &symbols, &escaped))
+        return NULL;
+    Decoder *coder = hold(&held, state, 'L', 4, 1);
+    const uint32_t *w;
+    int32_t *s, *e;
+    if (coder && read_group(&held, &g, group) && read_tables(&held, &t, tables) && (w = hold(&held, words, 'I', count, 0)) &&
+        (s = hold(&held, symbols, 'i', g.n, 1)) && (e = hold(&held, escaped, 'i', g.n, 1)) && coder->range >= (uint64_t)1 << 32) {
+        int64_t escapes = 0;
+        int top;
+        Py_BEGIN_ALLOW_THREADS top = isopress_group(&g);
+        if (top >= 0) escapes = isopress_decode_phase(coder, &g, &t, w, (uint64_t)count, s, e);
+        Py_END_ALLOW_THREADS if (top < 0) PyErr_SetString(PyExc_ValueError, "a tail class");
+        else result = Py_BuildValue("Li", (long long)escapes, top);
+    }
+    if (!result && !PyErr_Occurred()) PyErr_SetString(PyExc_ValueError, "the state of the coder");
+    release(&held);
+    return result;
+}
+
+/* Holds a distribution: cumulative (size + 1,) uint32, or None for 2^bits equal integers. */
+static int read_row(Held *held, PyObject *cumulative, int32_t *size, int32_t bits, const uint32_t **row) {
+    *row = NULL;
+    if (cumulative == Py_None) {
+        *size = bits >= 0 && bits <= PRECISION ? 1 << bits : 0;
+    } else {
+        if (*size < 1 || *size > 1 << 20 || !(*row = hold(held, cumulative, 'I', (int64_t)*size + 1, 0))) *size = 0;
+        for (int i = 0; i < *size; i++)
+            if ((*row)[i] >= (*row)[i + 1] || (*row)[*size] != 1u << PRECISION || (*row)[0]) *size = 0;
+    }
+    if (!*size && !PyErr_Occurred()) PyErr_SetString(PyExc_ValueError, "a distribution");
+    return *size > 0;
+}
+
+static PyObject *py_encode_row(PyObject *self, PyObject *args) {
+    (void)self;
+    PyObject *state, *integers, *cumulative, *words, *result = NULL;
+    long long n;
+    int32_t size, bits;
+    const uint32_t *row;
+    Held held = {.count = 0};
+    if (!PyArg_ParseTuple(args, "OLOOiiO", &state, &n, &integers, &cumulative, &size, &bits, &words)) return NULL;
+    Encoder *coder = hold(&held, state, 'L', 4, 1);
+    const int32_t *k;
+    uint32_t *w;
+    if (coder && n >= 0 && n <= INT32_MAX && coder->inverted <= INT32_MAX && read_row(&held, cumulative, &size, bits, &row) &&
+        (k = hold(&held, integers, 'i', n, 0)) && (w = hold(&held, words, 'I', n + (int64_t)coder->inverted + 1, 1))) {
+        int inside = 1;
+        for (int64_t i = 0; i < n; i++) inside &= k[i] >= 0 && k[i] < size;
+        if (inside) result = PyLong_FromLongLong(isopress_encode_row(coder, n, k, row, bits, w));
+    }
+    if (!result && !PyErr_Occurred()) PyErr_SetString(PyExc_ValueError, "an integer, or the state of the coder");
+    release(&held);
+    return result;
+}
+
+static PyObject *py_decode_row(PyObject *self, PyObject *args) {
+    (void)self;
+    PyObject *state, *integers, *cumulative, *words, *result = NULL;
+    long long n, count;
+    int32_t size, bits;
+    const uint32_t *row;
+    Held held = {.count = 0};
+    if (!PyArg_ParseTuple(args, "OLOOiiOL", &state, &n, &integers, &cumulative, &size, &bits, &words, &count)) return NULL;
+    Decoder *coder = hold(&held, state, 'L', 4, 1);
+    const uint32_t *w;
+    int32_t *k;
+    if (coder && coder->range >= (uint64_t)1 << 32 && read_row(&held, cumulative, &size, bits, &row) &&
+        (k = hold(&held, integers, 'i', n, 1)) && (w = hold(&held, words, 'I', count, 0)))
+        result = PyLong_FromLong(isopress_decode_row(coder, n, k, row, size, bits, w, (uint64_t)count));
+    if (!result && !PyErr_Occurred()) PyErr_SetString(PyExc_ValueError, "the state of the coder");
+    release(&held);
+    return result;
+}
+
 static PyObject *py_levels(PyObject *self, PyObject *args) {
     (void)self, (void)args;
     PyObject *list = PyList_New(0);
@@ -172,6 +314,10 @@ static PyObject *py_levels(PyObject *self, PyObject *args) {
 static PyMethodDef methods[] = {
     {"levels", py_levels, METH_NOARGS, "Names of the instruction sets that can be used here, best first."},
     {"predict", py_predict, METH_VARARGS, "Predict one phase; see isopress.codec.native."},
+    {"encode_phase", py_encode_phase, METH_VARARGS, "Range-code the symbols of a phase."},
+    {"decode_phase", py_decode_phase, METH_VARARGS, "Decode the symbols of a phase."},
+    {"encode_row", py_encode_row, METH_VARARGS, "Range-code integers of one distribution."},
+    {"decode_row", py_decode_row, METH_VARARGS, "Decode integers of one distribution."},
     {NULL, NULL, 0, NULL},
 };
 
