@@ -10,7 +10,8 @@ CHUNK_VALUES = 2**20  # of chunks that are no blocks: a good size for one object
 BLOCK_FIELDS = 24  # a day of hours: enough for fields to learn from each other,
 BLOCK_VALUES = 2**22  # and more of small fields, which cost little each
 MAX_BLOCK_NBYTES = 2**27  # decoded; encoding takes about ten times that
-MAX_AXIS_FIELDS = 128  # along one axis of a block
+MAX_AXIS_FIELDS = 128  # along one axis of a block,
+MIN_CHUNK_VALUES = 2**17  # unless fields are so small that chunks would have fewer values than this
 MAX_FIELD_VALUES = 2**22  # larger fields are cut
 MAX_CHUNK_VALUES = 2**28  # a payload holds 4 GiB; half of that with float64
 REGION_NBYTES = 2**27  # what one task may hold of the source when its chunks are large
@@ -34,9 +35,9 @@ def default_blocks(dims: Sequence[str], shape: Sequence[int], itemsize: int) -> 
 
     Hours tell more about each other than levels do. Axes that are not times follow, last one first.
 
-    A chunk has up to `BLOCK_FIELDS` fields, more while they have no more than `BLOCK_VALUES` values, and at most
-    `MAX_AXIS_FIELDS` along one axis; it takes at most `MAX_BLOCK_NBYTES` when decoded. Fields too large are cut
-    as by `default_chunks`.
+    A chunk has up to `BLOCK_FIELDS` fields, more while they have no more than `BLOCK_VALUES` values. Along one axis it
+    has at most `MAX_AXIS_FIELDS`, more where it would have fewer than `MIN_CHUNK_VALUES` values. It takes at most
+    `MAX_BLOCK_NBYTES` when decoded. Fields too large are cut as by `default_chunks`.
 
     Parameters
     ----------
@@ -52,7 +53,8 @@ def default_blocks(dims: Sequence[str], shape: Sequence[int], itemsize: int) -> 
     fields = max(BLOCK_VALUES // values, min(BLOCK_FIELDS, MAX_BLOCK_NBYTES // (values * itemsize)))
     last_first = range(len(shape) - 3, -1, -1)
     times_first = sorted(last_first, key=lambda axis: not _is_time(dims[axis]))
-    return (*_grouped(shape[:-2], fields, times_first, MAX_AXIS_FIELDS), *field)
+    most = max(MAX_AXIS_FIELDS, MIN_CHUNK_VALUES // values)
+    return (*_grouped(shape[:-2], fields, times_first, most), *field)
 
 
 def choose_chunks(

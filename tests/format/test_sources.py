@@ -901,3 +901,21 @@ def test_decompress_gives_back_groups_and_the_older_formats(tmp_path: Path) -> N
         restore(tmp_path / "old.zarr", tmp_path / "old-back.nc", overwrite=True)
         with netCDF4.Dataset(tmp_path / "old-back.nc") as file:
             assert file.data_model == kind
+
+
+def test_long_series_at_a_point_are_as_small_as_series_alone(tmp_path: Path) -> None:
+    hours = np.arange(20_000)
+    x = 280 + 10 * np.sin(hours / 24 * 2 * np.pi) + np.cumsum(np.random.default_rng(0).normal(0, 0.1, hours.size))
+    nbytes = []
+    for dims, shape in (
+        (("time",), (-1,)),
+        (("time", "lat", "lon"), (-1, 1, 1)),
+        (("time", "n", "y", "x"), (-1, 2, 1, 1)),
+    ):
+        ds = xr.Dataset({"t2m": (dims, x.astype("f4").reshape(shape), {"units": "K"})})
+        source = save(ds, tmp_path / f"{len(dims)}.nc")
+        report = write(str(source), tmp_path / f"{len(dims)}.zarr")
+        assert verify(tmp_path / f"{len(dims)}.zarr", str(source)).kept
+        assert float(np.abs(raw(tmp_path / f"{len(dims)}.zarr")["t2m"] - ds["t2m"]).max()) <= 0.1
+        nbytes.append(report.variables[0].stored_nbytes)
+    assert max(nbytes) <= 1.2 * nbytes[0]
