@@ -13,6 +13,7 @@ from isopress.codec.bounded import pyramid, weights
 from isopress.codec.bounded.block import BlockDecoder
 from isopress.codec.encoded import EncodedChunk, Method, Section, checked_sections, is_paid_for
 from isopress.codec.errors import CorruptPayloadError, TruncatedPayloadError
+from isopress.codec.threads import IMPORTS
 from isopress.codec.values.label_map import decode_classes
 from isopress.codec.values.lossless import decode_lossless
 from isopress.codec.values.outliers import Exceptions, apply_exceptions, decode_exceptions, is_list
@@ -96,17 +97,18 @@ class ChunkDecoder:
         return assemble(sections, v, self._dtype, self._fields)
 
     def _decode_latent(self) -> np.ndarray:
-        from isopress.codec.latent import section
-        from isopress.codec.latent import weights as model  # this imports torch
+        with IMPORTS:
+            from isopress.codec.latent.section import decode_fields
+            from isopress.codec.latent.weights import load_latent
 
-        shape = (*self._shape[:-2], *self._fields[1:])
-        network = model.load_latent(self._encoded.models[0].hex())
-        fields = section.decode_fields(self._sections[Section.LATENT], shape, network)
+        shape, network = (*self._shape[:-2], *self._fields[1:]), load_latent(self._encoded.models[0].hex())
+        fields = decode_fields(self._sections[Section.LATENT], shape, network)
         return assemble_latent(self._sections, fields.reshape(self._fields), self._dtype)
 
     def _decode_pyramid_on_latents(self) -> np.ndarray:
-        from isopress.codec.latent import base_layer
-        from isopress.codec.latent.weights import load_latent
+        with IMPORTS:
+            from isopress.codec.latent import base_layer
+            from isopress.codec.latent.weights import load_latent
 
         first, second = [model.hex() for model in self._encoded.models]
         base, refinement = load_latent(first), weights.load_pyramid(second)

@@ -20,6 +20,7 @@ from isopress.codec.decode import FLOATS, ChunkDecoder, Sections, Value, assembl
 from isopress.codec.encoded import EncodedChunk, Method, Section, is_paid_for
 from isopress.codec.errors import BoundError
 from isopress.codec.limits import Bound, check_fits, exceeds
+from isopress.codec.threads import IMPORTS
 from isopress.codec.values.label_map import encode_classes
 from isopress.codec.values.lossless import encode_lossless, lossless_may_reach
 from isopress.codec.values.outliers import (
@@ -214,8 +215,9 @@ def _pyramid_on_latents(
     fitting = not plan.snap and quantiser.transform == LINEAR
     if not fitting or len(plan.y) == 1 or not BASE_OVERHEAD < smallest <= WORTH_A_BASE / 8 * plan.y.size:
         return None
-    from isopress.codec.latent import base_layer  # this imports torch
-    from isopress.codec.latent.weights import load_latent
+    with IMPORTS:
+        from isopress.codec.latent import base_layer
+        from isopress.codec.latent.weights import load_latent
 
     base, refinement = load_latent(), weights.load_pyramid(model)
     coded = base_layer.encode(plan.y, plan.valid, chunk.leading, quantiser.offset / quantiser.step, base, refinement)

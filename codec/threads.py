@@ -5,6 +5,9 @@ threads than there are processors, each small product waits until all threads of
 processes of two threads each decoded at a twelfth of the speed of one thread each (benchmarks/RESULTS.md). So the many
 small products of contexts are computed by one thread, *in turn*: of those threads there are as many as teams find
 processors. The few large products of synthesis are the work of a *team*.
+
+A forked process has only the thread that forked: what others held stays locked in it for ever. So nothing here, or in
+what the codec caches, holds a lock while it computes, pools are made anew, and a fork waits while torch is imported.
 """
 
 from __future__ import annotations
@@ -22,14 +25,12 @@ T = TypeVar("T")
 LARGEST_TEAM = 4  # contexts take twice as long as synthesis on two threads: more than four gain next to nothing
 
 TURN, TEAM = "turn", "team"
+IMPORTS = threading.RLock()  # held while modules that load torch are imported: Python's own locks outlive a fork
 _OF_THREAD = threading.local()
 
 
 def in_turn(work: Callable[P, T]) -> Callable[P, T]:
-    """Let a function run where torch has one thread, and what it calls too. Callers wait for their turn.
-
-    A forked process has threads of its own.
-    """
+    """Let a function run where torch has one thread, and what it calls too. Callers wait for their turn."""
 
     @wraps(work)
     def waiting(*args: P.args, **kwargs: P.kwargs) -> T:
@@ -90,5 +91,10 @@ def processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def _after_fork() -> None:
+    _pools.cache_clear()
+    IMPORTS.release()
+
+
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_pools.cache_clear)
+    os.register_at_fork(before=IMPORTS.acquire, after_in_parent=IMPORTS.release, after_in_child=_after_fork)

@@ -12,6 +12,7 @@ from isopress.codec.encode import ChunkDecoder, ContextMode, encode_chunk
 from isopress.codec.encoded import EncodedChunk, Method
 from isopress.codec.errors import ArgumentError
 from isopress.codec.limits import Target
+from isopress.codec.threads import IMPORTS
 from isopress.format import payload
 from isopress.format.decode_cache import CACHE
 from isopress.format.payload import BytesLike, Payload, PayloadInfo, inspect
@@ -90,9 +91,10 @@ def encode(x: ArrayLike, settings: Settings) -> bytes:
     native = np.require(array, array.dtype.newbyteorder("="), ["C", "A"])
     limit = settings.limit
     if isinstance(limit, Target):
-        from isopress.codec.latent.rate_control import encode_latent  # loads torch
+        with IMPORTS:
+            from isopress.codec.encode_target import encode_target
 
-        encoded = encode_latent(native, limit, model=settings.model, effort=settings.effort)
+        encoded = encode_target(native, limit, model=settings.model, effort=settings.effort)
     else:
         encoded = encode_chunk(native, limit, model=settings.model, context=cast(ContextMode, settings.context))
     info = PayloadInfo(

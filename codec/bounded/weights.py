@@ -14,6 +14,7 @@ from isopress.codec.bounded.reference_order import KINDS, slots_of
 from isopress.codec.entropy.coder import Tables
 from isopress.codec.entropy.integer_mlp import ACTIVATION_MAX, Conditioning, IntegerLayer, IntegerNetwork
 from isopress.codec.models.registry import Weights, find, model_id
+from isopress.codec.threads import IMPORTS
 
 # What the name "default" means to writers, for fields alone and for fields with references; readers go by sha256.
 DEFAULT, DEFAULT_FOR_BLOCKS = "field-0.8", "block-0.8"
@@ -49,7 +50,8 @@ def parse(weights: Weights, data: bytes) -> PyramidModel:
 
 def parse_pyramid(name: str, data: bytes) -> PyramidModel:
     """Build a model from the bytes of its safetensors file (SPEC, section Weights)."""
-    from safetensors.numpy import load  # here, so that opening a store does not pay for it
+    with IMPORTS:  # here, so that opening a store does not pay for it
+        from safetensors.numpy import load
 
     tensors = load(data)
     networks = {c.name: _network(tensors, c.name) for c in CONTEXTS}

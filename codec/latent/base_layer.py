@@ -15,7 +15,7 @@ from isopress.codec.bounded import pyramid
 from isopress.codec.bounded.pyramid import PyramidModel, looks_periodic
 from isopress.codec.encoded import Section
 from isopress.codec.errors import CorruptPayloadError, TruncatedPayloadError
-from isopress.codec.latent.section import Latent, decode_fields, encode_fields
+from isopress.codec.latent.section import Latent, code_fields, decode_fields
 from isopress.codec.latent.weights import LatentModel
 from isopress.codec.values.quantiser import UNITS
 
@@ -41,14 +41,14 @@ def encode(
     """
     middle = float(y.min() + y.max()) / 2
     latent = Latent(BASE_STEP, middle, looks_periodic(y, valid))
-    section, fields = encode_fields(y.reshape(*leading, *y.shape[1:]), latent, base)
-    y0 = fields.reshape(y.shape)
+    coded = code_fields(y.reshape(*leading, *y.shape[1:]), latent, base)
+    y0 = coded.fields().reshape(y.shape)
     margin = max(LEAST_MARGIN, 4 * DRIFT * float(np.abs(y0 + zero[:, None, None]).max()))
     if margin > MOST_MARGIN:
         return None
     rest = (y - y0) * (1 + margin)
     refined, v = pyramid.encode(rest, valid, model=refinement, periodic=latent.periodic, taper=0)
-    sections = {Section.LATENT: section, Section.PYRAMID: refined, Section.MARGIN: _MARGIN.pack(margin)}
+    sections = {Section.LATENT: coded.section, Section.PYRAMID: refined, Section.MARGIN: _MARGIN.pack(margin)}
     return sections, _joined(y0, v, margin)
 
 

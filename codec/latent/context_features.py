@@ -2,10 +2,17 @@
 
 A point is normalised by the activity around it, so that one set of networks serves every variable, resolution and
 ratio: they see shape, and answer in units of the activity (DESIGN 4; the refinement pyramid does the same).
+
+    Band(maps, level, number, related)   one band while it is decoded
+      for phase in band.phases():     points of one parity of row and column, at most four phases
+        phase.features(points, ...)   what the network sees of some of them
+        phase.put(values)             the next phase sees them
+      band.finish()                   maps for later bands, levels and channels
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 
@@ -14,12 +21,10 @@ from numpy.typing import NDArray
 
 from isopress.codec.arrays import Scratch
 from isopress.codec.bounded.geometry import BINS, FEATURE_MAX, FEATURE_ONE, MEAN_ONE, log_index
-from isopress.codec.bounded.predictor import LOG_ONE, MEAN_REACH, SCALE_REACH
-from isopress.codec.entropy.coder import TAILS
-from isopress.codec.entropy.integer_mlp import F32, Network
-from isopress.codec.latent.context_maps import PAD, BandMaps, LevelMaps, wide, wrap
-from isopress.codec.latent.context_points import Points, Where
+from isopress.codec.bounded.predictor import LOG_ONE
+from isopress.codec.latent.context_maps import BANDS, PAD, BandMaps, LevelMaps, box, box_at, wide, wrap
 
+F32 = NDArray[np.float32]
 Index = NDArray[np.intp]
 
 UNITS = 64  # integer units of one step
@@ -27,13 +32,19 @@ FLOOR = 8.0  # units added to every activity: what zeros around a point still al
 FLOOR_INDEX = LOG_ONE + 3 * BINS  # log_index(FLOOR)
 INDEXES = 8 * 24  # activity indexes: twenty-four octaves above the floor
 DEPTHS = 6  # biases exist for the finest levels 0..5; coarser ones share the last
-BLOCK = 8192
 PHASES = ((0, 0), (1, 1), (0, 1), (1, 0))  # parities (lat, lon) of a band's points, in coding order
 
-_RING = ((0, -1), (0, 1), (-1, 0), (1, 0), (-1, -1), (-1, 1), (1, -1), (1, 1))
-_CROSS = ((0, 0), *_RING[:4])
-_NINE = ((0, 0), *_RING)
-_SEEN = ((), range(4, 8), range(4), range(8))  # which of the ring are decoded before a phase
+RING = ((0, -1), (0, 1), (-1, 0), (1, 0), (-1, -1), (-1, 1), (1, -1), (1, 1))
+CROSS = ((0, 0), *RING[:4])
+NINE = ((0, 0), *RING)
+SEEN = ((), range(4, 8), range(4), range(8))  # which of the ring are decoded before a phase
+POOLS = ((0, 1), (2, 3), (4, 5, 6, 7))  # of the ring: beside, above and below, diagonal
+
+# Numbers of the maps that features are gathered from.
+OWN, EARLIER, PARENTS, BEND_X, BEND_Y = 0, 1, 3, 6, 7  # two earlier bands; parents of this band and of the two others
+SAME_SMOOTH, PARENT_SMOOTH, EARLIER_SMOOTH, BEND, FAR = 8, 9, (11, 12), 13, 14
+NEWEST, NEWEST_SMOOTH, HISTORY, HISTORY_SMOOTH = 15, 16, 17, 18
+ACTIVITY, OWN_SMOOTH = 19, 20  # known for the points of a phase alone
 
 SIGNED = 8 + 9 + 9 + 9 + 2 + 5 + 5
 POOLED = 3 + 4 + 4 + 4 + 4
@@ -51,19 +62,6 @@ class Related:
     history: BandMaps
 
 
-@dataclass(frozen=True)
-class Prediction:
-    """Mean (float32, integers in units), scale index (int16) and tail class (int8) of the points of one phase.
-
-    active : which of the points a network was asked about, ascending
-    """
-
-    mean: F32
-    scale: NDArray[np.int16]
-    tail: NDArray[np.int8]
-    active: Index
-
-
 def tables() -> tuple[F32, F32]:
     """Return per activity index the feature multiplier and the units of one output of the mean."""
     exponent, mantissa = np.divmod(np.arange(INDEXES) + FLOOR_INDEX, BINS)
@@ -75,246 +73,261 @@ FEATURE_OF, MEAN_OF = tables()
 
 
 @dataclass(frozen=True)
-class Live:
-    """Which features of a phase depend on what was decoded: the others are zero, or have a value known beforehand.
+class Plan:
+    """Which features of a phase depend on what was decoded, and how they are made; the others are known or zero.
 
-    rows : of all features those that do, ascending
+    rows : of all features those that do, ascending; a feature's place among them is its slot
     known : (row, value) of the others that are not zero
-    slots : by row its place among `rows`, or -1
+    gathered : (slot, map, dy, dx), the value of a map beside the point
+    pooled : (slot, slots), the mean magnitude of some gathered features
+    logs : (slot, map), the logarithm of a part of the activity
+    scaled : stretches (start, stop) of slots that count in units of the activity
     """
 
     rows: tuple[int, ...]
     known: tuple[tuple[int, int], ...]
-    slots: tuple[int, ...]
+    gathered: tuple[tuple[int, int, int, int], ...]
+    pooled: tuple[tuple[int, tuple[int, ...]], ...]
+    logs: tuple[tuple[int, int], ...]
+    scaled: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class Feature:
+    """How one feature is made: from a map beside the point, as the pool of some rows, as a logarithm, or known."""
+
+    map: int = -1
+    offset: tuple[int, int] = (0, 0)
+    pool: tuple[int, ...] = ()
+    log: bool = False
+    known: int = 0
+
+
+def _features(index: int) -> list[Feature]:
+    """Return all features of a phase in the order of the network's inputs."""
+    made = [Feature(OWN, at) for at in RING]
+    made += [Feature(EARLIER + k, at) for k in range(2) for at in NINE]
+    made += [*(Feature(PARENTS, at) for at in NINE), Feature(PARENTS + 1), Feature(PARENTS + 2)]
+    made += [Feature(bend, at) for bend in (BEND_X, BEND_Y) for at in CROSS]
+    made += _pools(0)
+    for centre in (8, 17, 26):
+        made += [Feature(pool=(centre,)), *_pools(centre + 1)]
+    for k in range(2):
+        made += [Feature(pool=(35 + k,)), Feature(PARENT_SMOOTH + k)]
+    made += [Feature(map_, log=True) for map_ in (ACTIVITY, OWN_SMOOTH, *EARLIER_SMOOTH, SAME_SMOOTH, BEND, FAR)]
+    made += [Feature(known=FEATURE_ONE * (k == index)) for k in range(FLAGS)]
+    made += [*(Feature(NEWEST, at) for at in NINE), Feature(pool=(ALONE,)), *_pools(ALONE + 1)]
+    made += [Feature(HISTORY), Feature(HISTORY_SMOOTH)]
+    return [*made, Feature(NEWEST_SMOOTH, log=True), Feature(HISTORY_SMOOTH, log=True), Feature(known=FEATURE_ONE)]
+
+
+def _pools(ring: int) -> list[Feature]:
+    return [Feature(pool=tuple(ring + k for k in pool)) for pool in POOLS]
 
 
 @cache
-def live(earlier: int, index: int, related: bool) -> Live:
-    """Return what is live in phase 0..3 of a band with 0..2 bands of its level before it."""
-    pooled, logs = SIGNED, SIGNED + POOLED
-    dead = {k for k in range(8) if k not in _SEEN[index]}
-    dead |= {pooled + k for k, ring in enumerate(((0, 1), (2, 3), (4, 5, 6, 7))) if dead.issuperset(ring)}
-    for k in range(earlier, 2):
-        dead |= {*range(8 + 9 * k, 17 + 9 * k), *range(pooled + 3 + 4 * k, pooled + 7 + 4 * k), logs + 2 + k}
-    known = [(ALONE - FLAGS + index, FEATURE_ONE)]
-    dead |= set(range(ALONE - FLAGS, ALONE))
+def plan(earlier: int, index: int, related: bool) -> Plan:
+    """Return the plan of phase 0..3 of a band with 0..2 bands of its level before it."""
+    features = _features(index)[: ALONE + RELATED * related]
+    missing = {m for k in range(earlier, 2) for m in (EARLIER + k, EARLIER_SMOOTH[k])}
+    slots: dict[int, int] = {}
+    for row, feature in enumerate(features):
+        unseen = feature.map == OWN and RING.index(feature.offset) not in SEEN[index]
+        there = set(feature.pool) <= slots.keys() if feature.pool else feature.map >= 0
+        if there and not unseen and feature.map not in missing:
+            slots[row] = len(slots)
+    live = [(slot, features[row]) for row, slot in slots.items()]
+    scaled = [(0, slots[SIGNED + POOLED])]
     if related:
-        known.append((ALONE + RELATED - 1, FEATURE_ONE))
-        dead.add(ALONE + RELATED - 1)
-    rows = [row for row in range(ALONE + RELATED * related) if row not in dead]
-    slots = np.full(ALONE + RELATED, -1)
-    slots[rows] = np.arange(len(rows))
-    return Live(tuple(rows), tuple(known), tuple(slots.tolist()))
+        scaled.append((slots[ALONE], slots[ALONE + RELATED - 3]))
+    return Plan(
+        tuple(slots),
+        tuple((row, feature.known) for row, feature in enumerate(features) if feature.known),
+        tuple((slot, f.map, *f.offset) for slot, f in live if f.map >= 0 and not f.log),
+        tuple((slot, tuple(slots[row] for row in f.pool)) for slot, f in live if f.pool),
+        tuple((slot, f.map) for slot, f in live if f.log),
+        tuple(scaled),
+    )
 
 
-class BandContext:
-    """Contexts of one band: grows with every phase that is decoded."""
+class Band:
+    """One band while it is decoded: grows with every phase."""
 
-    def __init__(self, maps: LevelMaps, band: int, related: Related | None) -> None:
-        self.maps, self.band, self.related = maps, band, related
-        self.height, self.width = maps.level.band(band)
-        self.strips = maps.level.strips(band)
+    def __init__(self, maps: LevelMaps, level: int, number: int, related: Related | None) -> None:
+        self.maps, self.level, self.number, self.related = maps, level, number, related
+        self.shape, self.strips = maps.level.bands[number].shape, maps.level.bands[number].strips
         self.own = np.zeros_like(maps.bend)
         self.magnitude = np.zeros_like(maps.bend)
-        self.rest = maps.bend * np.float32(0.25) + maps.parent_smooth[band]
-        self.rest += np.float32(0.25) * (maps.parent_smooth[(band + 1) % 3] + maps.parent_smooth[(band + 2) % 3])
+        same, *others = (maps.parent_smooth[(number + k) % BANDS] for k in range(BANDS))
+        self.rest = maps.bend * np.float32(0.25) + same
+        self.rest += np.float32(0.25) * (others[0] + others[1])
         for other in maps.bands:
             self.rest += other.smooth
         if related:
             self.rest += related.newest.smooth
             self.rest += np.float32(0.5) * related.history.smooth
-        self.far = wide(self.rest)
+        self.sources = self._sources()
 
-    def phase(self, index: int) -> PhaseContext:
-        """Return the contexts of phase 0..3, all phases before it having been set."""
-        points = Points(self.strips, PHASES[index])
-        rest = points.take(self.rest)
-        own_smooth = points.box(self.magnitude) if index else np.zeros_like(rest)
-        return PhaseContext(self, index, points, own_smooth, own_smooth * np.float32(2) + rest)
+    def _sources(self) -> dict[int, F32]:
+        """Return the maps that features are gathered from, by number."""
+        maps, related = self.maps, self.related
+        found = {OWN: self.own, BEND_X: maps.bend_x, BEND_Y: maps.bend_y, BEND: maps.bend, FAR: wide(self.rest)}
+        for k, earlier in enumerate(maps.bands):
+            found |= {EARLIER + k: earlier.values, EARLIER_SMOOTH[k]: earlier.smooth}
+        for k in range(BANDS):
+            other = (self.number + k) % BANDS
+            found |= {PARENTS + k: maps.parents[other].values, SAME_SMOOTH + k: maps.parent_smooth[other]}
+        if related:
+            found |= {NEWEST: related.newest.values, NEWEST_SMOOTH: related.newest.smooth}
+            found |= {HISTORY: related.history.values, HISTORY_SMOOTH: related.history.smooth}
+        return found
 
-    def set(self, phase: PhaseContext, values: F32) -> None:
-        """Take in the decoded values (n,) of a phase, in units."""
-        if values.any():
-            phase.points.put(self.own, values)
-            phase.points.put(self.magnitude, np.abs(values))
-            if self.maps.level.periodic:
-                wrap(self.own)
-                wrap(self.magnitude)
+    def phases(self) -> Iterator[Phase]:
+        """Yield the phases that have points, in coding order; each must be `put` before the next."""
+        for index in range(len(PHASES)):
+            phase = Phase(self, index)
+            if phase.rough.size:
+                yield phase
 
-    def inner(self) -> NDArray[np.float64]:
+    def values(self) -> NDArray[np.float64]:
         """Return the values of the band (h, w) without its padding."""
-        return self.own[PAD : PAD + self.height, PAD : PAD + self.width].astype(np.float64)
+        return self.own[PAD : PAD + self.shape[0], PAD : PAD + self.shape[1]].astype(np.float64)
 
     def finish(self) -> BandMaps:
         """Return the maps of the whole band."""
-        return BandMaps.of(self.own, self.magnitude, self.maps.level)
+        return BandMaps(self.own, box(self.magnitude, self.maps.level))
 
 
-class PhaseContext:
-    """The points of one phase: their activity, and the features of any of them."""
+class Phase:
+    """The points of one phase: every second row and value of the strips of a band, strip by strip, in C order.
 
-    def __init__(self, band: BandContext, index: int, points: Points, own_smooth: F32, activity: F32) -> None:
-        self.band, self.index, self.points, self.own_smooth = band, index, points, own_smooth
+    rough : activity index of every point
+    """
+
+    def __init__(self, band: Band, index: int) -> None:
+        self.band, self.index, self.parity = band, index, PHASES[index]
+        self.plan = plan(len(band.maps.bands), index, band.related is not None)
+        rest = self.take(band.rest)
+        if index:
+            own = [box_at(band.magnitude, strip, strip.first(self.parity[0]), self.parity[1]) for strip in band.strips]
+            self.own_smooth = _flat(own)
+        else:
+            self.own_smooth = np.zeros_like(rest)
+        activity = self.own_smooth * np.float32(2) + rest
         rough = log_index(activity + np.float32(FLOOR)) - FLOOR_INDEX
         self.rough = np.minimum(rough, INDEXES - 1, out=rough)
-        self.live = live(len(band.maps.bands), index, band.related is not None)
 
-    @property
-    def size(self) -> int:
-        """Number of points."""
-        return self.rough.size
+    def take(self, map_: NDArray[np.floating], pad: int = PAD) -> F32:
+        """Return the values (n,) of all points, float32, in an array that is padded by so much."""
+        y, x = self.parity
+        return _flat([strip.cells(map_[pad:, pad:])[strip.first(y) :: 2, x::2] for strip in self.band.strips])
+
+    def put(self, values: F32) -> None:
+        """Enter the decoded values (n,) of all points, in units, in the columns that they stand for."""
+        if not values.any():
+            return
+        magnitude = np.abs(values)
+        (y, x), start = self.parity, 0
+        for strip in self.band.strips:
+            first = strip.start + strip.first(y)
+            shape = (strip.stop - first + 1) // 2, (strip.count - x + 1) // 2
+            here = slice(start, start + shape[0] * shape[1])
+            for map_, all_ in ((self.band.own, values), (self.band.magnitude, magnitude)):
+                cells, inner = all_[here].reshape(shape), map_[PAD:-PAD, PAD:-PAD]
+                for k in range(strip.stride):
+                    columns = slice(x * strip.stride + k, strip.count * strip.stride, 2 * strip.stride)
+                    target = inner[first : strip.stop : 2, columns]
+                    target[...] = cells[:, : target.shape[1]]
+            start = here.stop
+        if self.band.maps.level.periodic:
+            wrap(self.band.own)
+            wrap(self.band.magnitude)
 
     def all_features(self, points: Index) -> F32:
         """Return the integer features (ALONE [+ RELATED] + 1, M) of some points, the last row ones."""
-        count = ALONE + (RELATED if self.band.related else 0)
-        out = np.zeros((count + 1, len(points)), np.float32)
-        out[[*self.live.rows, -1]] = self.features(points, Scratch())
-        for row, value in self.live.known:
+        out = np.zeros((ALONE + RELATED * (self.band.related is not None) + 1, len(points)), np.float32)
+        out[[*self.plan.rows, -1]] = self.features(points, Scratch())
+        for row, value in self.plan.known:
             out[row] = value
         return out
 
     def features(self, points: Index, scratch: Scratch) -> F32:
-        """Return those features of some points that are live, and a last row of ones."""
-        related, slots, rough = self.band.related, self.live.slots, self.rough[points]
-        out = scratch.array("latent features", np.float32, len(self.live.rows) + 1, len(points))
+        """Return those features of some points that depend on what was decoded, and a last row of ones."""
+        todo, sources, rough = self.plan, self.band.sources, self.rough[points]
+        out = scratch.array("latent features", np.float32, len(todo.rows) + 1, len(points))
         out[-1] = 1
-        where = self.points.where(points, self.band.maps.level.low[1])
-        pitch = self.band.own.shape[1]
-        at, right = where.flat(pitch)
-        rows = _Rows(out, slots, at, right, pitch)
-        self._signed(rows, where)
-        self._pooled(rows)
+        here, parents = self._places(points)
+        for slot, number, dy, dx in todo.gathered:
+            pitch, at, right = parents if PARENTS <= number < PARENTS + BANDS else here
+            # No offset reaches farther back than `pitch + 1`, which was taken off; maps are padded by more.
+            flat = sources[number].ravel()[(1 + dy) * pitch + 1 + dx :]
+            flat.take(right if dx > 0 else at, out=out[slot], mode="clip")
+        for slot, (first, *more) in todo.pooled:
+            _pool(out, slot, first, more)
         scale = FEATURE_OF[rough]
-        out[: slots[SIGNED + POOLED]] *= scale
-        if related:
-            first, last = slots[ALONE], slots[ALONE + RELATED - 3]
-            _related_rows(_Rows(out, slots, at, right, pitch, ALONE), related)
-            out[first:last] *= scale
-        self._logs(out, points, at, rough)
+        for start, stop in todo.scaled:
+            out[start:stop] *= scale
+        centre = rough + FLOOR_INDEX
+        for slot, number in todo.logs:
+            if number == ACTIVITY:
+                out[slot] = rough - 48
+                continue
+            part = self.own_smooth[points] if number == OWN_SMOOTH else sources[number].ravel()[here[1] + here[0] + 1]
+            part += np.float32(4)
+            np.subtract(log_index(part), centre, out=out[slot], casting="unsafe")
         np.rint(out, out=out)
         return np.clip(out, -FEATURE_MAX, FEATURE_MAX, out=out)
 
-    def _signed(self, rows: _Rows, where: Where) -> None:
-        """Fill the values of neighbours, of the bands before this one, of parents, and the bends of the low band."""
-        band, maps = self.band, self.band.maps
-        rows.take(band.own, _RING)
-        for other in [*maps.bands, None, None][:2]:
-            rows.take(other.values if other else None, _NINE)
-        same, first, second = (maps.parents[(band.band + k) % 3].values for k in range(3))
+    def _places(self, points: Index) -> tuple[Place, Place]:
+        """Return where some points are in the maps of their level, and where their parents are in theirs."""
+        (y, x), strips, maps = self.parity, self.band.strips, self.band.maps
+        width, strides = maps.level.low.shape[1], None
+        if len(strips) == 1 and strips[0].stride == 1:
+            row, column = np.divmod(points, (strips[0].count - x + 1) // 2)
+            rows, columns = 2 * row + (strips[0].start + strips[0].first(y)), 2 * column + x
+        else:
+            starts, stops, counts, all_ = np.array(
+                [(s.start + s.first(y), s.stop, s.count, s.stride) for s in strips]
+            ).T
+            lengths = (counts - x + 1) // 2
+            last = ((stops - starts + 1) // 2 * lengths).cumsum()
+            strip = np.searchsorted(last[:-1], points, "right")
+            row, column = np.divmod(points - np.r_[0, last[:-1]][strip], lengths[strip])
+            strides = all_[strip]
+            rows, columns = 2 * row + starts[strip], (2 * column + x) * strides
+        here = _place(rows, columns, strides, width, self.band.own.shape[1])
+        rows, columns, strides = rows >> 1, columns >> 1, None
+        if any(strip.stride > 1 for strip in maps.parent_strips):
+            ends = np.array([strip.stop for strip in maps.parent_strips])
+            strides = np.array([strip.stride for strip in maps.parent_strips])
+            strides = strides[np.searchsorted(ends[:-1], rows, "right")]
+            columns = columns & -strides
         # At the coarsest level the parents are zeros of this level's own shape.
-        parent = _Rows(rows.out, rows.slots, *where.parents(maps).flat(same.shape[1]), same.shape[1], rows.next)
-        parent.take(same, _NINE)
-        parent.take(first, _NINE[:1])
-        parent.take(second, _NINE[:1])
-        rows.next = parent.next
-        rows.take(maps.bend_x, _CROSS)
-        rows.take(maps.bend_y, _CROSS)
-
-    def _pooled(self, rows: _Rows) -> None:
-        """Fill magnitudes of the same, by direction, and of the other parents and what is around them."""
-        magnitude = rows.magnitude(0, 37)
-        rows.pool(magnitude, 0)
-        for start in (8, 17, 26):
-            rows.pool(magnitude, start + 1, start)
-        for k, start in ((1, 35), (2, 36)):
-            rows.put(magnitude[start])
-            rows.take(self.band.maps.parent_smooth[(self.band.band + k) % 3], _NINE[:1])
-
-    def _logs(self, out: F32, points: Index, at: Index, rough: NDArray[np.int32]) -> None:
-        """Fill the logarithmic features: activity in steps, and its parts in units of it."""
-        band, maps, slots = self.band, self.band.maps, self.live.slots
-        earlier = [m.smooth for m in maps.bands] + [None, None]
-        parts = [*earlier[:2], maps.parent_smooth[band.band], maps.bend, band.far]
-        start = SIGNED + POOLED
-        out[slots[start]] = rough - 48
-        centre = rough + FLOOR_INDEX
-        _log_row(out[slots[start + 1]], self.own_smooth[points], centre)
-        for row, part in enumerate(parts, start + 2):
-            if part is not None:
-                _log_row(out[slots[row]], part.ravel()[at], centre)
-        if band.related:
-            for row, part in enumerate((band.related.newest.smooth, band.related.history.smooth), ALONE + RELATED - 3):
-                _log_row(out[slots[row]], part.ravel()[at], centre)
+        return here, _place(rows, columns, strides, -(-width // 2), maps.parents[0].values.shape[1])
 
 
-def _log_row(out: F32, part: F32, centre: NDArray[np.int32]) -> None:
-    """Fill a row with the logarithm of a part of the activity, fresh from its map, in units of the whole."""
-    part += np.float32(4)
-    np.subtract(log_index(part), centre, out=out, casting="unsafe")
+Place = tuple[int, Index, Index]  # pitch of a padded map, flat indexes of points in it less pitch + 1: of the first
+# and of the last column that their values stand for
 
 
-def _related_rows(rows: _Rows, related: Related) -> None:
-    """Fill values and magnitudes of the newest channel at the same place, and magnitudes of all."""
-    rows.take(related.newest.values, _NINE)
-    rows.pool(rows.magnitude(ALONE, ALONE + 9), ALONE + 1, ALONE)
-    rows.take(related.history.values, _NINE[:1])
-    rows.take(related.history.smooth, _NINE[:1])
+def _place(rows: Index, columns: Index, strides: Index | None, width: int, pitch: int) -> Place:
+    at = (rows + (PAD - 1)) * pitch + (columns + (PAD - 1))
+    if strides is None:
+        return pitch, at, at
+    return pitch, at, at + (np.minimum(strides, width - columns) - 1)
 
 
-class _Rows:
-    """Fills the live rows of a feature matrix, one of all rows after another.
-
-    at, right : flat indexes of the points, and of the last columns that their values stand for
-    """
-
-    def __init__(self, out: F32, slots: tuple[int, ...], at: Index, right: Index, pitch: int, start: int = 0) -> None:
-        self.out, self.slots, self.pitch, self.next = out, slots, pitch, start
-        self.lead = pitch + 1  # no offset reaches farther back; maps are padded by more
-        self.at = at - self.lead
-        self.right = self.at if right is at else right - self.lead
-
-    def take(self, map_: F32 | None, offsets: tuple[tuple[int, int], ...]) -> None:
-        """Go on by a row for each offset from the points; without a map they are dead."""
-        if map_ is not None:
-            flat = map_.ravel()
-            for slot, (dy, dx) in zip(self.slots[self.next :], offsets, strict=False):
-                if slot >= 0:
-                    at = self.right if dx > 0 else self.at
-                    flat[self.lead + dy * self.pitch + dx :].take(at, out=self.out[slot], mode="clip")
-        self.next += len(offsets)
-
-    def put(self, values: F32 | None) -> None:
-        """Go on by one row; a dead one has no values."""
-        if self.slots[self.next] >= 0:
-            self.out[self.slots[self.next]] = values
-        self.next += 1
-
-    def magnitude(self, start: int, stop: int) -> dict[int, F32]:
-        """Return the magnitudes of those of some rows that are live, one after another in memory."""
-        rows = [row for row in range(start, stop) if self.slots[row] >= 0]
-        values = np.abs(self.out[self.slots[rows[0]] : self.slots[rows[-1]] + 1])
-        return dict(zip(rows, values, strict=True))
-
-    def pool(self, magnitude: dict[int, F32], ring: int, centre: int | None = None) -> None:
-        """Go on by the mean magnitudes of the neighbours beside, above and below, and diagonal, from row `ring`."""
-        if centre is not None:
-            self.put(magnitude.get(centre))
-        for first, count in ((0, 2), (2, 2), (4, 4)):
-            slot, self.next = self.slots[self.next], self.next + 1
-            if slot >= 0:
-                a, b, *more = (magnitude[ring + k] for k in range(first, first + count))
-                np.add(a, b, out=self.out[slot])
-                if more:
-                    self.out[slot] += more[0] + more[1]
-                self.out[slot] *= np.float32(1 / count)
+def _pool(out: F32, slot: int, first: int, more: list[int]) -> None:
+    """Fill a slot with the mean magnitude of one, two or four others, added in pairs."""
+    total = np.abs(out[first], out=out[slot])
+    if more:
+        total += np.abs(out[more[0]])
+        if more[1:]:
+            total += np.abs(out[more[1]]) + np.abs(out[more[2]])
+        total *= np.float32(1 / (1 + len(more)))
 
 
-def predict(
-    phase: PhaseContext, network: Network, quiet: NDArray[np.int16], depth: int, scratch: Scratch
-) -> Prediction:
-    """Return what is known of the points of a phase: networks where there is activity, a table where there is none.
-
-    quiet : (2, Q) scale index and tail class by activity index; from Q on, a point is worth a network.
-    """
-    mean = np.zeros(phase.size, np.float32)
-    network = network.folded(phase.live.rows, phase.live.known)
-    scale, tail = (one.take(phase.rough, mode="clip") for one in (quiet[0], quiet[1].astype(np.int8)))
-    active = np.flatnonzero(phase.rough >= quiet.shape[1])
-    for start in range(0, len(active), BLOCK):
-        points = active[start : start + BLOCK]
-        out = network(phase.features(points, scratch), depth, scratch)
-        rough = phase.rough[points]
-        mean[points] = np.rint(np.clip(out[0], -MEAN_REACH, MEAN_REACH) * MEAN_OF[rough])
-        scale[points] = rough + np.clip(out[1], -SCALE_REACH, SCALE_REACH).astype(np.int16)
-        tail[points] = np.clip(out[2], 0, TAILS - 1)
-    return Prediction(mean, scale, tail, active)
+def _flat(parts: list[NDArray[np.floating]]) -> F32:
+    if len(parts) == 1:
+        return parts[0].ravel().astype(np.float32, copy=False)
+    return np.concatenate([part.ravel() for part in parts]).astype(np.float32) if parts else np.zeros(0, np.float32)

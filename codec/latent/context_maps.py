@@ -6,20 +6,21 @@ elementwise binary32 arithmetic in a fixed order: the same on every machine.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from isopress.codec.latent.reduced_grid import fitted
-from isopress.codec.latent.wavelet import Level, Strip
+from isopress.codec.latent.reduced_grid import AnyLevel, Shape, Strip
+from isopress.codec.latent.wavelet import fitted
 
 F32 = NDArray[np.float32]
 PAD = 4
 BANDS = 3
 
 
-def padded(values: NDArray[np.floating], shape: tuple[int, int], periodic: bool) -> F32:
+def padded(values: NDArray[np.floating], shape: Shape, periodic: bool) -> F32:
     """Return `values` (h, w) inside zeros of `shape` plus PAD on every side; columns wrap where `periodic`."""
     out = np.zeros((shape[0] + 2 * PAD, shape[1] + 2 * PAD), np.float32)
     h, w = values.shape
@@ -36,7 +37,7 @@ def wrap(map_: F32) -> None:
     map_[:, edge + PAD] = map_[:, edge % w + PAD]
 
 
-def box(map_: F32, level: Level) -> F32:
+def box(map_: F32, level: AnyLevel) -> F32:
     """Return the map smoothed by (1 2 1) x (1 2 1) / 16; the outermost ring becomes 0.
 
     Where values stand for several columns they are smoothed with those beside them, and there is nothing beyond.
@@ -45,38 +46,37 @@ def box(map_: F32, level: Level) -> F32:
     rows = map_[:-2] + map_[2:]
     rows += map_[1:-1]
     rows += map_[1:-1]
-    _box_row(rows[:, :-2], rows[:, 1:-1], rows[:, 2:], out=out[1:-1, 1:-1])
-    broad = [strip for strip in level.low_strips if strip.stride > 1]
-    for strip in broad:
-        top, bottom = PAD + strip.start, PAD + strip.stop
-        out[top:bottom] = 0
-        strip.fill(out[PAD:-PAD, PAD:-PAD], _box_row(*_beside(rows[top - 1 : bottom - 1], strip)))
+    _box_row(rows[:, :-2], rows[:, 1:-1], rows[:, 2:], out[1:-1, 1:-1])
+    broad = False
+    for strip in level.low.strips:
+        if strip.stride > 1:
+            broad = True
+            out[PAD + strip.start : PAD + strip.stop] = 0
+            strip.fill(out[PAD:-PAD, PAD:-PAD], box_at(map_, strip, 0, 0, 1))
     if broad and level.periodic:
         wrap(out)
     return out
 
 
-def box_at(map_: F32, strip: Strip, y: int, x: int) -> F32:
-    """Return what `box` has at every second row and value of a strip, from row y and value x on."""
+def box_at(map_: F32, strip: Strip, y: int, x: int, every: int = 2) -> F32:
+    """Return what `box` has at every so manieth row and value of a strip, from row y and value x on."""
     top, bottom = PAD + strip.start + y, PAD + strip.stop
-    rows = map_[top - 1 : bottom - 1 : 2] + map_[top + 1 : bottom + 1 : 2]
-    rows += map_[top:bottom:2]
-    rows += map_[top:bottom:2]
-    return _box_row(*_beside(rows, strip, x, 2))
-
-
-def _beside(rows: F32, strip: Strip, first: int = 0, every: int = 1) -> tuple[F32, F32, F32]:
-    """Return, of padded rows, what lies left of, at and right of some of a strip's values."""
+    rows = map_[top - 1 : bottom - 1 : every] + map_[top + 1 : bottom + 1 : every]
+    rows += map_[top:bottom:every]
+    rows += map_[top:bottom:every]
     if strip.stride == 1:
-        left, at, right = (rows[:, PAD + k + first : PAD + k + strip.count : every] for k in (-1, 0, 1))
-        return left, at, right
-    columns = PAD + strip.stride * np.arange(first, strip.count, every)
-    following = np.minimum(columns + strip.stride, rows.shape[1] - PAD)
-    return rows[:, columns - 1], rows[:, columns], rows[:, following]
+        at = slice(PAD + x, PAD + strip.count, every)
+        before, after = (slice(at.start + k, at.stop + k, every) for k in (-1, 1))
+        left, middle, right = rows[:, before], rows[:, at], rows[:, after]
+    else:
+        columns = PAD + strip.stride * np.arange(x, strip.count, every)
+        following = np.minimum(columns + strip.stride, rows.shape[1] - PAD)
+        left, middle, right = rows[:, columns - 1], rows[:, columns], rows[:, following]
+    return _box_row(left, middle, right, np.empty_like(middle))
 
 
-def _box_row(left: F32, at: F32, right: F32, out: F32 | None = None) -> F32:
-    out = np.add(left, right, out=out)
+def _box_row(left: F32, at: F32, right: F32, out: F32) -> F32:
+    np.add(left, right, out=out)
     out += at
     out += at
     out *= np.float32(1 / 16)
@@ -95,13 +95,6 @@ def wide(map_: F32) -> F32:
     return out
 
 
-def upsampled(map_: F32, shape: tuple[int, int]) -> F32:
-    """Return a padded map of a coarser level with every point repeated 2 x 2, as a padded map of `shape`."""
-    inner = map_[PAD - 2 : map_.shape[0] - PAD + 2, PAD - 2 : map_.shape[1] - PAD + 2]
-    big = inner.repeat(2, 0).repeat(2, 1)
-    return np.ascontiguousarray(big[: shape[0] + 2 * PAD, : shape[1] + 2 * PAD])
-
-
 @dataclass(frozen=True)
 class BandMaps:
     """One decoded band: values, and smoothed magnitudes."""
@@ -110,11 +103,8 @@ class BandMaps:
     smooth: F32
 
     @classmethod
-    def of(cls, values: F32, magnitude: F32, level: Level) -> BandMaps:
-        return cls(values, box(magnitude, level))
-
-    @classmethod
-    def zeros(cls, shape: tuple[int, int]) -> BandMaps:
+    def zeros(cls, shape: Shape) -> BandMaps:
+        """Return the maps of a band that holds nothing, on a level whose low band has this shape."""
         empty = np.zeros((shape[0] + 2 * PAD, shape[1] + 2 * PAD), np.float32)
         return cls(empty, empty)
 
@@ -129,64 +119,68 @@ class LevelMaps:
     bands : filled as they are decoded
     """
 
-    level: Level
+    level: AnyLevel
     bend_x: F32
     bend_y: F32
     bend: F32
-    parents: tuple[BandMaps, ...]
-    parent_smooth: tuple[F32, ...]
+    parents: Sequence[BandMaps]
+    parent_smooth: Sequence[F32]
     parent_strips: tuple[Strip, ...] = ()
     bands: list[BandMaps] = field(default_factory=list)
 
     @classmethod
-    def of(cls, low: NDArray[np.floating], level: Level, coarser: LevelMaps | None) -> LevelMaps:
+    def of(cls, low: NDArray[np.floating], level: AnyLevel, coarser: LevelMaps | None) -> LevelMaps:
         """Prepare a level from its decoded low band (h, w) in units and the level below it in resolution."""
-        shape = level.low
-        bend_x, bend_y = (padded(d, shape, level.periodic) for d in _bends(low, level))
+        shape = level.low.shape
+        along, across = _bends(low, level)
+        bend_x, bend_y = padded(along, shape, level.periodic), padded(across, shape, level.periodic)
         bend = box(np.abs(bend_x) + np.abs(bend_y), level)
         if coarser is None:
-            parents: tuple[BandMaps, ...] = (BandMaps.zeros(shape),) * BANDS
-            return cls(level, bend_x, bend_y, bend, parents, tuple(p.smooth for p in parents))
-        parents = tuple(coarser.bands)
+            nothing = BandMaps.zeros(shape)
+            return cls(level, bend_x, bend_y, bend, (nothing,) * BANDS, (nothing.smooth,) * BANDS)
         smooth = []
-        for parent in parents:
+        for parent in coarser.bands:
             up = upsampled(parent.smooth, shape)
             if level.periodic:
                 wrap(up)
             smooth.append(up)
-        return cls(level, bend_x, bend_y, bend, parents, tuple(smooth), coarser.level.low_strips)
+        return cls(level, bend_x, bend_y, bend, coarser.bands, smooth, coarser.level.low.strips)
 
 
-def _bends(low: NDArray[np.floating], level: Level) -> tuple[F32, F32]:
+def upsampled(map_: F32, shape: Shape) -> F32:
+    """Return a padded map of a coarser level with every point repeated 2 x 2, as a padded map of `shape`."""
+    inner = map_[PAD - 2 : map_.shape[0] - PAD + 2, PAD - 2 : map_.shape[1] - PAD + 2]
+    big = inner.repeat(2, 0).repeat(2, 1)
+    return np.ascontiguousarray(big[: shape[0] + 2 * PAD, : shape[1] + 2 * PAD])
+
+
+def _bends(low: NDArray[np.floating], level: AnyLevel) -> tuple[F32, F32]:
     """Return second differences along longitude and latitude, 0 at edges that have no neighbour.
 
     Rows beside a strip are fitted to it.
     """
-    strips = level.low_strips
+    strips = level.low.strips
     parts = [strip.cells(low) for strip in strips]
-    bends: tuple[F32, F32] = np.zeros(low.shape, np.float32), np.zeros(low.shape, np.float32)
+    along, across = np.zeros(low.shape, np.float32), np.zeros(low.shape, np.float32)
     for i, (strip, part) in enumerate(zip(strips, parts, strict=True)):
-        n = part.shape[1]
-        above = [fitted(parts[i - 1][-1:], n, level.periodic)] if i else []
-        below = [fitted(parts[i + 1][:1], n, level.periodic)] if i + 1 < len(parts) else []
-        y = _bends_y(np.concatenate([*above, part, *below]).astype(np.float32))
-        strip.fill(bends[0], _bends_x(part.astype(np.float32), level.periodic))
-        strip.fill(bends[1], y[len(above) : len(above) + len(part)])
-    return bends
+        n, rows = part.shape[1], [part]
+        if i:
+            rows.insert(0, fitted(parts[i - 1][-1:], n, level.periodic))
+        if i + 1 < len(parts):
+            rows.append(fitted(parts[i + 1][:1], n, level.periodic))
+        x, first = part.astype(np.float32), int(i > 0)
+        strip.fill(along, _bend(x, level.periodic))
+        columns = _bend(np.concatenate(rows).astype(np.float32).T, False).T
+        strip.fill(across, columns[first : first + len(part)])
+    return along, across
 
 
-def _bends_x(low: F32, periodic: bool) -> F32:
-    x = np.zeros_like(low)
-    if low.shape[1] > 2:
-        x[:, 1:-1] = (low[:, 1:-1] + low[:, 1:-1]) - low[:, :-2] - low[:, 2:]
-        if periodic:
-            x[:, 0] = (low[:, 0] + low[:, 0]) - low[:, -1] - low[:, 1]
-            x[:, -1] = (low[:, -1] + low[:, -1]) - low[:, -2] - low[:, 0]
-    return x
-
-
-def _bends_y(low: F32) -> F32:
-    y = np.zeros_like(low)
-    if low.shape[0] > 2:
-        y[1:-1] = (low[1:-1] + low[1:-1]) - low[:-2] - low[2:]
-    return y
+def _bend(x: F32, circle: bool) -> F32:
+    """Return second differences along the last axis."""
+    out = np.zeros_like(x)
+    if x.shape[1] > 2:
+        out[:, 1:-1] = (x[:, 1:-1] + x[:, 1:-1]) - x[:, :-2] - x[:, 2:]
+        if circle:
+            out[:, 0] = (x[:, 0] + x[:, 0]) - x[:, -1] - x[:, 1]
+            out[:, -1] = (x[:, -1] + x[:, -1]) - x[:, -2] - x[:, 0]
+    return out

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from isopress.codec.entropy.coder import Distribution, SymbolReader, SymbolWriter
 from isopress.codec.errors import CorruptPayloadError
-from isopress.codec.latent.wavelet import levels
+from isopress.codec.latent.reduced_grid import levels
 
 F64 = NDArray[np.float64]
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from isopress.codec.entropy.coder import OFFSET_MAX, SymbolReader, SymbolWriter, offset_model
 from isopress.codec.errors import CorruptPayloadError
-from isopress.codec.latent.reduced_grid import Blocks, zoned_levels
+from isopress.codec.latent.reduced_grid import Blocks, levels
 
 F64 = NDArray[np.float64]
 
@@ -48,11 +48,11 @@ def choose_ahead(channels: F64) -> tuple[int, ...]:
 def _cost_by_block(x: F64, blocks: Blocks, times: int) -> F64:
     """Return about what each block of channels (n, h, w) costs, in bits, if all are halved so often ahead."""
     cost = np.zeros(blocks.count)
-    for level in zoned_levels(x.shape[-2], x.shape[-1], False, [times] * blocks.count):
+    for level in levels(x.shape[-2], x.shape[-1], False, (times,) * blocks.count):
         x, bands = level.analyse(x)
-        finer = blocks.log2_rows - (level.depth + 1 if level.band_count > 1 else 0)  # log2 of a block's rows there
+        finer = blocks.log2_rows - (level.depth + 1 if len(level.bands) > 1 else 0)  # log2 of a block's rows there
         for index, band in enumerate(bands):
-            for strip in level.strips(index):  # one, as all rows are alike, or none where they are not split
+            for strip in level.bands[index].strips:  # one, as all rows are alike, or none where they are not split
                 bits = np.log2(1 + np.square(strip.cells(band) * (1 / DEAD))).sum((0, 2))
                 if finer < 0:
                     bits = (bits * 2.0**finer).repeat(1 << -finer)

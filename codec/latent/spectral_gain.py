@@ -7,8 +7,6 @@ end: floats on top.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -18,8 +16,9 @@ F64 = NDArray[np.float64]
 I8 = NDArray[np.int8]
 
 KNOTS = 3.25 + 0.25 * np.arange(9)  # log2 of wavelengths in cells, 9.5 to 38
+GAINS = len(KNOTS)  # one byte each
 SPACING = 0.25  # beyond the first and last knot gains fall to 1 within as much
-ONE_OCTAVE, ONE_OCTAVE_05 = 128, 64  # of amplitude, in units of a stored gain; before payload 0.6
+ONE_OCTAVE = 128  # of amplitude, in units of a stored gain
 LEAST_WIDTH = 64  # of fields worth it
 ENOUGH = 0.04  # part of the power at every knot that may be missing, or too much, without any gains,
 REACHED = 0.08  # and with them
@@ -129,16 +128,11 @@ def _curve(gains: F64, waves: F64) -> F64:
 
 def _powers(original: F64, decoded: F64, periodic: bool) -> tuple[F64, F64, F64]:
     """Return by wavenumber, summed over rows: power of original and decoded fields, and what they have in common."""
-    total = None
-    for x, y in _spectra(original, decoded, periodic):
-        each = torch.stack([part.double().sum(0) for part in (x.abs() ** 2, y.abs() ** 2, (x * y.conj()).real)])
-        total = each if total is None else total + each
-    assert total is not None
+    shape, total = (-1, *original.shape[-2:]), torch.zeros(())
+    for x, y in zip(original.reshape(shape), decoded.reshape(shape), strict=True):
+        a, b = _spectrum(x, periodic), _spectrum(y, periodic)
+        total = total + torch.stack(
+            [part.double().sum(0) for part in (a.abs() ** 2, b.abs() ** 2, (a * b.conj()).real)]
+        )
     p, q, c = total.numpy()
     return p, q, c
-
-
-def _spectra(original: F64, decoded: F64, periodic: bool) -> Iterator[tuple[Tensor, Tensor]]:
-    shape = -1, *original.shape[-2:]
-    for x, y in zip(original.reshape(shape), decoded.reshape(shape), strict=True):
-        yield _spectrum(x, periodic), _spectrum(y, periodic)

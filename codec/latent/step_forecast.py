@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isopress.codec.latent.decorrelation import choose
-from isopress.codec.latent.wavelet import levels
+from isopress.codec.latent.reduced_grid import levels
 
 F64 = NDArray[np.float64]
 

@@ -1,29 +1,37 @@
-"""The transformer of analysis and synthesis: field to correction, both in units of the quantiser's step.
+"""The synthesis transformer: a decoded field to what is added to it, both in units of the quantiser's step.
 
 It sees only what stands out of its neighbourhood, so one set of weights serves every variable and unit. Convolutions
 over cells of 4 x 4 values hold the detail; tokens of 16 x 16 values with window and global attention hold the context.
-Cells and tokens are this large for speed: the second design, a quarter of the first one's time (benchmarks/RESULTS.md).
+Cells and tokens are this large for speed: a quarter of the time of half as large ones (benchmarks/RESULTS.md).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
 from isopress.codec.latent.attention import TransformerBlock
+from isopress.codec.threads import in_team
+
+F64 = NDArray[np.float64]
 
 POOL = 4  # tokens per side of what global attention sees
 WIDE = 4  # cells on each side of the mean that a cell's own is compared with
 MARGIN = 2  # cells around the field that each pair of convolutions needs
 GAIN = 3.0  # of the features: a third of a step is what matters
+PREFIX = "synthesis."  # of the tensors in a weights file
 
 
 @dataclass(frozen=True)
-class CorrectorConfig:
-    """Shape of a corrector: values per side of cells and tokens; channels of the convolutions; width, heads, number
+class SynthesisConfig:
+    """Shape of a synthesis: values per side of cells and tokens; channels of the convolutions; width, heads, number
     and window of the blocks.
 
     Raises
@@ -46,13 +54,14 @@ class CorrectorConfig:
             raise ValueError(f"a token of {self.token} values does not hold {MARGIN} or more cells of {self.cell}")
 
 
-class Corrector(nn.Module):
+class Synthesis(nn.Module):
     """Map fields (B, 1, h, w) in steps, and log standard deviations (B,) in steps, to corrections (B, 1, h, w).
 
-    Zero at the start: without training the linear skip path is all there is.
+    Letters: B fields, C channels, D width of tokens, H and W cells along latitude and longitude, r cells per side of a
+    token. Zero at the start: without training the linear path is all there is.
     """
 
-    def __init__(self, config: CorrectorConfig) -> None:
+    def __init__(self, config: SynthesisConfig) -> None:
         super().__init__()
         self.config = config
         c, d, values = config.channels, config.dim, config.cell**2
@@ -76,63 +85,81 @@ class Corrector(nn.Module):
         nn.init.zeros_(self.last.bias)  # type: ignore[arg-type]
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    @property
-    def is_zero(self) -> bool:
-        """Whether every correction is 0, as before any training."""
-        return not (self.last.weight.any() or (self.last.bias is not None and self.last.bias.any()))
-
     def forward(self, x: Tensor, spread: Tensor, periodic: bool) -> Tensor:
         """Return the correction of fields in steps; longitude closes on itself if `periodic`."""
-        h, w = x.shape[2:]
-        x, periodic = whole_tokens(x, self.config.token, periodic)
+        (B, _, h, w), r, c = x.shape, self.cells, self.config.channels
+        down, right = -h % self.config.token, -w % self.config.token
+        if down or right:  # continued by the last row and column to whole tokens; a width that needs it has edges
+            x = F.pad(x, (0, right, 0, down), mode="replicate")
+        periodic = periodic and not right
         seen = pad(_features(x, self.config.cell, periodic), 2 * MARGIN, periodic)
-        a = F.gelu(self.second(F.gelu(self.first(seen))))
-        tokens = self._context(a[:, :, MARGIN:-MARGIN, MARGIN:-MARGIN], spread, periodic)
-        told = self._cells_of(self.widen(pad(tokens, 1, periodic).permute(0, 2, 3, 1)))
-        beyond = self.cells - MARGIN
-        told = told[:, :, beyond : told.shape[2] - beyond, beyond : told.shape[3] - beyond]
-        both = torch.cat([a.permute(0, 2, 3, 1), told.permute(0, 2, 3, 1)], 3)  # channels last, as they lie
-        del a, told  # the largest of all
-        out = self.last(F.gelu(self.third(both.permute(0, 3, 1, 2))))
-        correction: Tensor = F.pixel_shuffle(out - self._coarse(out, periodic), self.config.cell)
+        a = F.gelu(self.second(F.gelu(self.first(seen))))  # (B, C, H + 2 * MARGIN, W + 2 * MARGIN)
+        inner = a[:, :, MARGIN:-MARGIN, MARGIN:-MARGIN].permute(0, 2, 3, 1)  # (B, H, W, C)
+        H, W = inner.shape[1:3]
+        tokens = inner.reshape(B, H // r, r, W // r, r, c).transpose(2, 3).reshape(B, H // r, W // r, -1)
+        tokens = self._context(self.embed(tokens) + self.quality(0.3 * spread[:, None])[:, None, None], periodic)
+        told = self.widen(pad(tokens.permute(0, 3, 1, 2), 1, periodic).permute(0, 2, 3, 1))
+        told = told.reshape(B, H // r + 2, W // r + 2, r, r, c).transpose(2, 3).reshape(B, H + 2 * r, W + 2 * r, c)
+        beyond = r - MARGIN
+        told = told[:, beyond : told.shape[1] - beyond, beyond : told.shape[2] - beyond]
+        both = torch.cat([a.permute(0, 2, 3, 1), told], 3)  # channels last, as they lie
+        del a, told, inner  # the largest of all
+        out = self.last(F.gelu(self.third(both.permute(0, 3, 1, 2))))  # (B, cell * cell, H, W)
+        # The mean of the corrections of the 5 x 5 tokens around each cell's own is taken off: what is coarser than all
+        # that was looked at is known from the latents, and nothing may be added to it.
+        means = F.avg_pool2d(pad(F.avg_pool2d(out.mean(1, keepdim=True), r), 2, periodic), 5, 1)
+        correction = F.pixel_shuffle(out - F.interpolate(means, scale_factor=r, mode="nearest"), self.config.cell)
         return correction[:, :, :h, :w]
 
-    def _context(self, a: Tensor, spread: Tensor, periodic: bool) -> Tensor:
-        """Return tokens (B, D, h / token, w / token) of what the convolutions saw."""
-        tokens: Tensor = self.embed(self._tokens_of(a)) + self.quality(0.3 * spread[:, None])[:, None, None]
+    def _context(self, tokens: Tensor, periodic: bool) -> Tensor:
+        """Send tokens (B, h, w, D) through the blocks; in their middle, global attention over means of 4 x 4 tokens."""
         for i, block in enumerate(self.blocks):
             tokens = block(tokens, periodic)
             if i == (len(self.blocks) - 1) // 2:
-                tokens = tokens + told_by(self.overview, tokens, periodic)
-        return tokens.permute(0, 3, 1, 2)
+                h, w = tokens.shape[1:3]
+                means = F.avg_pool2d(tokens.permute(0, 3, 1, 2), POOL, ceil_mode=True).permute(0, 2, 3, 1)
+                told = (self.overview(means, periodic) - means).permute(0, 3, 1, 2)
+                told = F.interpolate(told, scale_factor=POOL, mode="nearest")[:, :, :h, :w]
+                tokens = tokens + told.permute(0, 2, 3, 1)
+        return tokens
 
-    def _tokens_of(self, a: Tensor) -> Tensor:
-        """Join the cells of each token: (B, C, H, W) to (B, H / r, W / r, r * r * C)."""
-        B, C, H, W = a.shape
-        r = self.cells
-        return a.permute(0, 2, 3, 1).reshape(B, H // r, r, W // r, r, C).transpose(2, 3).reshape(B, H // r, W // r, -1)
+    @in_team
+    @torch.inference_mode()
+    def correct(self, field: F64, periodic: bool) -> None:
+        """Add the correction to a decoded field (h, w) in steps, in place.
 
-    def _cells_of(self, tokens: Tensor) -> Tensor:
-        """Undo `_tokens_of`."""
-        B, h, w, _ = tokens.shape
-        r = self.cells
-        return tokens.reshape(B, h, w, r, r, -1).transpose(2, 3).reshape(B, h * r, w * r, -1).permute(0, 3, 1, 2)
-
-    def _coarse(self, out: Tensor, periodic: bool) -> Tensor:
-        """Return the mean of the corrections of the 5 x 5 tokens around each cell's own.
-
-        What is coarser than all that was looked at is known from the latents: nothing may be added to it.
+        Floats, and so not the same to the last bit on every machine: they are added, never looked at by contexts.
         """
-        means = F.avg_pool2d(out.mean(1, keepdim=True), self.cells)
-        return F.interpolate(F.avg_pool2d(pad(means, 2, periodic), 5, 1), scale_factor=self.cells, mode="nearest")
+        whole = torch.from_numpy(field)
+        spread = torch.log(whole.std(correction=0) + 1e-3).float().reshape(1)
+        x = (whole - whole.mean()).float()[None, None]
+        whole += self(x, spread, periodic)[0, 0]
 
+    @classmethod
+    def restore(cls, config: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]) -> Synthesis:
+        """Return the synthesis of a weights file, ready to run.
 
-def whole_tokens(x: Tensor, token: int, periodic: bool) -> tuple[Tensor, bool]:
-    """Pad fields at the end, by their last row and column, to whole tokens; a width that needs it is not periodic."""
-    down, right = -x.shape[2] % token, -x.shape[3] % token
-    if down or right:
-        x = F.pad(x, (0, right, 0, down), mode="replicate")
-    return x, periodic and not right
+        Raises
+        ------
+        ValueError
+            Tensors are missing, or have other shapes.
+        """
+        made = cls(SynthesisConfig(**config))
+        state = {
+            name.removeprefix(PREFIX): torch.from_numpy(value.astype(np.float32))
+            for name, value in tensors.items()
+            if name.startswith(PREFIX)
+        }
+        try:
+            made.load_state_dict(state)
+        except RuntimeError as error:
+            raise ValueError(f"the weights do not fit their synthesis: {error}") from error
+        return made.eval().requires_grad_(False)
+
+    def stored(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+        """Return its shape, and its tensors in half precision: what `restore` takes."""
+        tensors = {PREFIX + name: value.detach().half().numpy() for name, value in self.state_dict().items()}
+        return asdict(self.config), tensors
 
 
 def pad(x: Tensor, n: int, periodic: bool) -> Tensor:
@@ -157,12 +184,3 @@ def _features(x: Tensor, cell: int, periodic: bool) -> Tensor:
     near, far = (mean - F.avg_pool2d(pad(mean, n, periodic), 2 * n + 1, 1) for n in (1, WIDE))
     detail = GAIN * torch.cat([values - mean + near, far], 1)
     return torch.copysign(torch.log1p(detail.abs()), detail).contiguous(memory_format=torch.channels_last)
-
-
-def told_by(block: nn.Module, tokens: Tensor, periodic: bool) -> Tensor:
-    """Return what global attention over means of 4 x 4 tokens adds to each token."""
-    h, w = tokens.shape[1:3]
-    means = F.avg_pool2d(tokens.permute(0, 3, 1, 2), POOL, ceil_mode=True).permute(0, 2, 3, 1)
-    told = (block(means, periodic) - means).permute(0, 3, 1, 2)
-    grown = F.interpolate(told, scale_factor=POOL, mode="nearest")[:, :, :h, :w]
-    return grown.permute(0, 2, 3, 1)

@@ -1,229 +1,122 @@
-"""The linear skip path: the 9/7 wavelet of Cohen, Daubechies and Feauveau by lifting, for any height and width.
+"""The linear path: the 9/7 wavelet of Cohen, Daubechies and Feauveau by lifting, for any height and width.
 
-Lifting after Daubechies and Sweldens (1998), edges by whole-sample symmetry, longitude periodic where the field is
-and the width is even. One implementation serves numpy (integers in float64 for contexts, floats for values) and
-torch (training): every step is one elementwise product and sum.
+Lifting after Daubechies and Sweldens (1998), edges by whole-sample symmetry. Rows of one length are a *part*; parts
+that lie below one another meet in lifting along latitude, where the edge of one is fitted to the length of the other:
+every lifting step stays invertible, whatever is fitted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
+from math import sqrt
 
 import numpy as np
+from numpy.typing import NDArray
 
-ALPHA, BETA, GAMMA, DELTA = -1.586134342059924, -0.052980118572961, 0.882911075530934, 0.443506852043971
+F64 = NDArray[np.float64]
+Parts = list[F64]
+
+FACTORS = (-1.586134342059924, -0.052980118572961, 0.882911075530934, 0.443506852043971)  # of odd, even, odd, even
 NORM = 1.149604398860241  # makes the basis nearly orthonormal
-STOP = 3  # a side beyond which the low band is halved once more
-MAX_LEVELS = 32
-
-Parts = list[Any]
-Fit = Callable[[Any, int], Any]  # an edge (..., n, 1) of one part -> what it is beside a part of other width
+HALF_ROOT, QUARTER_ROOT = sqrt(2) / 2, sqrt(2) / 4
+LATITUDE, LONGITUDE = -2, -1
 
 
-@dataclass(frozen=True)
-class Strip:
-    """Rows start..stop of a map, in which each of `count` values stands for `stride` columns and lies in the first.
+def split(parts: Sequence[F64], axis: int, periodic: bool) -> tuple[Parts, Parts]:
+    """Return low and high parts of parts (..., h, w) along an axis; all but the last have an even number of samples.
 
-    The last one stands for as many as there are.
+    Along longitude there is one part, which closes on itself if `periodic`; along latitude that is a property of rows.
     """
-
-    start: int
-    stop: int
-    count: int
-    stride: int = 1
-
-    def cells(self, values: Any) -> Any:
-        """Return a view (..., rows, count) of an array (..., h, w)."""
-        return values[..., self.start : self.stop, : self.count * self.stride : self.stride]
-
-    def first(self, parity: int) -> int:
-        """Return the first row of this parity, counted from `start`."""
-        return (parity - self.start) % 2
-
-    def fill(self, values: Any, cells: Any) -> None:
-        """Write cells to all columns that they stand for."""
-        target = values[..., self.start : self.stop, : self.count * self.stride]
-        target[...] = cells if self.stride == 1 else cells.repeat(self.stride, -1)[..., : target.shape[-1]]
+    low, high = Parts(), Parts()
+    for part in parts:
+        along = part.swapaxes(axis, -1)
+        low.append(along[..., ::2].copy(order="K"))
+        high.append(along[..., 1::2].copy(order="K"))
+    if high and high[0].shape[-1]:
+        for step, factor in enumerate(FACTORS):
+            for target, sums in zip((high, low)[step % 2], _sums(low, high, step, axis, periodic), strict=True):
+                sums *= factor
+                target += sums
+        for x, y in zip(low, high, strict=True):
+            x *= NORM
+            y *= 1 / NORM
+    return [x.swapaxes(axis, -1) for x in low], [y.swapaxes(axis, -1) for y in high]
 
 
-@dataclass(frozen=True)
-class Level:
-    """Shape (height, width) that a level splits, and whether its longitude is periodic there.
-
-    depth : how many levels are finer
-    """
-
-    height: int
-    width: int
-    periodic: bool
-    depth: int = 0
-
-    @property
-    def band_count(self) -> int:
-        """Number of detail bands."""
-        return 3
-
-    @property
-    def low(self) -> tuple[int, int]:
-        """Shape of the low band: what the next level splits."""
-        return -(-self.height // 2), -(-self.width // 2)
-
-    def band(self, index: int) -> tuple[int, int]:
-        """Shape of detail band 0 (high in longitude), 1 (high in latitude) or 2 (high in both)."""
-        (h, w), (hh, wh) = self.low, (self.height // 2, self.width // 2)
-        return ((h, wh), (hh, w), (hh, wh))[index]
-
-    @property
-    def low_strips(self) -> tuple[Strip, ...]:
-        """Strips of the low band, from top to bottom."""
-        return (Strip(0, *self.low),)
-
-    def strips(self, index: int) -> tuple[Strip, ...]:
-        """Strips of a detail band: where it has coefficients."""
-        return (Strip(0, *self.band(index)),)
-
-    def own(self, low: Any) -> Any:
-        """Return, of the array that the level's synthesis takes, what is its low band."""
-        return low
-
-    def analyse(self, x: Any) -> tuple[Any, tuple[Any, ...]]:
-        """Split fields (..., h, w) into (low, (high in longitude, high in latitude, high in both))."""
-        low, high = split([x], self.periodic)
-        (ll, lh), (hl, hh) = split_rows(low), split_rows(high)
-        return ll[0], (hl[0], lh[0], hh[0])
-
-    def synthesise(self, low: Any, bands: Sequence[Any], *, whole: bool = False) -> Any:
-        """Undo `analyse`; with `whole` every lifting step is rounded to integers, so that all machines agree."""
-        hl, lh, hh = bands
-        rows = join_rows([low], [lh], whole), join_rows([hl], [hh], whole)
-        return join(*rows, self.periodic, whole)[0]
+def join(low: Sequence[F64], high: Sequence[F64], axis: int, periodic: bool, whole: bool) -> Parts:
+    """Undo `split`; with `whole` every lifting step is rounded to integers, so that all machines agree."""
+    if not high or not high[0].shape[axis]:
+        return list(low)
+    low = [_rounded(x.swapaxes(axis, -1) * (1 / NORM), whole) for x in low]
+    high = [_rounded(y.swapaxes(axis, -1) * NORM, whole) for y in high]
+    for step in (3, 2, 1, 0):
+        for target, sums in zip((high, low)[step % 2], _sums(low, high, step, axis, periodic), strict=True):
+            sums *= FACTORS[step]
+            target -= _rounded(sums, whole)
+    joined = Parts()
+    for x, y in zip(low, high, strict=True):
+        both = np.empty_like(x, shape=(*x.shape[:-1], x.shape[-1] + y.shape[-1]))
+        both[..., ::2], both[..., 1::2] = x, y
+        joined.append(both.swapaxes(axis, -1))
+    return joined
 
 
-def levels(height: int, width: int, periodic: bool) -> tuple[Level, ...]:
-    """Return the levels of a field, finest first: halvings until no side exceeds 3."""
-    found: list[Level] = []
-    while max(height, width) > STOP:
-        found.append(Level(height, width, periodic and width % 2 == 0, len(found)))
-        height, width = found[-1].low
-        periodic = found[-1].periodic
-    return tuple(found)
-
-
-def split_rows(parts: Parts, fit: Fit | None = None) -> tuple[Parts, Parts]:
-    """Split parts (..., h, w) that lie below one another along latitude; return their low and high rows."""
-    low, high = split([p.swapaxes(-1, -2) for p in parts], False, fit)
-    return [p.swapaxes(-1, -2) for p in low], [p.swapaxes(-1, -2) for p in high]
-
-
-def join_rows(low: Parts, high: Parts, whole: bool, fit: Fit | None = None) -> Parts:
-    """Undo `split_rows`."""
-    parts = [p.swapaxes(-1, -2) for p in low], [p.swapaxes(-1, -2) for p in high]
-    return [p.swapaxes(-1, -2) for p in join(*parts, False, whole, fit)]
-
-
-def split(parts: Parts, periodic: bool, fit: Fit | None = None) -> tuple[Parts, Parts]:
-    """Split along the last axis; several parts follow one another along it, and `fit` makes the edge of one suit
-    the next. All but the last have an even number of samples."""
-    low, high = [p[..., ::2] for p in parts], [p[..., 1::2] for p in parts]
-    if not high or not high[0].shape[-1]:
-        return low, high
-    high = [h + ALPHA * around for h, around in zip(high, _around_high(low, high, periodic, fit), strict=True)]
-    low = [x + BETA * around for x, around in zip(low, _around_low(low, high, periodic, fit), strict=True)]
-    high = [h + GAMMA * around for h, around in zip(high, _around_high(low, high, periodic, fit), strict=True)]
-    low = [x + DELTA * around for x, around in zip(low, _around_low(low, high, periodic, fit), strict=True)]
-    return [x * NORM for x in low], [h * (1 / NORM) for h in high]
-
-
-def join(low: Parts, high: Parts, periodic: bool, whole: bool, fit: Fit | None = None) -> Parts:
-    """Undo `split`."""
-    if not high or not high[0].shape[-1]:
-        return low
-    low, high = [_rounded(x * (1 / NORM), whole) for x in low], [_rounded(h * NORM, whole) for h in high]
-    for x, around in zip(low, _around_low(low, high, periodic, fit), strict=True):
-        x -= _rounded(_times(around, DELTA), whole)
-    for h, around in zip(high, _around_high(low, high, periodic, fit), strict=True):
-        h -= _rounded(_times(around, GAMMA), whole)
-    for x, around in zip(low, _around_low(low, high, periodic, fit), strict=True):
-        x -= _rounded(_times(around, BETA), whole)
-    for h, around in zip(high, _around_high(low, high, periodic, fit), strict=True):
-        h -= _rounded(_times(around, ALPHA), whole)
-    return [_interleave(x, h) for x, h in zip(low, high, strict=True)]
-
-
-def _times(x: Any, factor: float) -> Any:
-    """Multiply `x`, which is nobody else's, in place."""
-    x *= factor
-    return x
-
-
-def _rounded(x: Any, whole: bool) -> Any:
+def _rounded(x: F64, whole: bool) -> F64:
     """Round `x`, which is nobody else's, in place."""
-    if whole:
-        x += 0.5
-        np.floor(x, out=x)
-    return x
+    return np.floor(np.add(x, 0.5, out=x), out=x) if whole else x
 
 
-def _around_high(low: Parts, high: Parts, periodic: bool, fit: Fit | None) -> Parts:
-    """Return for each odd sample the sum of its two even neighbours."""
-    found = []
-    for x, following in zip(low, [*low[1:], None], strict=True):
-        if following is not None:
-            assert fit is not None
-            found.append(_sums(x, after=fit(following[..., :1], x.shape[-2])))
-        elif x.shape[-1] > high[-1].shape[-1]:
-            found.append(_sums(x))
+def _sums(low: Parts, high: Parts, step: int, axis: int, periodic: bool) -> Parts:
+    """Return, per part, the sums of the two neighbours of its odd samples (steps 0 and 2) or of its even ones."""
+    found, circle = Parts(), periodic and axis == LONGITUDE
+    for i, (x, y) in enumerate(zip(low, high, strict=True)):
+        longer = x.shape[-1] > y.shape[-1]
+        before = after = None
+        if step % 2 == 0:
+            near = x
+            if i + 1 < len(low):
+                after = fitted(low[i + 1][..., 0], x.shape[-2], periodic)[..., None]
+            elif not longer:
+                after = x[..., :1] if circle else x[..., -1:]
         else:
-            found.append(_sums(x, after=x[..., :1] if periodic else x[..., -1:]))
+            near, after = y, y[..., -1:] if longer else None
+            if i:
+                before = fitted(high[i - 1][..., -1], y.shape[-2], periodic)[..., None]
+            else:
+                before = y[..., -1:] if circle and not longer else y[..., :1]
+            if not y.shape[-1]:
+                found.append(before + before)
+                continue
+        n, start = near.shape[-1] - 1, int(before is not None)
+        sums = np.empty_like(near, shape=(*near.shape[:-1], n + start + (after is not None)))
+        np.add(near[..., :-1], near[..., 1:], out=sums[..., start : start + n])
+        if before is not None:
+            np.add(before, near[..., :1], out=sums[..., :1])
+        if after is not None:
+            np.add(near[..., -1:], after, out=sums[..., -1:])
+        found.append(sums)
     return found
 
 
-def _around_low(low: Parts, high: Parts, periodic: bool, fit: Fit | None) -> Parts:
-    """Return for each even sample the sum of its two odd neighbours."""
-    found = []
-    for x, h, preceding in zip(low, high, [None, *high[:-1]], strict=True):
-        longer = x.shape[-1] > h.shape[-1]
-        if preceding is not None:
-            assert fit is not None
-            before = fit(preceding[..., -1:], h.shape[-2])
-        else:
-            before = h[..., -1:] if periodic and not longer else h[..., :1]
-        if h.shape[-1]:
-            found.append(_sums(h, before, h[..., -1:] if longer else None))
-        else:
-            found.append(before + before)
-    return found
+def fitted(row: F64, width: int, periodic: bool) -> F64:
+    """Return a row (..., n) as one of another width: smoothed by 1 2 1 and thinned out, or with means in between.
+
+    Magnitudes change by the square root of 2 with every halving, as those of low bands do.
+    """
+    finer = [width]
+    while row.shape[-1] > width:
+        x = _with_edges(row, periodic and row.shape[-1] % 2 == 0)
+        row = ((x[..., :-2] + x[..., 2:]) + (row + row))[..., ::2] * QUARTER_ROOT
+    while finer[-1] > row.shape[-1]:
+        finer.append(-(-finer[-1] // 2))
+    for size in finer[-2::-1]:
+        out = np.empty((*row.shape[:-1], size))
+        x = _with_edges(row, periodic and size % 2 == 0)
+        out[..., ::2] = row * HALF_ROOT
+        out[..., 1::2] = ((row + x[..., 2:]) * (HALF_ROOT / 2))[..., : size // 2]
+        row = out
+    return row
 
 
-def _sums(x: Any, before: Any = None, after: Any = None) -> Any:
-    """Return the sums of neighbours of `x`, with one more sample before and after it if there are any."""
-    edges = (before is not None, after is not None)
-    if not isinstance(x, np.ndarray):
-        import torch
-
-        x = torch.cat([part for part in (before, x, after) if part is not None], -1)
-        return x[..., :-1] + x[..., 1:]
-    n = x.shape[-1] - 1
-    out = np.empty_like(x, shape=(*x.shape[:-1], n + sum(edges)))
-    np.add(x[..., :-1], x[..., 1:], out=out[..., edges[0] : edges[0] + n])
-    if before is not None:
-        np.add(before, x[..., :1], out=out[..., :1])
-    if after is not None:
-        np.add(x[..., -1:], after, out=out[..., -1:])
-    return out
-
-
-def _interleave(low: Any, high: Any) -> Any:
-    n = low.shape[-1] + high.shape[-1]
-    if isinstance(low, np.ndarray):
-        out = np.empty_like(low, shape=(*low.shape[:-1], n))
-    elif low.shape[-1] == high.shape[-1]:
-        import torch
-
-        return torch.stack((low, high), -1).flatten(-2)
-    else:
-        out = low.new_empty((*low.shape[:-1], n))
-    out[..., ::2], out[..., 1::2] = low, high
-    return out
+def _with_edges(row: F64, periodic: bool) -> F64:
+    return np.pad(row, [(0, 0)] * (row.ndim - 1) + [(1, 1)], "wrap" if periodic else "edge")

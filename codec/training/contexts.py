@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +16,14 @@ from torch import Tensor
 
 from isopress.codec.bounded.geometry import ROUGHNESS_FLOOR
 from isopress.codec.entropy.coder import Tables
-from isopress.codec.latent.coefficients import TRADE, ContextModel
+from isopress.codec.latent.coefficients import TRADE
 from isopress.codec.latent.context_features import DEPTHS, MEAN_OF, UNITS
 from isopress.codec.latent.context_maps import BANDS
+from isopress.codec.latent.context_model import ContextModel
 from isopress.codec.latent.weights import integer_networks
 from isopress.codec.training.context_network import ContextMLP
-from isopress.codec.training.latent_pool import Analyse, Crop, Examples, crops, pool, quiet_tables
+from isopress.codec.training.latent_pool import Crop, Examples, crops, pool, quiet_tables
+from isopress.codec.training.loop import Budget, Progress, Report, State, check_same, descend, falling, follow, run
 from isopress.codec.training.pyramid import log_mass, tail_weight
 from isopress.codec.training.pyramid_pool import LOGISTIC, TAIL_SPREAD, Field
 from isopress.codec.training.tables import logistic_tables
@@ -50,16 +51,6 @@ class ContextConfig:
     rounded_from: float = 0.4
     threads: int = 2
     seed: int = 0
-
-
-@dataclass
-class Progress:
-    """State of a run."""
-
-    seconds: float = 0.0
-    rounds: int = 0
-    train_cost: float = float("nan")
-    validation: list[tuple[float, float]] = field(default_factory=list)
 
 
 @dataclass
@@ -94,15 +85,15 @@ class Trainable:
         tables = Tables(frequencies.astype(np.float64), support)
         return ContextModel(tuple(integer_networks(n.integers()) for n in self.networks), self.quiet, tables)
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> State:
         """Return what a checkpoint holds."""
-        return {"networks": [n.state_dict() for n in self.networks], "quiet": self.quiet}
+        return {"networks": [n.state_dict() for n in self.networks], "quiet": torch.from_numpy(self.quiet)}
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Take over what a checkpoint holds."""
         for network, saved in zip(self.networks, state["networks"], strict=True):
             network.load_state_dict(saved)
-        self.quiet = state["quiet"]
+        self.quiet = state["quiet"].numpy()
 
     def tensors(self) -> dict[str, NDArray[np.generic]]:
         """Return everything a weights file holds of the contexts."""
@@ -117,6 +108,73 @@ class Trainable:
         return result
 
 
+class ContextTask:
+    """Training of the context networks; the running mean of their weights that is best on validation is kept."""
+
+    def __init__(
+        self, fields: Sequence[Field], validation: Sequence[Field], config: ContextConfig, start: Trainable | None
+    ) -> None:
+        torch.manual_seed(config.seed)
+        self._fields, self._config = fields, config
+        self._what = start or Trainable.build(config.widths)
+        self._optimizers = [
+            torch.optim.AdamW(n.parameters(), weight_decay=0.0, betas=(0.9, 0.98)) for n in self._what.networks
+        ]
+        self._mean = deepcopy(self._what)
+        self.best = deepcopy(self._mean)
+        self._counts, self._rounds = np.zeros(()), 0
+        self._source = crops(fields, np.random.default_rng(config.seed), config.crop)
+        self._held = _held(validation, config)
+
+    def round(self, number: int, done: float) -> float:
+        """Learn from a new pool of examples, the bands side by side."""
+        config, mean = self._config, self._mean
+        data = pool(self._source, mean.model(), config.pool_points, config.threads, config.trade)
+        self._counts = self._counts * 0.9 + data.quiet
+        self._what.quiet = mean.quiet = quiet_tables(self._counts, mean.model())
+        with ThreadPoolExecutor(BANDS) as executor:
+            jobs = [
+                executor.submit(_descend, network, kept, optimizer, examples, done, number, config)
+                for network, kept, optimizer, examples in zip(
+                    self._what.networks, mean.networks, self._optimizers, data.examples, strict=True
+                )
+            ]
+            for job in jobs:
+                job.result()
+        self._rounds = number + 1
+        return data.cost
+
+    def validate(self) -> float:
+        """Return the mean log2 of what held crops cost per value."""
+        return pool(iter(self._held), self._mean.model(), 10**12, self._config.threads, self._config.trade).cost
+
+    def keep(self) -> None:
+        """Keep the running mean as it is."""
+        self.best = deepcopy(self._mean)
+
+    def state(self) -> State:
+        """Return everything that goes on."""
+        return {
+            "widths": list(self._config.widths),
+            "rounds": self._rounds,
+            "newest": self._what.state(),
+            "mean": self._mean.state(),
+            "best": self.best.state(),
+            "optimizers": [optimizer.state_dict() for optimizer in self._optimizers],
+        }
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Take over what a checkpoint holds, and draw other crops."""
+        check_same("widths", state["widths"], list(self._config.widths))
+        for what, saved in ((self._what, "newest"), (self._mean, "mean"), (self.best, "best")):
+            what.load(state[saved])
+        for optimizer, saved_state in zip(self._optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved_state)
+        self._rounds = state["rounds"]
+        rng = np.random.default_rng([self._config.seed, self._rounds])
+        self._source = crops(self._fields, rng, self._config.crop)
+
+
 def train(
     fields: Sequence[Field],
     validation: Sequence[Field],
@@ -124,9 +182,8 @@ def train(
     config: ContextConfig,
     *,
     start: Trainable | None = None,
-    analyse: Analyse | None = None,
     resume: bool = False,
-    report: Callable[[Progress], None] = lambda progress: None,
+    report: Report = lambda progress: None,
 ) -> tuple[Trainable, Progress]:
     """Train the context networks; return the running mean of their weights that is best on validation.
 
@@ -134,87 +191,23 @@ def train(
     ----------
     fields, validation : sequences of Field
         Only the first are learned from.
-    checkpoint : Path
-        Written after every validation.
     start : Trainable, optional
         What to begin with, if not from scratch.
-    analyse : callable, optional
-        What is done to channels (h, w) in steps before the wavelet.
-    resume : bool
-        Go on from the checkpoint.
+    checkpoint, resume, report
+        As of `loop.run`.
     """
-    torch.manual_seed(config.seed)
-    what, progress = start or Trainable.build(config.widths), Progress()
-    optimizers = [torch.optim.AdamW(n.parameters(), weight_decay=0.0, betas=(0.9, 0.98)) for n in what.networks]
-    mean = deepcopy(what)
-    if resume:
-        progress = _load(checkpoint, what, mean, optimizers)
-    source = crops(fields, np.random.default_rng([config.seed, progress.rounds]), config.crop, analyse)
-    held = _held(validation, config, analyse)
-    best = mean if progress.validation else _validate(what, mean, None, held, progress, optimizers, checkpoint, config)
-    earlier, counts = progress.seconds, np.zeros(())
-    started, validated = time.monotonic() - earlier, earlier
-    with ThreadPoolExecutor(BANDS) as executor:
-        while progress.seconds < 60 * config.minutes:
-            data = pool(source, mean.model(), config.pool_points, config.threads, config.trade)
-            progress.train_cost = data.cost
-            counts = counts * 0.9 + data.quiet
-            what.quiet = mean.quiet = quiet_tables(counts, mean.model())
-            done = progress.seconds / (60 * config.minutes)
-            jobs = [
-                executor.submit(_descend, n, m, o, data.examples[band], done, progress.rounds, config)
-                for band, (n, m, o) in enumerate(zip(what.networks, mean.networks, optimizers, strict=True))
-            ]
-            for job in jobs:
-                job.result()
-            progress.rounds += 1
-            progress.seconds = time.monotonic() - started
-            if progress.seconds - validated >= config.validate_every or progress.seconds >= 60 * config.minutes:
-                validated = progress.seconds
-                best = _validate(what, mean, best, held, progress, optimizers, checkpoint, config)
-            report(progress)
-    return best, progress
+    task = ContextTask(fields, validation, config, start)
+    budget = Budget(config.minutes, config.validate_every)
+    progress = run(task, checkpoint, budget, resume=resume, report=report)
+    return task.best, progress
 
 
-def _held(validation: Sequence[Field], config: ContextConfig, analyse: Analyse | None) -> list[Crop]:
-    source, found, total = crops(validation, np.random.default_rng(12345), config.crop, analyse), list[Crop](), 0
+def _held(validation: Sequence[Field], config: ContextConfig) -> list[Crop]:
+    source, found, total = crops(validation, np.random.default_rng(12345), config.crop), list[Crop](), 0
     while total < config.validation_points:
         found.append(next(source))
         total += found[-1].channels.size
     return found
-
-
-def _validate(
-    what: Trainable,
-    mean: Trainable,
-    best: Trainable | None,
-    held: list[Crop],
-    progress: Progress,
-    optimizers: list[torch.optim.AdamW],
-    checkpoint: Path,
-    config: ContextConfig,
-) -> Trainable:
-    """Measure, save, and return the better of `mean` and `best`."""
-    cost = pool(iter(held), mean.model(), 10**12, config.threads, config.trade).cost
-    better = best is None or cost <= min(score for _, score in progress.validation)
-    progress.validation.append((progress.seconds, cost))
-    kept = deepcopy(mean) if better else best
-    assert kept is not None
-    state = {
-        "newest": what.state(), "mean": mean.state(), "best": kept.state(),
-        "optimizers": [o.state_dict() for o in optimizers], "progress": vars(progress),
-    }  # fmt: skip
-    torch.save(state, checkpoint)
-    return kept
-
-
-def _load(checkpoint: Path, what: Trainable, mean: Trainable, optimizers: list[torch.optim.AdamW]) -> Progress:
-    state = torch.load(checkpoint, weights_only=False)
-    what.load(state["newest"])
-    mean.load(state["mean"])
-    for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
-        optimizer.load_state_dict(saved)
-    return Progress(**state["progress"])
 
 
 def _descend(
@@ -233,24 +226,15 @@ def _descend(
     drawn, scale = root.cumsum(0), float(root.mean() / tensors[-1].double().mean())
     generator = torch.Generator().manual_seed(config.seed + 1000 * rounds)
     for i in range(max(1, int(config.epochs_per_pool * len(data) / config.batch))):
-        for group in optimizer.param_groups:
-            rate = 1.0 if done < 0.35 else max(0.02, (1 - done) / 0.65)
-            group["lr"] = config.learning_rate * rate * (min(1.0, (i + 1) / 30) if rounds == 0 else 1.0)
         position = torch.rand(config.batch, generator=generator, dtype=torch.float64) * drawn[-1]
         at = torch.searchsorted(drawn, position).clamp_max(len(data) - 1)
         x, depth, rough, target, weight = (t[at] for t in tensors)
         y = net(x, depth, done >= config.rounded_from)
         noise = torch.rand(len(at), generator=generator) - 0.5
         bits = losses(y, unit[rough.long()], rough.float(), target, noise)
-        loss = (bits * weight.sqrt()).mean() * scale
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-        optimizer.step()
-        follow = 1 - config.memory if rounds else max(1 - config.memory, 1 / (i + 1))
-        with torch.no_grad():
-            for kept, newest in zip(mean.parameters(), net.parameters(), strict=True):
-                kept.lerp_(newest, follow)
+        rate = config.learning_rate * falling(done, 0.35) * (min(1.0, (i + 1) / 30) if rounds == 0 else 1.0)
+        descend(optimizer, net.parameters(), (bits * weight.sqrt()).mean() * scale, rate)
+        follow(mean, net, 1 - config.memory if rounds else max(1 - config.memory, 1 / (i + 1)))
 
 
 def losses(y: Tensor, unit: Tensor, rough: Tensor, target: Tensor, noise: Tensor) -> Tensor:

@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from isopress.codec.entropy.coder import FIRST_SCALE, SCALES, SymbolWriter, high_part, split_scale
-from isopress.codec.latent.band_walk import Place
-from isopress.codec.latent.coefficients import ContextModel, Latents, encode
-from isopress.codec.latent.context_features import ALONE, DEPTHS, RELATED, UNITS, PhaseContext, Prediction
+from isopress.codec.latent.coefficients import Channel, Latents, decoded, write_phase
+from isopress.codec.latent.context_features import ALONE, DEPTHS, RELATED, UNITS
 from isopress.codec.latent.context_maps import BANDS
+from isopress.codec.latent.context_model import ContextModel, Prediction
 from isopress.codec.latent.decorrelation import choose
 from isopress.codec.latent.halvings import choose_ahead
-from isopress.codec.latent.reduced_grid import zoned_levels
-from isopress.codec.latent.wavelet import Level
+from isopress.codec.latent.reduced_grid import AnyLevel, levels
 from isopress.codec.training.pyramid_pool import Field
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 I32 = NDArray[np.int32]
-Analyse = Callable[[F64], F64]
 
 STEPS = (0.012, 1.6)  # steps drawn log-uniformly, in standard deviations of the fields
 BLOCKS = 0.45  # part of the crops that hold several fields
@@ -38,7 +37,7 @@ class Crop:
     """Channels (n, h, w) in steps, strongest first."""
 
     channels: F64
-    levels: tuple[Level, ...]
+    levels: tuple[AnyLevel, ...]
 
 
 @dataclass(frozen=True)
@@ -70,13 +69,8 @@ class Pool:
     cost: float
 
 
-def crops(
-    fields: Sequence[Field], rng: np.random.Generator, points: int, analyse: Analyse | None = None
-) -> Iterator[Crop]:
-    """Draw crops of about `points` values for ever: variables by the root of their size, ERA5 and kin twice as often.
-
-    `analyse` is what comes before the wavelet.
-    """
+def crops(fields: Sequence[Field], rng: np.random.Generator, points: int) -> Iterator[Crop]:
+    """Draw crops of about `points` values for ever: variables by the root of their size, ERA5 and kin doubly."""
     weight = np.array([drawn_as_often(f) for f in fields])
     weight /= weight.sum()
     while True:
@@ -87,9 +81,7 @@ def crops(
         y = (pieces - pieces.mean()) / step
         if len(y) > 1:
             y = choose(y, 1.0)[0].forward(y, 0)
-        if analyse:
-            y = np.stack([analyse(channel) for channel in y])
-        yield Crop(y, zoned_levels(y.shape[1], y.shape[2], False, choose_ahead(y)))
+        yield Crop(y, levels(y.shape[1], y.shape[2], False, choose_ahead(y)))
 
 
 def drawn_as_often(field: Field) -> float:
@@ -124,12 +116,12 @@ def pool(source: Iterator[Crop], model: ContextModel, points: int, threads: int,
     parts: list[list[Examples]] = [[] for _ in range(BANDS)]
     quiet = np.zeros((BANDS, DEPTHS, model.quiet.shape[-1], QUIET_SYMBOLS))
     costs, count = [], 0
-    with ThreadPoolExecutor(threads) as executor:
+    with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as executor:
         while count < points:
             batch = list(islice(source, 4 * threads))
             if not batch:
                 break
-            for crop, found in zip(batch, executor.map(lambda c: _watched(c, model, trade), batch), strict=True):
+            for crop, found in zip(batch, executor.map(lambda c: _coded(c, model, trade), batch), strict=True):
                 for band, more in enumerate(found.examples):
                     parts[band].append(more)
                 quiet += found.quiet
@@ -138,27 +130,32 @@ def pool(source: Iterator[Crop], model: ContextModel, points: int, threads: int,
     return Pool(tuple(Examples.join(p) for p in parts), quiet, float(np.mean(costs)))
 
 
-def _watched(crop: Crop, model: ContextModel, trade: float) -> Pool:
-    seen: list[list[tuple[Place, NDArray[np.int8], I32, F32]]] = [[] for _ in range(BANDS)]
+def _coded(crop: Crop, model: ContextModel, trade: float) -> Pool:
+    """Code one crop as the encoder does; return what its contexts saw."""
+    seen: list[list[tuple[int, NDArray[np.int8], I32, F32]]] = [[] for _ in range(BANDS)]
     quiet = np.zeros((BANDS, DEPTHS, model.quiet.shape[-1], QUIET_SYMBOLS))
     bits = error = 0.0
-
-    def watch(place: Place, phase: PhaseContext, predicted: Prediction, target: F32, k: I32) -> None:
-        nonlocal bits, error
-        bits += _ideal_bits(model, predicted, k)
-        error += float(np.square(target - predicted.mean / UNITS - k).sum())
-        calm = phase.rough < quiet.shape[2]
-        active = np.flatnonzero(~calm)
-        if active.size:
-            f = phase.all_features(active)
-            whole = np.zeros((active.size, ALONE + RELATED), np.int8)
-            whole[:, : len(f) - 1] = f[:-1].T
-            seen[place.band].append((place, whole, phase.rough[active], target[active]))
-        at = phase.rough[calm], np.minimum(np.abs(k[calm]), QUIET_SYMBOLS - 1)
-        np.add.at(quiet[place.band, place.depth], at, 1.0)
-
-    latents = [Latents.of(y, crop.levels) for y in crop.channels]
-    encode(SymbolWriter(model.tables, peaked=True), latents, crop.levels, model, trade, watch)
+    writer, offset, before = SymbolWriter(model.tables, peaked=True), 0, None
+    for latents in (Latents.of(y, crop.levels) for y in crop.channels):
+        channel = Channel(np.rint(latents.top).astype(np.int64), crop.levels, latents.finest, before)
+        for phase, predicted in channel.phases(model):
+            band = phase.band.number
+            depth = min(phase.band.maps.level.depth, DEPTHS - 1)
+            target = phase.take(latents.bands[phase.band.level][band], pad=0)
+            k, offset = write_phase(writer, model.tables, target, predicted, offset, trade)
+            bits += _ideal_bits(model, predicted, k)
+            error += float(np.square(target - predicted.mean / UNITS - k).sum())
+            calm = phase.rough < quiet.shape[2]
+            active = np.flatnonzero(~calm)
+            if active.size:
+                f = phase.all_features(active)
+                whole = np.zeros((active.size, ALONE + RELATED), np.int8)
+                whole[:, : len(f) - 1] = f[:-1].T
+                seen[band].append((depth, whole, phase.rough[active], target[active]))
+            at = phase.rough[calm], np.minimum(np.abs(k[calm]), QUIET_SYMBOLS - 1)
+            np.add.at(quiet[band, depth], at, 1.0)
+            phase.put(decoded(predicted, k))
+        before = channel.related(before) if len(crop.channels) > 1 else None
     # The loss is the logarithm of a crop's size: every step counts the same, but crops that cost nothing do not rule.
     size = crop.channels.size
     padded = bits + 0.002 * size + 100
@@ -168,7 +165,7 @@ def _watched(crop: Crop, model: ContextModel, trade: float) -> Pool:
         examples.append(
             Examples(
                 np.concatenate([f for _, f, _, _ in found] or [np.zeros((0, ALONE + RELATED), np.int8)]),
-                np.repeat([place.depth for place, _, _, _ in found], n).astype(np.int8),
+                np.repeat([depth for depth, _, _, _ in found], n).astype(np.int8),
                 np.concatenate([r for _, _, r, _ in found] or [np.zeros(0, np.int32)]).astype(np.int16),
                 np.concatenate([t for _, _, _, t in found] or [np.zeros(0, np.float32)]),
                 np.full(sum(n), 1 / padded, np.float32),

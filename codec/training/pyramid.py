@@ -6,10 +6,9 @@ hard symbols that will be coded; the mean on a uniform-noise relaxation, which i
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
 from isopress.codec.bounded.geometry import CONTEXTS, ROUGHNESS_FLOOR, scale_tables
+from isopress.codec.training.loop import Budget, Progress, Report, State, check_same, descend, falling, run
 from isopress.codec.training.pyramid_network import PyramidConfig, RoundedMLP, build
 from isopress.codec.training.pyramid_pool import (
     LOGISTIC,
@@ -35,7 +35,6 @@ from isopress.codec.training.pyramid_pool import (
 from isopress.codec.training.tables import logistic_tables
 
 Trained = dict[str, RoundedMLP]
-Optimizers = dict[str, torch.optim.AdamW]
 
 _MIN_SCALE = 0.06
 _SOFT_SCALE = 0.25  # the mean's loss never looks finer than this part of a step
@@ -59,18 +58,62 @@ class TrainConfig:
     seed: int = 0
 
 
-@dataclass
-class Progress:
-    """State of a run, reported after every round and kept in its checkpoint."""
+class PyramidTask:
+    """Training of the pyramid's networks; the integer weights that are best on validation are written to `out`."""
 
-    seconds: float = 0.0
-    rounds: int = 0
-    train_rate: float = float("nan")  # mean log2(bits per value) of the newest pool
-    validation: list[tuple[float, float]] = field(default_factory=list)  # (seconds, the same on validation)
+    def __init__(self, fields: Sequence[Field], validation: Sequence[Field], out: Path, config: TrainConfig) -> None:
+        torch.manual_seed(config.seed)
+        self._fields, self._out, self._config = fields, out, config
+        self._networks = build(PyramidConfig(config.widths))
+        self._optimizers = {
+            name: torch.optim.AdamW(n.parameters(), weight_decay=0.0, betas=(0.9, 0.98))
+            for name, n in self._networks.items()
+        }
+        self._rounds = 0
+        self._source = crops(fields, np.random.default_rng(config.seed), config.crop)
+        self._held = _validation_crops(validation, config)
 
-    @property
-    def best(self) -> float:
-        return min((rate for _, rate in self.validation), default=float("inf"))
+    def round(self, number: int, done: float) -> float:
+        """Learn from a new pool of examples, the phases side by side."""
+        config, networks = self._config, self._networks
+        data, rate = pool(self._source, integer_networks(networks), config.pool_points, config.threads)
+        with ThreadPoolExecutor(len(CONTEXTS)) as executor:
+            jobs = [
+                executor.submit(_descend, networks[n], self._optimizers[n], n, data[n], done, number, config)
+                for n in networks
+            ]
+            for job in jobs:
+                job.result()
+        self._rounds = number + 1
+        return rate
+
+    def validate(self) -> float:
+        """Return the mean log2(bits per value) of held crops."""
+        points = sum(crop.y.size for crop in self._held)
+        return pool(iter(self._held), integer_networks(self._networks), points, self._config.threads)[1]
+
+    def keep(self) -> None:
+        """Write the integer weights."""
+        self._out.write_bytes(to_bytes(self._networks))
+
+    def state(self) -> State:
+        """Return everything that goes on."""
+        return {
+            "widths": list(self._config.widths),
+            "rounds": self._rounds,
+            "networks": {n: net.state_dict() for n, net in self._networks.items()},
+            "optimizers": {n: o.state_dict() for n, o in self._optimizers.items()},
+        }
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Take over what a checkpoint holds, and draw other crops."""
+        check_same("widths", state["widths"], list(self._config.widths))
+        for name, network in self._networks.items():
+            network.load_state_dict(state["networks"][name])
+            self._optimizers[name].load_state_dict(state["optimizers"][name])
+        self._rounds = state["rounds"]
+        rng = np.random.default_rng([self._config.seed, self._rounds])
+        self._source = crops(self._fields, rng, self._config.crop)
 
 
 def train(
@@ -80,7 +123,7 @@ def train(
     config: TrainConfig,
     *,
     resume: bool = False,
-    report: Callable[[Progress], None] = lambda progress: None,
+    report: Report = lambda progress: None,
 ) -> Progress:
     """Train the pyramid's networks, keeping the integer weights that are best on validation in `out`.
 
@@ -90,41 +133,12 @@ def train(
         Two-dimensional fields; only the first are learned from.
     out : Path
         Weights, written as safetensors at every improvement; the checkpoint lies beside it (`.ckpt`).
-    resume : bool
-        Go on from the checkpoint.
+    resume, report
+        As of `loop.run`.
     """
-    rng = np.random.default_rng(config.seed)
-    torch.manual_seed(config.seed)
-    networks = build(PyramidConfig(config.widths))
-    optimizers = {
-        name: torch.optim.AdamW(n.parameters(), weight_decay=0.0, betas=(0.9, 0.98)) for name, n in networks.items()
-    }
-    progress, checkpoint = Progress(), out.with_suffix(".ckpt")
-    if resume:
-        progress = _load(checkpoint, networks, optimizers, config)
-        rng = np.random.default_rng([config.seed, progress.rounds])
-    source = crops(fields, rng, config.crop)
-    held = _validation_crops(validation, config)
-    started = time.monotonic() - progress.seconds
-    validated = progress.validation[-1][0] if progress.validation else 0.0
-    with ThreadPoolExecutor(len(CONTEXTS)) as executor:
-        while progress.seconds < 60 * config.minutes:
-            data, progress.train_rate = pool(source, integer_networks(networks), config.pool_points, config.threads)
-            done = progress.seconds / (60 * config.minutes)
-            jobs = [
-                executor.submit(_descend, networks[n], optimizers[n], n, data[n], done, progress.rounds, config)
-                for n in networks
-            ]
-            for job in jobs:
-                job.result()
-            progress.rounds += 1
-            progress.seconds = time.monotonic() - started
-            if progress.seconds - validated >= config.validate_every or progress.seconds >= 60 * config.minutes:
-                validated = progress.seconds
-                _validate(networks, held, progress, out, config)
-                _save(checkpoint, networks, optimizers, progress, config)
-            report(progress)
-    return progress
+    task = PyramidTask(fields, validation, out, config)
+    budget = Budget(config.minutes, config.validate_every)
+    return run(task, out.with_suffix(".ckpt"), budget, resume=resume, report=report)
 
 
 def integer_networks(networks: Trained) -> Networks:
@@ -149,24 +163,14 @@ def _descend(
     drawn, scale = root.cumsum(0), float(root.mean() / tensors[-1].double().mean())
     generator = torch.Generator().manual_seed(config.seed + 1000 * rounds)
     for i in range(max(1, int(config.epochs_per_pool * len(data) / config.batch))):
-        for group in optimizer.param_groups:
-            group["lr"] = _rate(done, config) * min(1.0, (i + 1) / 30 if rounds == 0 else 1.0)
         position = torch.rand(config.batch, generator=generator, dtype=torch.float64) * drawn[-1]
         at = torch.searchsorted(drawn, position).clamp_max(len(data) - 1)
         x, level, kind, gap, rough, target, width, weight = (t[at] for t in tensors)
         y = net(x, level, kind, gap, done >= config.rounded_from)
         noise = torch.rand(len(at), generator=generator) - 0.5
         bits = losses(y, roughness[rough.long()], rough.float(), target, width.float(), noise)
-        loss = (bits * weight.sqrt()).mean() * scale
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-        optimizer.step()
-
-
-def _rate(done: float, config: TrainConfig) -> float:
-    """Constant, then a linear fall to a fiftieth."""
-    return config.learning_rate * (1.0 if done < 0.35 else max(0.02, (1 - done) / 0.65))
+        rate = config.learning_rate * falling(done, 0.35) * (min(1.0, (i + 1) / 30) if rounds == 0 else 1.0)
+        descend(optimizer, net.parameters(), (bits * weight.sqrt()).mean() * scale, rate)
 
 
 def losses(y: Tensor, roughness: Tensor, index: Tensor, target: Tensor, width: Tensor, noise: Tensor) -> Tensor:
@@ -206,13 +210,6 @@ def _validation_crops(fields: Sequence[Field], config: TrainConfig) -> list[Crop
     return result
 
 
-def _validate(networks: Trained, held: list[Crop], progress: Progress, out: Path, config: TrainConfig) -> None:
-    _, rate = pool(iter(held), integer_networks(networks), sum(c.y.size for c in held), config.threads)
-    if rate < progress.best:
-        out.write_bytes(to_bytes(networks))
-    progress.validation.append((progress.seconds, rate))
-
-
 def to_bytes(networks: Trained) -> bytes:
     """Return the safetensors file of the integer networks and their tables."""
     tensors: dict[str, np.ndarray] = {}
@@ -222,40 +219,3 @@ def to_bytes(networks: Trained) -> bytes:
         tensors |= {f"{name}.{key}": value for key, value in net.conditions().items()}
     frequencies, support = logistic_tables()
     return save(tensors | {"tables.frequencies": frequencies, "tables.support": support})
-
-
-def _save(
-    path: Path,
-    networks: Trained,
-    optimizers: Optimizers,
-    progress: Progress,
-    config: TrainConfig,
-) -> None:
-    state: dict[str, Any] = {
-        "networks": {n: net.state_dict() for n, net in networks.items()},
-        "optimizers": {n: o.state_dict() for n, o in optimizers.items()},
-        "progress": asdict(progress),
-        "widths": config.widths,
-    }
-    partial = path.with_suffix(".ckpt.partial")
-    torch.save(state, partial)
-    partial.replace(path)
-
-
-def _load(
-    path: Path,
-    networks: Trained,
-    optimizers: Optimizers,
-    config: TrainConfig,
-) -> Progress:
-    if not path.exists():
-        raise FileNotFoundError(f"there is no checkpoint {path} to resume from")
-    state = torch.load(path, weights_only=True)
-    if tuple(state["widths"]) != tuple(config.widths):
-        raise ValueError(f"checkpoint {path} has widths {state['widths']}, asked for {config.widths}")
-    for name, net in networks.items():
-        net.load_state_dict(state["networks"][name])
-    for name, optimizer in optimizers.items():
-        optimizer.load_state_dict(state["optimizers"][name])
-    saved = state["progress"]
-    return Progress(saved["seconds"], saved["rounds"], saved["train_rate"], [tuple(v) for v in saved["validation"]])

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 from itertools import islice
 
 import numpy as np
@@ -47,11 +46,10 @@ class Field:
 
     name: str
     values: NDArray[np.floating]
+    deviation: float = field(init=False)  # standard deviation of all values
 
-    @cached_property
-    def deviation(self) -> float:
-        """Standard deviation of all values."""
-        return float(self.values.std(dtype=np.float64))
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "deviation", float(self.values.std(dtype=np.float64)))
 
     @property
     def is_kin(self) -> bool:

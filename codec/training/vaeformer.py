@@ -1,4 +1,4 @@
-"""Training and measuring of a small patch VAEformer on crops of 2-D fields, for comparison with other models.
+"""Training and measuring of a patch VAEformer on crops of 2-D fields.
 
 One run has the stages of the publication: reconstruction with a KL term; rate and distortion with uniform noise in
 place of rounding; at last hard rounding, with the encoder frozen. The steps are drawn log-uniformly, and the loss is
@@ -8,9 +8,9 @@ the logarithm of each crop's objective, so that every rate counts the same.
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from isopress.codec.training.loop import Budget, Progress, Report, State, check_same, descend, falling, run
 from isopress.codec.training.pyramid_pool import Field
 from isopress.codec.vaeformer.config import CONFIGS, PatchConfig
 from isopress.codec.vaeformer.model import Noise, PatchVAEformer, stage_one_objective, stage_two_objective
@@ -34,8 +35,9 @@ MIN_SIDE = 32
 
 @dataclass(frozen=True)
 class PatchTraining:
-    """Everything that shapes a training run but its length."""
+    """Everything that shapes a training; `minutes` of wall time on an idle machine."""
 
+    minutes: float = 60.0
     config: PatchConfig = CONFIGS["patch-small"]
     steps: tuple[float, float] = (0.05, 2.0)  # of the quantiser, in standard deviations of a field
     lmbda: float = float(BALANCED_LMBDA)
@@ -49,76 +51,115 @@ class PatchTraining:
     weight_decay: float = 0.01
     warm_up: int = 100  # batches
     constant_until: float = 0.4  # part of the run; then the learning rate falls linearly
-    checkpoint_every: float = 120.0  # seconds
-    report_every: int = 100  # batches
+    round: int = 50  # batches
+    validation: int = 16  # batches
+    validate_every: float = 120.0  # seconds
     seed: int = 0
 
 
-@dataclass
-class PatchProgress:
-    """State of a run; the history holds means since the last report of (seconds, loss, bits per value, rmse / step)."""
+class PatchTask:
+    """Training of a patch VAEformer in three stages; the weights that are best on validation are written to `out`."""
 
-    seconds: float = 0.0
-    batches: int = 0
-    history: list[tuple[float, float, float, float]] = field(default_factory=list)
+    def __init__(self, fields: Sequence[Field], validation: Sequence[Field], out: Path, config: PatchTraining) -> None:
+        torch.manual_seed(config.seed)
+        torch.set_flush_denormal(True)  # as for the synthesis: for speed
+        self._fields, self._out, self._config = fields, out, config
+        self.model = PatchVAEformer(config.config)
+        self._optimizer = torch.optim.AdamW(
+            self.model.parameters(), config.learning_rate, betas=(0.9, 0.95), weight_decay=config.weight_decay
+        )
+        self._batches = 0
+        self._source = batches(fields, config, np.random.default_rng(config.seed))
+        self._held = list(islice(batches(validation, config, np.random.default_rng(4321)), config.validation))
+
+    def round(self, number: int, done: float) -> float:
+        """Take some steps of descent."""
+        return float(np.mean([self._descend(done) for _ in range(self._config.round)]))
+
+    def _descend(self, done: float) -> float:
+        config = self._config
+        x, step = next(self._source)
+        noise = _noise(done, config)
+        if noise == "hard":
+            self.model.freeze_encoder()
+        self._batches += 1
+        rate = config.learning_rate * falling(done, config.constant_until) * min(1.0, self._batches / config.warm_up)
+        loss = _loss(self.model, x, step, noise, config)
+        descend(self._optimizer, self.model.parameters(), loss, rate)
+        return float(loss.detach())
+
+    @torch.no_grad()
+    def validate(self) -> float:
+        """Return the mean loss of held crops, latents rounded."""
+        self.model.eval()
+        losses = [float(_loss(self.model, x, step, "hard", self._config)) for x, step in self._held]
+        self.model.train()
+        return float(np.mean(losses))
+
+    def keep(self) -> None:
+        """Write the weights."""
+        keep_patch(self.model, self._out)
+
+    def state(self) -> State:
+        """Return everything that goes on."""
+        return {
+            "config": _plain(asdict(self._config.config)),
+            "batches": self._batches,
+            "model": self.model.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+        }
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Take over what a checkpoint holds, and draw other crops."""
+        check_same("configuration", state["config"], _plain(asdict(self._config.config)))
+        self.model.load_state_dict(state["model"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        self._batches = state["batches"]
+        torch.manual_seed(self._config.seed + self._batches)
+        rng = np.random.default_rng([self._config.seed, self._batches])
+        self._source = batches(self._fields, self._config, rng)
 
 
-def train_patch(
+def train(
     fields: Sequence[Field],
-    minutes: float,
+    validation: Sequence[Field],
     out: Path,
-    config: PatchTraining = PatchTraining(),
+    config: PatchTraining,
     *,
     resume: bool = False,
-    report: Callable[[PatchProgress], None] = lambda progress: None,
-) -> PatchVAEformer:
-    """Train for `minutes` of wall time, in all runs together, and return the model; `out` is its checkpoint.
+    report: Report = lambda progress: None,
+) -> Progress:
+    """Train a patch VAEformer; the weights that are best on validation are in `out` (safetensors).
 
     Parameters
     ----------
-    fields : sequence of Field
-        Variables to learn from; fields are drawn by the root of their size.
+    fields, validation : sequences of Field
+        Only the first are learned from; fields are drawn by the root of their size.
     out : Path
-        Written every two minutes and at the end; `load_patch` reads it.
-    resume : bool
-        Whether to go on from `out`.
+        The checkpoint lies beside it (`.ckpt`).
+    resume, report
+        As of `loop.run`.
 
     Raises
     ------
-    FileNotFoundError
-        There is no checkpoint to resume from.
-    ValueError
+    ArgumentError
         The checkpoint is of another configuration.
     ValueError
         No field is as large as 32 x 32 and not constant.
     """
-    torch.manual_seed(config.seed)
-    torch.set_flush_denormal(True)  # as in train_transforms: for speed
-    model = PatchVAEformer(config.config)
-    optimizer = torch.optim.AdamW(
-        model.parameters(), config.learning_rate, betas=(0.9, 0.95), weight_decay=config.weight_decay
-    )
-    progress = PatchProgress()
-    if resume:
-        progress = _load(out, model, optimizer, config)
-        torch.manual_seed(config.seed + progress.batches)
-    source = batches(fields, config, np.random.default_rng([config.seed, progress.batches]))
-    started = time.monotonic() - progress.seconds
-    saved, recent = progress.seconds, list[tuple[float, float, float]]()
-    while progress.seconds < 60 * minutes:
-        recent.append(_descend(model, optimizer, next(source), progress, 60 * minutes, config))
-        progress.batches += 1
-        progress.seconds = time.monotonic() - started
-        if progress.batches % config.report_every == 0:
-            loss, rate, error = np.mean(recent, 0)
-            progress.history.append((progress.seconds, float(loss), float(rate), float(error)))
-            recent.clear()
-            report(progress)
-        if progress.seconds - saved >= config.checkpoint_every:
-            saved = progress.seconds
-            _save(out, model, optimizer, progress, config)
-    _save(out, model, optimizer, progress, config)
-    return model.eval()
+    task = PatchTask(fields, validation, out, config)
+    budget = Budget(config.minutes, config.validate_every)
+    return run(task, out.with_suffix(".ckpt"), budget, resume=resume, report=report)
+
+
+def _loss(model: PatchVAEformer, x: Tensor, step: Tensor, noise: Noise, config: PatchTraining) -> Tensor:
+    """Return the mean logarithm of each crop's objective."""
+    rates = model(x, step, noise=noise)
+    if noise == "variational":
+        objective = stage_one_objective(rates, x, config.beta, step)
+    else:
+        objective = stage_two_objective(rates, x, config.lmbda, step)
+    return torch.log(objective + config.floor).mean()
 
 
 def ideal_rate(
@@ -153,20 +194,21 @@ def ideal_rate(
 def keep_patch(model: PatchVAEformer, path: Path) -> None:
     """Write a model's weights in half precision (safetensors), a quarter of what a checkpoint takes."""
     tensors = {name: tensor.half().contiguous() for name, tensor in model.state_dict().items()}
-    save_file(tensors, path, {"config": json.dumps(asdict(model.config))})
+    save_file(tensors, path, {"kind": "vaeformer", "config": json.dumps(asdict(model.config))})
 
 
 def load_patch(path: Path) -> PatchVAEformer:
-    """Return the model of a checkpoint that `train_patch` wrote, or of a file that `keep_patch` did."""
-    if path.suffix == ".safetensors":
-        with safe_open(path, "pt") as file:
-            config, tensors = json.loads(file.metadata()["config"]), load_file(path)
-    else:
-        state = torch.load(path, weights_only=True)
-        config, tensors = state["config"], state["model"]
+    """Return the model of a weights file."""
+    with safe_open(path, "pt") as file:
+        config = json.loads(file.metadata()["config"])
     model = PatchVAEformer(PatchConfig(**{name: _pairs(value) for name, value in config.items()}))
-    model.load_state_dict(tensors)
+    model.load_state_dict(load_file(path))
     return model.eval()
+
+
+def _plain(config: dict[str, Any]) -> Any:
+    """Return a configuration as JSON holds it."""
+    return json.loads(json.dumps(config))
 
 
 def _pairs(value: Any) -> Any:
@@ -204,69 +246,7 @@ def _crop(f: Field, side: int, rng: np.random.Generator) -> NDArray[np.float32]:
     return crop
 
 
-def _descend(
-    model: PatchVAEformer,
-    optimizer: torch.optim.Optimizer,
-    batch: tuple[Tensor, Tensor],
-    progress: PatchProgress,
-    seconds: float,
-    config: PatchTraining,
-) -> tuple[float, float, float]:
-    """Take one step of descent; return (loss, bits per value, rmse / step), each a mean of the batch."""
-    x, step = batch
-    done = progress.seconds / seconds
-    noise = _noise(done, config)
-    if noise == "hard":
-        model.freeze_encoder()
-    for group in optimizer.param_groups:
-        group["lr"] = _learning_rate(done, progress.batches, config)
-    rates = model(x, step, noise=noise)
-    if noise == "variational":
-        objective = stage_one_objective(rates, x, config.beta, step)
-    else:
-        objective = stage_two_objective(rates, x, config.lmbda, step)
-    loss = torch.log(objective + config.floor).mean()
-    optimizer.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
-    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-    optimizer.step()
-    with torch.no_grad():
-        error = (rates.x_hat - x).square().mean((1, 2, 3)).sqrt() / step
-        return float(loss), float(rates.bits.mean()) / x[0].numel(), float(error.mean())
-
-
 def _noise(done: float, config: PatchTraining) -> Noise:
     if done < config.stage_two_from:
         return "variational"
     return "uniform" if done < config.stage_three_from else "hard"
-
-
-def _learning_rate(done: float, batches: int, config: PatchTraining) -> float:
-    """Warm up, stay, then fall linearly to a fiftieth."""
-    fall = 1.0 if done < config.constant_until else max(0.02, (1 - done) / (1 - config.constant_until))
-    return config.learning_rate * fall * min(1.0, (batches + 1) / config.warm_up)
-
-
-def _save(
-    path: Path, model: PatchVAEformer, optimizer: torch.optim.Optimizer, progress: PatchProgress, config: PatchTraining
-) -> None:
-    state: dict[str, Any] = {
-        "model": model.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "progress": asdict(progress),
-        "config": asdict(config.config),
-    }
-    partial = path.with_name(path.name + ".partial")
-    torch.save(state, partial)
-    partial.replace(path)
-
-
-def _load(path: Path, model: PatchVAEformer, optimizer: torch.optim.Optimizer, config: PatchTraining) -> PatchProgress:
-    if not path.exists():
-        raise FileNotFoundError(f"there is no checkpoint {path} to resume from")
-    state = torch.load(path, weights_only=True)
-    if state["config"] != asdict(config.config):
-        raise ValueError(f"checkpoint {path} is of another configuration: {state['config']}")
-    model.load_state_dict(state["model"])
-    optimizer.load_state_dict(state["optimizer"])
-    return PatchProgress(**state["progress"])

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from isopress.codec.entropy.coder import SymbolReader, SymbolWriter
 from isopress.codec.errors import PayloadError
 from isopress.codec.latent.decorrelation import COSINE, IDENTITY, MAX_STORED, ONE, STORED, Mixing, channel_order, choose
-from isopress.codec.latent.section import Latent, decode_fields, encode_fields
+from isopress.codec.latent.section import Latent, decode_fields
 from tests.fields import drifting_fields, spectral_field
-from tests.latent_models import small_model
+from tests.latent_models import encode_fields, small_model
 from tests.strategies import Array
 
 QUICK = settings(derandomize=True, deadline=None, max_examples=40, database=None)

@@ -13,9 +13,9 @@ from pcodec import ChunkConfig, standalone
 
 from isopress.codec.bounded import pyramid
 from isopress.codec.encode import Chunk, codings, decode_chunk, encode_chunk
+from isopress.codec.encode_target import encode_target
 from isopress.codec.encoded import EncodedChunk, Method, Section
 from isopress.codec.errors import ArgumentError, PayloadError, UnsupportedVersionError
-from isopress.codec.latent.rate_control import encode_latent
 from isopress.codec.limits import Bound, Target, exceeds
 from isopress.codec.values.outliers import bits_of
 from tests.fields import drifting_fields
@@ -241,7 +241,7 @@ def sample(method: Method) -> tuple[EncodedChunk, Array]:
     if method == Method.LOSSLESS:
         return encode_chunk(np.random.default_rng(0).normal(size=x.shape).astype("f4"), Bound("lossless")), x
     if method == Method.LATENT:
-        return encode_latent(SMOOTH[:, :12, :12], Target(rmse=2.0)), x
+        return encode_target(SMOOTH[:, :12, :12], Target(rmse=2.0)), x
     if method == Method.BASED:
         x = drifting_fields(8, 40, 60, slope=3.0).astype("f4")
         x[0, :3, :3] = np.nan

@@ -14,7 +14,7 @@ from isopress.codec.bounded.reference_order import GAPS, KINDS, PROXIES, slots_o
 from isopress.codec.bounded.traversal import pad
 from isopress.codec.bounded.weights import columns_of_kinds
 from isopress.codec.entropy.integer_mlp import Conditioning, IntegerLayer, IntegerNetwork
-from isopress.codec.entropy.integer_mlp_torch import TorchNetwork
+from isopress.codec.latent.context_model import evaluate
 
 
 def layer(rng: np.random.Generator, n_in: int, n_out: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -82,9 +82,9 @@ def test_inputs_that_are_known_fold_into_the_bias():
         x[row] = value
     for level in range(6):
         expected = in_python(parts, x, level)
-        for one in (network, TorchNetwork(network)):
-            folded = one.folded(rows, known)
-            np.testing.assert_array_equal(folded(with_ones(x[list(rows)]), level, Scratch()), expected)
+        folded, some = network.folded(rows, known), with_ones(x[list(rows)])
+        np.testing.assert_array_equal(folded(some, level, Scratch()), expected)
+        np.testing.assert_array_equal(evaluate(folded, some, level, Scratch()), expected)
 
 
 def test_inputs_that_depend_on_references_are_not_folded():
@@ -229,4 +229,4 @@ def test_torch_gives_the_same_integers_whatever_precision_the_program_allows_it(
     x = with_ones(rng.integers(-127, 128, (70, 9000)))
     expected = network(x, 2, Scratch())
     with setting():
-        np.testing.assert_array_equal(TorchNetwork(network)(x, 2, Scratch()), expected)
+        np.testing.assert_array_equal(evaluate(network, x, 2, Scratch()), expected)

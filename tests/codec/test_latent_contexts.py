@@ -1,6 +1,7 @@
 """Contexts and coding of latents: every coefficient once, both sides alike, only errors from damaged bytes."""
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -10,27 +11,17 @@ from hypothesis import strategies as st
 
 from isopress.codec.arrays import Scratch
 from isopress.codec.bounded.geometry import FEATURE_MAX, FEATURE_ONE
+from isopress.codec.bounded.predictor import SCALE_REACH
 from isopress.codec.entropy.coder import OFFSET_MAX, SymbolReader, SymbolWriter, offset_bits, offset_model
 from isopress.codec.errors import CorruptPayloadError, PayloadError
 from isopress.codec.latent import coefficients as latents
 from isopress.codec.latent import context_maps as maps
-from isopress.codec.latent.band_walk import Place
-from isopress.codec.latent.coefficients import ContextModel, Latents, decode, encode
-from isopress.codec.latent.context_features import (
-    ALONE,
-    FLAGS,
-    INDEXES,
-    RELATED,
-    UNITS,
-    PhaseContext,
-    Prediction,
-    live,
-    predict,
-    tables,
-)
-from isopress.codec.latent.wavelet import Level, levels
+from isopress.codec.latent.coefficients import Latents, decode, encode
+from isopress.codec.latent.context_features import ALONE, FLAGS, INDEXES, RELATED, UNITS, plan, tables
+from isopress.codec.latent.context_model import ContextModel, Prediction, evaluate
+from isopress.codec.latent.reduced_grid import levels
 from tests.fields import drifting_fields
-from tests.latent_models import small_model
+from tests.latent_models import Visit, small_model, visits
 from tests.strategies import Array
 
 QUICK = settings(derandomize=True, deadline=None, max_examples=30, database=None)
@@ -46,18 +37,26 @@ def waves(*shape: int, seed: int = 0) -> Array:
     return noise if max(shape[-2:]) == 1 else 0.1 * noise + drifting_fields(*shape, seed=seed)
 
 
-def encoded(channels: Array, periodic: bool = False, *, model: ContextModel = CONTEXTS, trade: float = 0.15, **watch):  # type: ignore[no-untyped-def]
+def encoded(
+    channels: Array, periodic: bool = False, *, model: ContextModel = CONTEXTS, trade: float = 0.15
+) -> tuple[bytes, Array]:
     """Code channels (n, h, w) in steps; return the bytes and the decoded channels in units."""
     split = levels(channels.shape[1], channels.shape[2], periodic)
     writer = SymbolWriter(model.tables, peaked=True)
-    decoded = encode(writer, [Latents.of(y, split) for y in channels], split, model, trade, **watch)
+    decoded = encode(writer, [Latents.of(y, split) for y in channels], split, model, trade)
     return writer.finish(), np.array(decoded)
+
+
+def visited(channels: Array, periodic: bool = False) -> Iterator[Visit]:
+    """Yield what the encoder comes to when it codes channels (n, h, w) in steps."""
+    split = levels(channels.shape[1], channels.shape[2], periodic)
+    return visits([Latents.of(y, split) for y in channels], split, CONTEXTS)
 
 
 def decoded(data: bytes, shape: tuple[int, ...], periodic: bool = False, *, model: ContextModel = CONTEXTS) -> Array:
     split = levels(shape[1], shape[2], periodic)
     reader = SymbolReader(model.tables, memoryview(data), peaked=True)
-    top = split[-1].low if split else (shape[1], shape[2])
+    top = split[-1].low.shape if split else (shape[1], shape[2])
     fields = decode(reader, shape[0], split, top, model)
     reader.finish()
     return np.array(fields)
@@ -115,16 +114,10 @@ def test_huge_values_are_read_alike_and_stay_near(offset: float, size: float) ->
 def test_channels_after_one_like_them_are_smaller() -> None:
     y = waves(1, 40, 48) * 20
     twice = np.concatenate([y, y + 0.1 * waves(1, 40, 48, seed=9)])
-    seen = Counter[bool]()
-
-    def watch(place: Place, phase: PhaseContext, predicted: Prediction, target: Array, k: Array) -> None:
-        seen[phase.band.related is not None] += 1
-
-    encoded(twice, watch=watch)
+    seen = Counter(visit.phase.band.related is not None for visit in visited(twice))
     assert seen[False] == seen[True] > 0
-    seen.clear()
-    encoded(y, watch=watch)
-    assert set(seen) == {False}
+    assert {visit.phase.band.related is not None for visit in visited(y)} == {False}
+    assert len(encoded(twice)[0]) < 2 * len(encoded(y)[0])
 
 
 # --- order ------------------------------------------------------------------------------------------------------------
@@ -132,24 +125,19 @@ def test_channels_after_one_like_them_are_smaller() -> None:
 
 @pytest.mark.parametrize("shape", [(2, 19, 26), (1, 1, 21), (1, 8, 2)])
 def test_every_coefficient_is_coded_once_and_no_phase_is_empty(shape: tuple[int, ...]) -> None:
-    counts, places = Counter[Place](), []
-
-    def watch(place: Place, phase: PhaseContext, predicted: Prediction, target: Array, k: Array) -> None:
-        assert 0 < k.size == target.size == predicted.mean.size
-        counts[place] += k.size
-        places.append(place)
-
+    counts, places = Counter[tuple[int, int, int]](), []
     y = waves(*shape) * 100
-    encoded(y, watch=watch)
-    split = levels(shape[1], shape[2], False)
-    for number, level in enumerate(split):
-        for band in range(3):
-            h, w = level.band(band)
-            total = sum(n for place, n in counts.items() if (place.level, place.band) == (number, band))
-            assert total == shape[0] * h * w
+    for visit in visited(y):
+        assert 0 < visit.symbols.size == visit.target.size == visit.predicted.mean.size
+        counts[visit.place] += visit.symbols.size
+        places.append(visit.place)
+    for number, level in enumerate(levels(shape[1], shape[2], False)):
+        for index, band in enumerate(level.bands):
+            total = sum(n for place, n in counts.items() if place[:2] == (number, index))
+            assert total == shape[0] * band.shape[0] * band.shape[1]
     one = places[: len(places) // shape[0]]
     assert places == one * shape[0]
-    assert one == sorted(one, key=lambda p: (-p.level, p.band, p.phase))
+    assert one == sorted(one, key=lambda place: (-place[0], *place[1:]))
 
 
 def test_levels_that_hold_nothing_cost_nothing() -> None:
@@ -157,12 +145,10 @@ def test_levels_that_hold_nothing_cost_nothing() -> None:
     fine = waves(1, 64, 64)[0] * 40
     bands = list(Latents.of(fine, split).bands)
     bands[:3] = [(0 * a, 0 * b, 0 * c) for a, b, c in bands[:3]]
-    latents = replace(Latents.of(fine, split), bands=tuple(bands))
-    assert latents.finest == 3
+    latents = replace(Latents.of(fine, split), bands=tuple(bands), finest=3)
     writer = SymbolWriter(CONTEXTS.tables, peaked=True)
-    counts = Counter[int]()
-    (values,) = encode(writer, [latents], split, CONTEXTS, 0.15, lambda place, *_: counts.update([place.level]))
-    assert set(counts) == set(range(3, len(split)))
+    (values,) = encode(writer, [latents], split, CONTEXTS, 0.15)
+    assert {visit.place[0] for visit in visits([latents], split, CONTEXTS)} == set(range(3, len(split)))
     np.testing.assert_array_equal(decoded(writer.finish(), (1, 64, 64))[0], values)
     nothing = Latents.of(np.zeros((64, 64)), split)
     assert nothing.is_empty
@@ -176,92 +162,62 @@ def test_levels_that_hold_nothing_cost_nothing() -> None:
 @QUICK
 @given(st.integers(1, 20), st.integers(1, 20), st.floats(-2, 7), st.booleans())
 def test_features_are_small_integers_whatever_the_values(h: int, w: int, size: float, periodic: bool) -> None:
-    def watch(place: Place, phase: PhaseContext, predicted: Prediction, target: Array, k: Array) -> None:
-        features = phase.all_features(np.arange(phase.size))
+    for visit in visited(waves(2, h, w) * 10**size, periodic):
+        phase = visit.phase
+        features = phase.all_features(np.arange(phase.rough.size))
         related = RELATED if phase.band.related else 0
-        assert features.shape == (ALONE + related + 1, phase.size)
+        assert features.shape == (ALONE + related + 1, phase.rough.size)
         assert np.array_equal(features, np.rint(features))
         assert np.abs(features).max(initial=0) <= FEATURE_MAX
         assert (features[-1] == 1).all()
         flags = features[ALONE - FLAGS : ALONE]
-        assert (flags == np.where(np.arange(FLAGS) == place.phase, FEATURE_ONE, 0)[:, None]).all()
+        assert (flags == np.where(np.arange(FLAGS) == phase.index, FEATURE_ONE, 0)[:, None]).all()
         assert (phase.rough >= 0).all()
         assert (phase.rough < INDEXES).all()
 
-    encoded(waves(2, h, w) * 10**size, periodic, watch=watch)
 
-
-def test_features_that_are_not_live_are_known_beforehand() -> None:
+def test_features_that_are_not_planned_are_known_beforehand() -> None:
     """Counted by hand for phases alone: own neighbours 8 and their means 3, 14 for each earlier band, 34 others."""
     counts = {0: 0, 1: 4 + 1, 2: 4 + 2, 3: 8 + 3}
     seen = Counter[tuple[int, int]]()
-
-    def watch(place: Place, phase: PhaseContext, predicted: Prediction, target: Array, k: Array) -> None:
-        assert len(phase.live.rows) == 34 + counts[place.phase] + 14 * place.band
-        points = np.arange(phase.size)
+    for visit in visited(waves(1, 40, 48) * 30):
+        phase, band = visit.phase, visit.phase.band.number
+        assert len(phase.plan.rows) == 34 + counts[phase.index] + 14 * band
+        points = np.arange(phase.rough.size)
         features = phase.all_features(points)
         varying = np.flatnonzero((features[:-1] != features[:-1, :1]).any(1))
-        assert set(varying) <= set(phase.live.rows)
-        seen.update((place.band, place.phase) for _ in varying)
-        network = CONTEXTS.networks[place.band][0]
-        folded = network.folded(phase.live.rows, phase.live.known)
-        some = folded(phase.features(points, Scratch()), place.depth, Scratch())
-        np.testing.assert_array_equal(some, network(features, place.depth, Scratch()))
-
-    encoded(waves(1, 40, 48) * 30, watch=watch)
+        assert set(varying) <= set(phase.plan.rows)
+        seen.update((band, phase.index) for _ in varying)
+        network = CONTEXTS.networks[band][0]
+        folded = network.folded(phase.plan.rows, phase.plan.known)
+        some = evaluate(folded, phase.features(points, Scratch()), visit.depth, Scratch())
+        np.testing.assert_array_equal(some, network(features, visit.depth, Scratch()))
     assert len(seen) == 3 * 4
-    assert len(live(2, 3, True).rows) == 34 + 11 + 28 + RELATED - 1
-
-
-def test_quiet_points_are_answered_by_the_table_and_others_by_the_network() -> None:
-    calls = []
-
-    def watch(place: Place, phase: PhaseContext, predicted: Prediction, target: Array, k: Array) -> None:
-        quiet = np.flatnonzero(phase.rough < QUIET)
-        table = CONTEXTS.quiet[place.band, place.depth]
-        np.testing.assert_array_equal(predicted.mean[quiet], 0)
-        np.testing.assert_array_equal(predicted.scale[quiet], table[0][phase.rough[quiet]])
-        np.testing.assert_array_equal(predicted.tail[quiet], table[1][phase.rough[quiet]])
-        again = predict(phase, CONTEXTS.networks[place.band][0], table, place.depth, Scratch())
-        np.testing.assert_array_equal(again.mean, predicted.mean)
-        assert np.array_equal(predicted.mean, np.rint(predicted.mean))
-        calls.append((quiet.size, phase.rough.size - quiet.size))
-
-    y = np.zeros((1, 64, 64))
-    y[0, :16, :16] = 4 * waves(1, 16, 16)[0]
-    encoded(y, watch=watch)
-    assert all(map(any, zip(*calls, strict=True)))
+    assert len(plan(2, 3, True).rows) == 34 + 11 + 28 + RELATED - 1
 
 
 @pytest.mark.parametrize("q", [1, QUIET, 60])
-def test_a_table_answers_the_points_it_has_entries_for(q: int) -> None:
-    rng = np.random.default_rng(0)
-    table = np.stack([rng.integers(-8, 8, q), rng.integers(0, 4, q)]).astype(np.int16)
-    calls = []
-
-    def watch(place: Place, phase: PhaseContext, predicted: Prediction, target: Array, k: Array) -> None:
-        asked = []
-
-        class Ones:
-            def __call__(self, x: Array, level: int, scratch: Scratch, kind: int = 0, gap: int = 0) -> Array:
-                asked.append(x.shape[1])
-                return np.ones((3, x.shape[1]), "f4")
-
-            def folded(self, rows: tuple[int, ...], known: tuple[tuple[int, int], ...]) -> "Ones":
-                return self
-
-        answer = predict(phase, Ones(), table, place.depth, Scratch())
+def test_quiet_points_are_answered_by_the_table_and_others_by_the_network(q: int) -> None:
+    model = small_model(quiet=q).contexts
+    y = np.zeros((64, 64))
+    y[:16, :16] = 4 * waves(1, 16, 16)[0]
+    split, calls = levels(64, 64, False), []
+    for visit in visits([Latents.of(y, split)], split, model):
+        phase = visit.phase
+        found = model.predict(phase, visit.depth)
         quiet = phase.rough < q
-        assert sum(asked) == np.count_nonzero(~quiet)
-        np.testing.assert_array_equal(answer.scale[quiet], table[0][phase.rough[quiet]])
-        np.testing.assert_array_equal(answer.scale[~quiet], phase.rough[~quiet] + 1)
-        np.testing.assert_array_equal(answer.tail, np.where(quiet, table[1][np.minimum(phase.rough, q - 1)], 1))
-        assert not answer.mean[quiet].any()
-        calls.append((np.count_nonzero(quiet), sum(asked)))
-
-    y = np.zeros((1, 64, 64))
-    y[0, :16, :16] = 4 * waves(1, 16, 16)[0]
-    encoded(y, watch=watch)
+        scale, tail = model.quiet[phase.band.number, visit.depth]
+        assert not found.mean[quiet].any()
+        np.testing.assert_array_equal(found.scale[quiet], scale[phase.rough[quiet]])
+        np.testing.assert_array_equal(found.tail[quiet], tail[phase.rough[quiet]])
+        np.testing.assert_array_equal(found.active, np.flatnonzero(~quiet))
+        np.testing.assert_array_equal(found.mean, visit.predicted.mean)
+        assert np.array_equal(found.mean, np.rint(found.mean))
+        network = model.networks[phase.band.number][0]
+        out = network(phase.all_features(found.active), visit.depth, Scratch())
+        expected = phase.rough[found.active] + np.clip(out[1], -SCALE_REACH, SCALE_REACH)
+        np.testing.assert_array_equal(found.scale[found.active], expected)
+        calls.append((np.count_nonzero(quiet), found.active.size))
     assert all(map(any, zip(*calls, strict=True)))
 
 
@@ -269,17 +225,16 @@ def test_the_first_feature_is_the_neighbour_to_the_left_in_units_of_the_activity
     feature_of, mean_of = tables()
     assert feature_of[0] == pytest.approx(FEATURE_ONE / 8.5)
     assert mean_of[8] / mean_of[0] == 2
-
-    def watch(place: Place, phase: PhaseContext, predicted: Prediction, target: Array, k: Array) -> None:
-        if (place.level, place.band, place.phase) == (0, 0, 2):  # both neighbours beside are known: phases 0 and 1
-            own = phase.band.inner()
-            features = phase.all_features(np.arange(phase.size))
+    compared = 0
+    for visit in visited(waves(1, 24, 32) * 30):
+        if visit.place == (0, 0, 2):  # both neighbours beside are known: phases 0 and 1
+            phase, own = visit.phase, visit.phase.band.values()
+            features = phase.all_features(np.arange(phase.rough.size))
             left = own[::2, 0 : own.shape[1] - 1 : 2].ravel()
             scaled = np.clip(np.rint(left.astype("f4") * feature_of[phase.rough]), -FEATURE_MAX, FEATURE_MAX)
             np.testing.assert_array_equal(features[0], scaled)
-            assert np.unique(features[0]).size > 10
-
-    encoded(waves(1, 24, 32) * 30, watch=watch)
+            compared += np.unique(features[0]).size
+    assert compared > 10
 
 
 def test_maps_are_padded_with_zeros_or_wrapped_in_longitude() -> None:
@@ -293,7 +248,7 @@ def test_maps_are_padded_with_zeros_or_wrapped_in_longitude() -> None:
         assert not padded[: maps.PAD].any()
     delta = np.zeros((16, 16), "f4")
     delta[8, 8] = 16
-    smooth = maps.box(delta, Level(16, 16, False))
+    smooth = maps.box(delta, levels(32, 32, False)[0])
     np.testing.assert_array_equal(smooth[7:10, 7:10], [[1, 2, 1], [2, 4, 2], [1, 2, 1]])
     assert smooth.sum() == 16
     assert np.flatnonzero(maps.wide(delta).any(0)).tolist() == [5, 8, 11]
@@ -307,8 +262,7 @@ def test_maps_are_padded_with_zeros_or_wrapped_in_longitude() -> None:
 
 def test_offsets_come_to_where_networks_are_off_and_stay() -> None:
     n, tables_ = 4 * latents.OFFSET_FROM, CONTEXTS.tables
-    quantiser = latents.Quantiser(tables_, 0.0)
-    offsets, found = latents.Offsets(), []
+    last, found = 0, []
     writer = SymbolWriter(tables_, peaked=True)
     phases = np.random.default_rng(0).laplace(scale=0.7, size=(6, n)).astype("f4")
     best = offset_bits(tables_, np.rint(phases[0]).astype("i4"), np.zeros(n, "i2"), np.ones(n, "i1"), EVERY)
@@ -316,24 +270,12 @@ def test_offsets_come_to_where_networks_are_off_and_stay() -> None:
     for y in phases:
         # The networks would have the scale 13 eighths of an octave larger than it is.
         predicted = Prediction(np.zeros(n, "f4"), np.full(n, wanted + 13, "i2"), np.ones(n, "i1"), np.arange(n))
-        symbols = offsets.choose(writer, y, predicted, quantiser)
+        symbols, last = latents.write_phase(writer, tables_, y, predicted, last, 0.0)
         np.testing.assert_array_equal(symbols, np.rint(y))
-        assert (predicted.scale == wanted + 13 + offsets.last).all()
-        found.append(offsets.last)
+        assert (predicted.scale == wanted + 13 + last).all()
+        found.append(last)
     assert found[0] == -latents.REACH
     assert all(-16 <= last <= -10 for last in found[1:])
-
-
-def test_streams_of_before_offsets_are_read_as_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    y = 30 * waves(1, 70, 90)
-    monkeypatch.setattr(latents, "OFFSET_FROM", y.size)
-    data, values = encoded(y)
-    monkeypatch.undo()
-    split = levels(70, 90, False)
-    reader = SymbolReader(CONTEXTS.tables, memoryview(data), peaked=True)
-    fields = decode(reader, 1, split, split[-1].low, CONTEXTS, adapted=False)
-    reader.finish()
-    np.testing.assert_array_equal(fields, values)
 
 
 @pytest.mark.parametrize("last", [OFFSET_MAX, -OFFSET_MAX])
@@ -343,10 +285,8 @@ def test_an_offset_beyond_all_bounds_is_corrupt(last: int) -> None:
     reader = SymbolReader(CONTEXTS.tables, memoryview(writer.finish()), peaked=True)
     n = latents.OFFSET_FROM
     predicted = Prediction(np.zeros(n, "f4"), np.zeros(n, "i2"), np.zeros(n, "i1"), np.arange(n))
-    offsets = latents.Offsets()
-    offsets.last = last
     with pytest.raises(CorruptPayloadError, match="offset"):
-        offsets.read(reader, predicted)
+        latents.read_phase(reader, predicted, last)
 
 
 # --- damaged streams --------------------------------------------------------------------------------------------------

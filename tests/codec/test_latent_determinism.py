@@ -6,19 +6,17 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from isopress.codec.entropy.coder import SymbolReader, SymbolWriter
-from isopress.codec.latent import context_features as latent_context
-from isopress.codec.latent import transforms as vaeformer_transforms
-from isopress.codec.latent.coefficients import Latents, decode, encode
-from isopress.codec.latent.section import Latent, decode_fields, encode_fields
-from isopress.codec.latent.wavelet import levels
+from isopress.codec.latent import context_model
+from isopress.codec.latent.section import Latent, decode_fields
+from isopress.codec.latent.synthesis import Synthesis
 from tests.fields import drifting_fields
-from tests.latent_models import read_latents, small_model, transforms
+from tests.latent_models import encode_fields, read_latents, small_model
 from tests.strategies import Array
 
 ROOT = Path(__file__).parents[2]
@@ -32,8 +30,8 @@ SCRIPT = """
 import sys
 import numpy as np
 import torch
-from isopress.codec.latent.section import Latent, decode_fields, encode_fields
-from tests.latent_models import read_latents, small_model
+from isopress.codec.latent.section import Latent, decode_fields
+from tests.latent_models import encode_fields, read_latents, small_model
 
 folder, threads = sys.argv[1], int(sys.argv[2])
 torch.set_num_threads(threads)
@@ -81,61 +79,24 @@ def test_other_kernels_and_thread_counts_decode_the_same_latents(
     assert done.returncode == 0, done.stderr
     np.testing.assert_array_equal(np.load(tmp_path / "latents.npy"), read_latents(section, SHAPE, MODEL))
     np.testing.assert_allclose(np.load(tmp_path / "values.npy"), values, rtol=0, atol=DRIFT * np.abs(values).max())
-    # Its own analysis may have chosen other symbols; they are read here as they were written there.
+    # It may have chosen other symbols; they are read here as they were written there.
     back = decode_fields((tmp_path / "again").read_bytes(), SHAPE, MODEL)
     np.testing.assert_allclose(back, np.load(tmp_path / "again.npy"), rtol=0, atol=DRIFT * np.abs(values).max())
 
 
-# --- floats of analysis -----------------------------------------------------------------------------------------------
-
-
-def assert_read_alike(channels: Array) -> bytes:
-    """Code channels (n, h, w) in steps; the reader gets what the writer had."""
-    split = levels(*SHAPE[1:], True)
-    writer = SymbolWriter(MODEL.contexts.tables, peaked=True)
-    written = encode(writer, [Latents.of(y, split) for y in channels], split, MODEL.contexts, 0.15)
-    data = writer.finish()
-    reader = SymbolReader(MODEL.contexts.tables, memoryview(data), peaked=True)
-    read = decode(reader, len(channels), split, split[-1].low, MODEL.contexts)
-    reader.finish()
-    np.testing.assert_array_equal(read, written)
-    return data
+# --- floats of synthesis ----------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def in_half_precision(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """Return what makes analysis and synthesis compute in bfloat16 from then on."""
-    plain = vaeformer_transforms._add_correction.__wrapped__  # type: ignore[attr-defined]
+    """Return what makes synthesis compute in bfloat16 from then on."""
+    plain = Synthesis.forward
 
-    def halved(*args: object) -> None:
+    def halved(*args: Any) -> torch.Tensor:
         with torch.autocast("cpu", torch.bfloat16):
-            plain(*args)
+            return plain(*args)
 
-    return lambda: monkeypatch.setattr(vaeformer_transforms, "_add_correction", halved)
-
-
-@pytest.mark.parametrize("count", [1, 8])
-def test_analysis_in_half_precision_is_read_exactly(count: int, in_half_precision: Callable[[], None]) -> None:
-    model = transforms(size=0.3)
-    y = 20 * drifting_fields(count, *SHAPE[1:])
-    single = np.array([model.analyse(field, True) for field in y])
-    in_half_precision()
-    half = np.array([model.analyse(field, True) for field in y])
-    assert 0 < np.abs(half - single).max() < 1
-    assert assert_read_alike(half) != assert_read_alike(single)
-
-
-def test_analysis_of_eight_fields_at_once_is_read_exactly() -> None:
-    corrector = transforms(size=0.3).analysis
-    y = 20 * drifting_fields(8, *SHAPE[1:])
-    x, spread = torch.from_numpy(y.astype("f4"))[:, None], torch.full((8,), 3.0)
-    with torch.inference_mode():
-        together = corrector(x, spread, True)[:, 0].double().numpy()
-        alone = np.array([corrector(x[i : i + 1], spread[:1], True)[0, 0].double().numpy() for i in range(8)])
-    np.testing.assert_allclose(together, alone, atol=1e-4)
-    for corrections in (together, alone):
-        assert_read_alike(y + corrections)
-        assert_read_alike(y[:1] + corrections[:1])
+    return lambda: monkeypatch.setattr(Synthesis, "forward", halved)
 
 
 def test_a_whole_chunk_coded_in_half_precision_decodes_everywhere(in_half_precision: Callable[[], None]) -> None:
@@ -143,7 +104,7 @@ def test_a_whole_chunk_coded_in_half_precision_decodes_everywhere(in_half_precis
     single, values = encode_fields(x, LATENT, MODEL)
     in_half_precision()
     half, _ = encode_fields(x, LATENT, MODEL)
-    assert half != single
+    assert half == single, "what is coded does not depend on synthesis"
     back = decode_fields(single, SHAPE, MODEL)  # its checksum of the latents holds
     assert 0 < np.abs(back - values).max() < LATENT.step
 
@@ -166,7 +127,7 @@ def test_autocasting_of_the_program_changes_nothing() -> None:
 def test_points_taken_a_few_or_many_at_a_time_give_the_same_bytes(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
     x = fields()[:2, :16, :24]
     section, values = encode_fields(x, LATENT, MODEL)
-    monkeypatch.setattr(latent_context, "BLOCK", block)
+    monkeypatch.setattr(context_model, "BLOCK", block)
     assert encode_fields(x, LATENT, MODEL)[0] == section
     np.testing.assert_array_equal(decode_fields(section, x.shape, MODEL), values)
 

@@ -7,9 +7,9 @@ import pytest
 
 import isopress
 from isopress.codec.encode import decode_chunk
+from isopress.codec.encode_target import HEADER, encode_target
 from isopress.codec.encoded import EncodedChunk, Method
 from isopress.codec.errors import ArgumentError, ModelNotFoundError
-from isopress.codec.latent.rate_control import HEADER, encode_latent
 from isopress.codec.limits import TARGET_TOLERANCE, Target
 from isopress.format.source.dataset import SAMPLE, open_source
 from tests.contract import bits
@@ -26,7 +26,7 @@ def weather(*shape: int, dtype: str = "f4", slope: float = 2.2) -> Array:
 
 
 def coded(x: Array, **target: float) -> tuple[EncodedChunk, Array]:
-    encoded = encode_latent(x, Target(**target))
+    encoded = encode_target(x, Target(**target))
     return encoded, decode_chunk(encoded, x.dtype.newbyteorder("="), x.shape)
 
 
@@ -201,7 +201,7 @@ def test_real_weather_is_on_target(name: str) -> None:
 @pytest.mark.parametrize("effort", [1, 2])
 def test_more_effort_is_never_larger_and_still_on_target(effort: int) -> None:
     x = weather(32, 48)
-    quick, slow = (encode_latent(x, Target(rmse=0.5), effort=e) for e in (0, effort))
+    quick, slow = (encode_target(x, Target(rmse=0.5), effort=e) for e in (0, effort))
     assert_honest(x, slow, decode_chunk(slow, x.dtype, x.shape))
     assert abs(slow.rmse / 0.5 - 1) <= TARGET_TOLERANCE
     # Both are somewhere within the tolerance: 3 % of error are about 3 % of size.
@@ -210,9 +210,9 @@ def test_more_effort_is_never_larger_and_still_on_target(effort: int) -> None:
 
 def test_bad_arguments_are_named() -> None:
     with pytest.raises(ArgumentError, match="int16"):
-        encode_latent(np.zeros((3, 4), "i2"), Target(ratio=10))
+        encode_target(np.zeros((3, 4), "i2"), Target(ratio=10))
     with pytest.raises(ModelNotFoundError, match="unknown-9"):
-        encode_latent(weather(8, 9), Target(ratio=10), model="unknown-9")
+        encode_target(weather(8, 9), Target(ratio=10), model="unknown-9")
 
 
 def forged(**changes: Any) -> EncodedChunk:
@@ -232,6 +232,6 @@ def test_large_fields_of_which_a_part_is_tried_first_may_have_any_target(target:
     x = spectral_field(400, 1100) * size
     if "rmse" in target:
         target = {"rmse": target["rmse"] * size}
-    found = encode_latent(x, Target(**target))
+    found = encode_target(x, Target(**target))
     assert Target(**target).allows(found.rmse)
     assert Target(**target).reached_by(x.nbytes / (found.nbytes + HEADER))

@@ -9,9 +9,9 @@ from isopress.codec.entropy.coder import OFFSET_MAX, SymbolReader, SymbolWriter,
 from isopress.codec.errors import CorruptPayloadError
 from isopress.codec.latent.coefficients import Latents
 from isopress.codec.latent.halvings import choose_ahead, read_ahead, write_ahead
-from isopress.codec.latent.reduced_grid import Ahead, Blocks, Zoned, fitted, zoned_levels
+from isopress.codec.latent.reduced_grid import Ahead, AnyLevel, Blocks, Level, levels
 from isopress.codec.latent.section import Latent, code_fields, decode_fields
-from isopress.codec.latent.wavelet import Level, levels
+from isopress.codec.latent.wavelet import fitted
 from tests.fields import spectral_field, sphere_field
 from tests.latent_models import small_model
 from tests.strategies import Array
@@ -29,18 +29,18 @@ def cases(draw: st.DrawFn) -> Case:
     return shape, tuple(draw(st.lists(st.integers(0, blocks.most), min_size=blocks.count, max_size=blocks.count)))
 
 
-def cells(latents: Latents, split: tuple[Level, ...]) -> Array:
+def cells(latents: Latents, split: tuple[AnyLevel, ...]) -> Array:
     """Return all coefficients, each once."""
     bands = [
         strip.cells(band).ravel()
         for level, three in zip(split, latents.bands, strict=True)
         for index, band in enumerate(three)
-        for strip in level.strips(index)
+        for strip in level.bands[index].strips
     ]
     return np.concatenate([latents.top.ravel(), *bands])
 
 
-def rebuilt(latents: Latents, split: tuple[Level, ...], *, whole: bool = False) -> Array:
+def rebuilt(latents: Latents, split: tuple[AnyLevel, ...], *, whole: bool = False) -> Array:
     low = latents.top
     for level, bands in zip(split[::-1], latents.bands[::-1], strict=True):
         low = level.synthesise(low, bands, whole=whole)
@@ -52,10 +52,10 @@ def rebuilt(latents: Latents, split: tuple[Level, ...], *, whole: bool = False) 
 def test_synthesis_undoes_analysis_whatever_is_halved_ahead(case: Case, periodic: bool) -> None:
     shape, ahead = case
     x = np.random.default_rng(shape).normal(size=shape)
-    split = zoned_levels(*shape, periodic, ahead)
+    split = levels(*shape, periodic, ahead)
     latents = Latents.of(x, split)
     assert cells(latents, split).size == x.size
-    assert latents.top.shape == levels(*shape, periodic)[-1].low
+    assert latents.top.shape == levels(*shape, periodic)[-1].low.shape
     np.testing.assert_allclose(rebuilt(latents, split), x, rtol=0, atol=1e-7)
 
 
@@ -63,9 +63,9 @@ def test_synthesis_undoes_analysis_whatever_is_halved_ahead(case: Case, periodic
 @given(cases(), st.booleans(), st.sampled_from([1.0, 64.0, 1e4, 2.0**30]))
 def test_whole_synthesis_gives_integers_near_the_float_ones(case: Case, periodic: bool, size: float) -> None:
     shape, ahead = case
-    split = zoned_levels(*shape, periodic, ahead)
+    split = levels(*shape, periodic, ahead)
     latents = Latents.of(np.random.default_rng(shape).normal(size=shape) * size, split)
-    latents = Latents(np.rint(latents.top), tuple(tuple(np.rint(b) for b in bands) for bands in latents.bands))
+    latents = Latents(np.rint(latents.top), tuple(tuple(np.rint(b) for b in bands) for bands in latents.bands), 0)
     whole, real = rebuilt(latents, split, whole=True), rebuilt(latents, split)
     assert np.array_equal(whole, np.rint(whole))
     assert np.abs(whole - real).max() <= 16  # a quarter of a step
@@ -73,7 +73,7 @@ def test_whole_synthesis_gives_integers_near_the_float_ones(case: Case, periodic
 
 def energies(x: Array, ahead: tuple[int, ...]) -> list[float]:
     """Return the energy of all coefficients with halvings ahead, and without."""
-    splits = zoned_levels(*x.shape, True, ahead), levels(*x.shape, True)
+    splits = levels(*x.shape, True, ahead), levels(*x.shape, True)
     return [float(np.square(cells(Latents.of(x, split), split)).sum()) for split in splits]
 
 
@@ -92,7 +92,7 @@ def test_a_field_alike_all_over_the_sphere_has_less_to_say_near_the_poles() -> N
     assert not any(ahead[5:-5])
     zoned, plain = (
         np.log2(1 + np.abs(cells(Latents.of(x, split), split))).sum()
-        for split in (zoned_levels(*x.shape, True, ahead), levels(*x.shape, True))
+        for split in (levels(*x.shape, True, ahead), levels(*x.shape, True))
     )
     assert zoned < 0.97 * plain
 
@@ -106,7 +106,7 @@ def test_a_field_alike_on_the_grid_is_left_alone(shape: tuple[int, int]) -> None
 def test_small_fields_have_no_blocks(shape: tuple[int, int]) -> None:
     assert Blocks.of(*shape) == Blocks(0, 0, 0)
     assert choose_ahead(np.ones((1, *shape))) == ()
-    assert zoned_levels(*shape, True, ()) == levels(*shape, True)
+    assert levels(*shape, True, ()) == levels(*shape, True)
 
 
 @pytest.mark.parametrize("shape", [(64, 48), (181, 360), (721, 1440), (720, 1440), (1801, 3600), (300, 51)])
@@ -119,15 +119,19 @@ def test_blocks_cover_all_rows(shape: tuple[int, int]) -> None:
 
 
 def test_nothing_ahead_is_the_ordinary_wavelet() -> None:
-    assert zoned_levels(100, 200, True, [0] * Blocks.of(100, 200).count) == levels(100, 200, True)
+    assert levels(100, 200, True, (0,) * Blocks.of(100, 200).count) == levels(100, 200, True)
 
 
 def test_early_halvings_are_levels_of_their_own_and_splits_left_out_later() -> None:
-    split = zoned_levels(64, 96, True, (2, 1, *[0] * 13, 1))
+    split = levels(64, 96, True, (2, 1, *[0] * 13, 1))
     finer = [level for level in split if isinstance(level, Ahead)]
-    assert [(a.start, a.height, a.width, a.stride) for a in finer] == [(0, 8, 96, 1), (60, 4, 96, 1), (0, 4, 48, 2)]
-    zoned = [level for level in split if isinstance(level, Zoned)]
-    top = [(level.zones[0].start, level.zones[0].stride, level.zones[0].split) for level in zoned]
+    assert [(a.before.start, a.height, a.width, a.before.stride) for a in finer] == [
+        (0, 8, 96, 1),
+        (60, 4, 96, 1),
+        (0, 4, 48, 2),
+    ]
+    zoned = [level for level in split if isinstance(level, Level) and len(level.zones) > 1]
+    top = [(level.zones[0].strip.start, level.zones[0].strip.stride, level.zones[0].split) for level in zoned]
     assert top == [(0, 4, True), (0, 4, False), (0, 2, False)]
     assert split[len(finer) + len(zoned) :] == levels(64, 96, True)[len(zoned) :]
 

@@ -8,10 +8,10 @@ import pytest
 import isopress
 from isopress.codec.errors import CorruptPayloadError, TruncatedPayloadError
 from isopress.codec.latent import spectral_gain as equaliser
-from isopress.codec.latent.section import Latent, code_fields, decode_fields, encode_fields
+from isopress.codec.latent.section import Latent, code_fields, decode_fields
 from isopress.codec.latent.spectral_gain import KNOTS, MOST_ERROR, ONE_OCTAVE, SPACING, equalise, find_gains
 from tests.fields import drifting_fields, spectral_field
-from tests.latent_models import small_model
+from tests.latent_models import encode_fields, small_model
 from tests.spec import gains as spec_gains
 from tests.strategies import Array
 

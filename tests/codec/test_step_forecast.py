@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 
+from isopress.codec import encode_target as latent
+from isopress.codec.encode_target import encode_target
 from isopress.codec.encoded import Method
-from isopress.codec.latent import rate_control as latent
-from isopress.codec.latent.rate_control import encode_latent
 from isopress.codec.latent.step_forecast import FAR, WINDOW, WINDOWS, Forecast, next_step
 from isopress.codec.limits import TARGET_TOLERANCE, Target
 from tests.fields import drifting_fields, spectral_field, varied_fields
@@ -169,7 +169,7 @@ def test_at_most_three_tries_reach_a_target(
     monkeypatch.setattr(latent, "code_fields", counted)
     parts = drifting_fields(*shape, slope=2.2) if len(shape) > 2 else spectral_field(*shape, slope=2.2)
     x = (280 + 10 * parts).astype("f4")
-    encoded = encode_latent(x, target)
+    encoded = encode_target(x, target)
     assert encoded.method == Method.LATENT
     ratio = x.nbytes / (sum(len(section) for _, section in encoded.sections) + latent.HEADER)
     assert abs((encoded.rmse / target.rmse if target.rmse else ratio / target.ratio) - 1) <= TARGET_TOLERANCE

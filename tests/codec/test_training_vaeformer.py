@@ -10,24 +10,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from isopress.codec.errors import ArgumentError
 from isopress.codec.training.pyramid_pool import Field
-from isopress.codec.training.vaeformer import (
-    PatchProgress,
-    PatchTraining,
-    batches,
-    ideal_rate,
-    keep_patch,
-    load_patch,
-    train_patch,
-)
-from isopress.codec.vaeformer.model import (
-    PatchVAEformer,
-    stage_two_objective,
-)
+from isopress.codec.training.vaeformer import PatchTask, PatchTraining, batches, ideal_rate, load_patch, train
+from isopress.codec.vaeformer.model import PatchVAEformer, stage_two_objective
 from tests.patch_models import TINY, fields, rough
 
 pytestmark = pytest.mark.usefixtures("seeded")
-TRAINING = PatchTraining(config=TINY, crop=32, batch=4, warm_up=5, report_every=1)
+TRAINING = PatchTraining(minutes=0.005, config=TINY, crop=32, batch=4, warm_up=5, round=2, validation=2)
 
 
 @pytest.fixture(scope="module")
@@ -74,33 +64,43 @@ def test_the_ideal_rate_knows_units(trained: PatchVAEformer) -> None:
             ideal_rate(trained, bad, 0.2)
 
 
-def test_a_run_resumes_where_it_stopped_and_its_checkpoint_is_the_model(tmp_path: Path) -> None:
-    seen: list[PatchProgress] = []
-    out = tmp_path / "patch.ckpt"
-    train_patch(fields(), 0.005, out, TRAINING, report=lambda p: seen.append(replace(p)))
-    first = seen[-1]
+def test_a_run_resumes_where_it_stopped_and_its_best_weights_are_kept(tmp_path: Path) -> None:
+    out = tmp_path / "patch.safetensors"
+    first = train(fields(), fields()[:1], out, TRAINING)
     assert first.seconds >= 0.3
-    model = train_patch(fields(), first.seconds / 60 + 0.005, out, TRAINING, resume=True, report=seen.append)
-    assert seen[-1].batches > first.batches
-    assert seen[-1].seconds > first.seconds
-    assert len(seen[-1].history) == seen[-1].batches
-    x = rough((40, 40))
-    assert ideal_rate(load_patch(out), x, 0.2) == ideal_rate(model, x, 0.2)
-    keep_patch(model, tmp_path / "kept.safetensors")
-    kept = load_patch(tmp_path / "kept.safetensors")
-    assert kept.config == model.config
-    assert ideal_rate(kept, x, 0.2) == pytest.approx(ideal_rate(model, x, 0.2), rel=0.02)
+    longer = replace(TRAINING, minutes=first.seconds / 60 + 0.005)
+    second = train(fields(), fields()[:1], out, longer, resume=True)
+    assert second.rounds > first.rounds
+    assert second.validation[: len(first.validation)] == first.validation
+    kept = load_patch(out)
+    assert kept.config == TINY
+    bits, rmse = ideal_rate(kept, rough((40, 40)), 0.2)
+    assert bits > 0
+    assert 0 < rmse < 2
+
+
+def test_every_stage_takes_its_steps(tmp_path: Path) -> None:
+    task = PatchTask(fields(), fields()[:1], tmp_path / "patch.safetensors", TRAINING)
+    before = task.validate()
+    for done in (0.0, 0.5, 0.9):
+        assert np.isfinite(task.round(0, done))
+    assert task.validate() != before
+    task.keep()
+    kept = dict(load_patch(tmp_path / "patch.safetensors").named_parameters())
+    for name, parameter in task.model.named_parameters():
+        torch.testing.assert_close(kept[name], parameter, atol=1e-3, rtol=1e-3)
 
 
 def test_what_cannot_be_resumed_or_trained_is_refused(tmp_path: Path) -> None:
-    out = tmp_path / "patch.ckpt"
+    out = tmp_path / "patch.safetensors"
     with pytest.raises(FileNotFoundError):
-        train_patch(fields(), 0.001, out, TRAINING, resume=True)
+        train(fields(), fields()[:1], out, TRAINING, resume=True)
     with pytest.raises(ValueError, match="32 x 32"):
-        train_patch([Field("flat", np.zeros((1, 1, 64, 64)))], 0.001, out, TRAINING)
-    train_patch(fields(), 0.001, out, TRAINING)
-    with pytest.raises(ValueError, match="another configuration"):
-        train_patch(fields(), 0.002, out, replace(TRAINING, config=replace(TINY, dim=32)), resume=True)
+        train([Field("flat", np.zeros((1, 1, 64, 64)))], fields(), out, TRAINING)
+    train(fields(), fields()[:1], out, replace(TRAINING, minutes=0.001))
+    other = replace(TRAINING, config=replace(TINY, dim=32))
+    with pytest.raises(ArgumentError, match="configuration"):
+        train(fields(), fields()[:1], out, other, resume=True)
 
 
 def test_crops_are_standardised_and_small_fields_reflected() -> None:

@@ -17,7 +17,7 @@ from tests.spec.entropy import Tensors
 from tests.spec.reader import Parsed
 
 Array = NDArray[Any]
-Weights = Callable[[bytes], tuple[dict[str, Any], Tensors]]  # of a model id: metadata `corrector`, and tensors
+Weights = Callable[[bytes], tuple[dict[str, Any], Tensors]]  # of a model id: metadata `synthesis`, and tensors
 SECTIONS = {  # of a method: those that must be there, and those that may
     0: ({1}, {2, 7, 9}),
     1: ({6}, {9}),

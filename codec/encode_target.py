@@ -1,0 +1,198 @@
+"""encode_target: code a chunk at the step that reaches a ratio or an RMSE, by latents alone."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isopress.codec.arrays import contiguous
+from isopress.codec.bounded.pyramid import looks_periodic
+from isopress.codec.decode import Sections, assemble_latent, field_shape
+from isopress.codec.encode import encode_chunk, encode_value, lossless_coding, measure, special_section
+from isopress.codec.encoded import EncodedChunk, Method, Section
+from isopress.codec.latent.coefficients import TRADE
+from isopress.codec.latent.section import WORTH_GAINS, CodedFields, Latent, code_fields, coded_shape
+from isopress.codec.latent.spectral_gain import GAINS
+from isopress.codec.latent.step_forecast import Forecast, next_step
+from isopress.codec.latent.weights import LatentModel, load_latent
+from isopress.codec.limits import TARGET_TOLERANCE, Bound, Target, check_effort, check_fits
+from isopress.codec.threads import in_turn
+from isopress.codec.values.fill import fill_smoothly
+from isopress.codec.values.outliers import bits_of
+from isopress.codec.values.special_values import find_specials
+
+F64 = NDArray[np.float64]
+
+HEADER = 70  # bytes a payload has beside its sections, about
+TRADES = (TRADE, 0.085, 0.12, 0.07, 0.15)  # squared steps per bit, likeliest first
+SIZE_OF_ERROR = 1.3  # bytes fall with this power of the error, about
+LOSSLESS_NEVER = 20  # times smaller: not worth a try
+TRIES = 9
+AIM = 0.997  # part of the target that a search aims at
+LEAST, MOST = 1 / (1 + TARGET_TOLERANCE), 1.025  # parts of the target that are near enough;
+MOST_BYTES = 1 + TARGET_TOLERANCE - GAINS / WORTH_GAINS  # of bytes, to which gains are added at the end
+EVEN = 0.99 * math.sqrt(3)  # bound of an error that is the same everywhere below it, over its RMSE
+PILOT = 4  # of how many parts one is coded to find the first step
+LARGE = 100_000  # values of a part that is worth it
+EDGES = 1.02  # errors and bits per value of such a part over those of the whole, at 0.25 degree
+COARSEST = 32.0  # steps beyond so many standard deviations hold nothing but the mean
+FINEST = 2.0**-13  # of the largest deviation: finer latents are too large for binary32, and never small
+TINIEST, HUGEST = 1e-290, 1e290  # what lies beyond is left to lossless coding
+
+
+def encode_target(x: np.ndarray, target: Target, *, model: str = "default", effort: int = 0) -> EncodedChunk:
+    """Return the coding of `x` that reaches `target` within 3 %, errors measured on its decoded values.
+
+    NaN, infinities and -0.0 come back with all their bits. A chunk too small, or too noisy, for the ratio gets the
+    smallest coding there is that still holds something; constant chunks and those that are smaller without loss are
+    coded so.
+
+    Parameters
+    ----------
+    x : ndarray, any shape
+        float32 or float64. The last two axes are the field (lat, lon); what fields along the axes before them share
+        is coded once.
+    target : Target
+    model : str
+        Name of the weights.
+    effort : int
+        How many other ways to weigh rate against distortion are tried, 0 to 4; each costs as much time again.
+
+    Raises
+    ------
+    ArgumentError
+        Another dtype or effort.
+    ModelNotFoundError
+        `model` is not installed.
+    """
+    check_fits(target, x.dtype, x.shape)
+    check_effort(effort)
+    x, codings = contiguous(x), list[EncodedChunk]()
+    if x.size:
+        weights, prepared = load_latent(model), _prepare(x, target)
+        if isinstance(prepared, EncodedChunk):
+            codings.append(prepared)
+        elif prepared is not None:
+            codings += [_search(prepared, target, weights, trade) for trade in TRADES[: effort + 1]]
+    # None hits the target exactly: the best is the one that would be smallest at equal error.
+    allowed = [coding for coding in codings if target.allows(coding.rmse)] or codings[:1]
+    found = min(allowed, key=lambda c: c.nbytes * c.rmse**SIZE_OF_ERROR, default=None)
+    if found is not None and LOSSLESS_NEVER * found.nbytes < x.nbytes and target.allows(found.rmse):
+        return found
+    others = [lossless_coding(x, {}, quick=False)]
+    if x.size and target.rmse is not None:
+        # So fine a target that latents do not pay.
+        bounded = encode_chunk(x, Bound("abs", EVEN * target.rmse))
+        others.append(replace(bounded, resolved_bound=0.0))
+    if found is not None:
+        others.append(found)
+    return min((c for c in others if target.allows(c.rmse)), key=lambda c: c.nbytes)
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """A chunk as latents take it.
+
+    fields : the values (B, H, W) with special ones; y : what is coded for them, numbers everywhere (..., h, w)
+    unit : how y would be coded with a step of one standard deviation; finest : the finest step, in such
+    """
+
+    fields: np.ndarray
+    y: F64
+    unit: Latent
+    sections: Sections
+    finest: float
+
+
+def _prepare(x: np.ndarray, target: Target) -> _Prepared | EncodedChunk | None:
+    """Return what is to be coded, the coding of a constant chunk, or None where latents do not apply."""
+    fields = x.reshape(field_shape(x.shape))
+    specials = find_specials(fields, exact=target.exact)
+    valid = None if specials is None else specials.valid
+    if specials is not None:
+        special = ~specials.valid
+        if (specials.patterns[specials.classes[special] - 1] != bits_of(fields)[special]).any():
+            return None  # beyond 255 kinds of special values the rarer ones would not keep their bits
+    sections = special_section(specials)
+    ordinary = fields if valid is None else fields[valid]
+    low, high = (ordinary.min(), ordinary.max()) if ordinary.size else (fields.dtype.type(0),) * 2
+    if low == high:
+        return _chunk(Method.CONSTANT, {Section.PARAMETERS: encode_value(low), **sections})
+    reach = float(high) / 2 - float(low) / 2
+    if not TINIEST < reach < HUGEST:
+        return None
+    y = fields.astype(np.float64)
+    if valid is not None:
+        y = fill_smoothly(np.where(valid, y, 0.0), valid)
+    offset = float(y.mean())
+    deviation = float(((y - offset) / reach).std()) * reach
+    unit = Latent(deviation, offset, looks_periodic(y, valid))
+    shape = coded_shape((*x.shape[:-2], *fields.shape[1:]))
+    return _Prepared(fields, y.reshape(shape), unit, sections, FINEST * reach / deviation)
+
+
+@in_turn
+def _search(job: _Prepared, target: Target, model: LatentModel, trade: float) -> EncodedChunk:
+    """Try steps, in units of the standard deviation, until one reaches the target; return the coding nearest to it, on
+    its good side if there is one."""
+    wanted = job.fields.nbytes / target.ratio if target.ratio is not None else target.rmse
+    assert wanted is not None
+    goal, most = AIM * wanted, (MOST_BYTES if target.rmse is None else MOST) * wanted
+    forecast = Forecast.of((job.y - job.unit.offset) / job.unit.step, of_error=target.ratio is None)
+    step = forecast.step(goal / job.unit.step if forecast.of_error else 8 * goal / job.fields.size)
+    step = _first_step(job, min(max(step, job.finest), COARSEST), forecast, model, trade)
+    seen = list[tuple[float, float]]()
+    best: tuple[tuple[bool, float], CodedFields, EncodedChunk | None] | None = None
+    for _ in range(TRIES):
+        step = min(max(step, job.finest), COARSEST)
+        coded = code_fields(job.y, replace(job.unit, step=step * job.unit.step), model, trade=trade)
+        chunk = _measured(job, coded) if forecast.of_error else None
+        value = float(HEADER + _nbytes(job.sections) + len(coded.section)) if chunk is None else chunk.rmse
+        order = value > most, value if value > most else -value
+        if best is None or order < best[0]:
+            best = order, coded, chunk
+        if LEAST * wanted <= value <= most:
+            break
+        seen.append((step, value))
+        following = next_step(seen, goal, forecast)
+        if math.isclose(min(max(following, job.finest), COARSEST), step, rel_tol=1e-6):
+            break
+        step = following
+    assert best is not None
+    return best[2] or _measured(job, best[1])
+
+
+def _first_step(job: _Prepared, step: float, forecast: Forecast, model: LatentModel, trade: float) -> float:
+    """Return the step to begin with: `step`, for large fields corrected by what it does to their middle part."""
+    y, unit, w = job.y, job.unit, job.y.shape[-1] // PILOT
+    if y.shape[-2] * w < LARGE:
+        return step
+    part = y[..., (y.shape[-1] - w) // 2 :][..., :w]
+    coded = code_fields(part, replace(unit, step=step * unit.step, periodic=False), model, trade=trade)
+    if forecast.of_error:
+        found = math.sqrt(float(np.square((coded.fields() - part) / unit.step).mean()))
+    else:
+        found = 8 * len(coded.section) / part.size
+    foretold = Forecast.of((part - unit.offset) / unit.step, of_error=forecast.of_error).value(step)
+    return forecast.step(forecast.value(step) * EDGES * foretold / found) if found else step
+
+
+def _measured(job: _Prepared, coded: CodedFields) -> EncodedChunk:
+    """Return the coding with the errors of its decoded values."""
+    section, values = coded.equalised(job.y)
+    sections: Sections = {**job.sections, Section.LATENT: section}
+    x_hat = assemble_latent(sections, values.reshape(job.fields.shape), job.fields.dtype)
+    max_error, rmse = measure(job.fields, x_hat, None)
+    chunk = _chunk(Method.LATENT, sections)
+    return replace(chunk, models=(coded.model.sha256,), max_error=max_error, rmse=rmse)
+
+
+def _chunk(method: Method, sections: Sections) -> EncodedChunk:
+    return EncodedChunk(method, tuple((int(s), sections[s]) for s in sorted(sections)))
+
+
+def _nbytes(sections: Sections) -> int:
+    return sum(len(section) for section in sections.values())

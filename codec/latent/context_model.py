@@ -1,0 +1,99 @@
+"""What fixes the probabilities of latents: integer networks where there is activity, a table where there is none.
+
+The networks run in torch, in exact integers: beside a transformer the products of numpy's BLAS are slow, since its
+threads and those of torch wait for each other.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from isopress.codec.arrays import Scratch
+from isopress.codec.bounded.predictor import MEAN_REACH, SCALE_REACH
+from isopress.codec.entropy.coder import TAILS, Tables
+from isopress.codec.entropy.integer_mlp import ACTIVATION_MAX, IntegerNetwork
+from isopress.codec.latent.context_features import MEAN_OF, Index, Phase
+
+F32 = NDArray[np.float32]
+
+BLOCK = 8192  # points taken at a time
+_ONEDNN = "DNNL_DEFAULT_FPMATH_MODE"  # what does torch's products on some CPUs
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Mean (float32, integers in units), scale index (int16) and tail class (int8) of the points of one phase.
+
+    active : which of the points a network was asked about, ascending
+    """
+
+    mean: F32
+    scale: NDArray[np.int16]
+    tail: NDArray[np.int8]
+    active: Index
+
+
+@dataclass(frozen=True, eq=False)
+class ContextModel:
+    """Networks per band for channels without and with others before them, (BANDS, 2), and the symbols' tables.
+
+    quiet : (BANDS, DEPTHS, 2, Q) int16, scale index and tail class where the activity index is below Q
+    """
+
+    networks: tuple[tuple[IntegerNetwork, IntegerNetwork], ...]
+    quiet: NDArray[np.int16]
+    tables: Tables
+
+    def predict(self, phase: Phase, depth: int) -> Prediction:
+        """Return what is known of the points of a phase, with the biases and the table of this depth."""
+        band, plan = phase.band, phase.plan
+        scales, tails = self.quiet[band.number, depth]
+        scale = scales.take(phase.rough, mode="clip")
+        tail = tails.astype(np.int8).take(phase.rough, mode="clip")
+        mean = np.zeros(phase.rough.size, np.float32)
+        network = self.networks[band.number][band.related is not None].folded(plan.rows, plan.known)
+        active, scratch = np.flatnonzero(phase.rough >= len(scales)), Scratch.of_thread()
+        for start in range(0, len(active), BLOCK):
+            points = active[start : start + BLOCK]
+            out = evaluate(network, phase.features(points, scratch), depth, scratch)
+            rough = phase.rough[points]
+            mean[points] = np.rint(np.clip(out[0], -MEAN_REACH, MEAN_REACH) * MEAN_OF[rough])
+            scale[points] = rough + np.clip(out[1], -SCALE_REACH, SCALE_REACH).astype(np.int16)
+            tail[points] = np.clip(out[2], 0, TAILS - 1)
+        return Prediction(mean, scale, tail, active)
+
+
+@torch.inference_mode()
+def evaluate(network: IntegerNetwork, features: F32, depth: int, scratch: Scratch) -> F32:
+    """Map integer features (in + 1, M), last row ones, to the integers (out, M) that the network itself would give."""
+    exact, x = _is_exact(), torch.from_numpy(features)
+    for i, layer in enumerate(network.layers):
+        affine = torch.from_numpy(layer.affine[depth])
+        last = i == len(network.layers) - 1
+        shape = len(affine) + (not last), x.shape[1]  # hidden layers have a row of ones, too
+        y = torch.from_numpy(np.empty(shape, np.float32) if last else scratch.array(f"hidden {i}", np.float32, *shape))
+        out = y[: len(affine)]
+        if exact:
+            torch.mm(affine, x, out=out)  # autocasting does not reach products that are given their output
+        else:
+            out.copy_(affine.double() @ x.double())
+        out.round_()
+        if not last:
+            out.clamp_(0, ACTIVATION_MAX)
+            y[-1] = 1
+        x = y
+    return np.asarray(x)
+
+
+def _is_exact() -> bool:
+    """Whether products of float32 are products of float32: a program may let torch round factors to bfloat16."""
+    try:
+        allowed = torch.get_float32_matmul_precision()
+    except RuntimeError:  # torch's answer where the newer, finer settings are used
+        return False
+    return allowed == "highest" and os.environ.get(_ONEDNN, "STRICT").upper() == "STRICT"
