@@ -76,10 +76,13 @@ def encode_target(x: np.ndarray, target: Target, *, model: str = "default", effo
         if isinstance(prepared, EncodedChunk):
             codings.append(prepared)
         elif prepared is not None:
-            codings += [_search(prepared, target, weights, trade) for trade in TRADES[: effort + 1]]
-    # None hits the target exactly: the best is the one that would be smallest at equal error.
-    allowed = [coding for coding in codings if target.allows(coding.rmse)] or codings[:1]
-    found = min(allowed, key=lambda c: c.nbytes * c.rmse**SIZE_OF_ERROR, default=None)
+            for trade in TRADES[: effort + 1]:
+                codings.append(_search(prepared, target, weights, trade))
+    found, least = codings[0] if codings else None, math.inf
+    for coding in codings:  # none hits the target exactly: the best would be smallest at equal error
+        size = coding.nbytes * coding.rmse**SIZE_OF_ERROR
+        if target.allows(coding.rmse) and size < least:
+            found, least = coding, size
     if found is not None and LOSSLESS_NEVER * found.nbytes < x.nbytes and target.allows(found.rmse):
         return found
     others = [lossless_coding(x, {}, quick=False)]
@@ -144,13 +147,13 @@ def _search(job: _Prepared, target: Target, model: LatentModel, trade: float) ->
     forecast = Forecast.of((job.y - job.unit.offset) / job.unit.step, of_error=target.ratio is None)
     step = forecast.step(goal / job.unit.step if forecast.of_error else 8 * goal / job.fields.size)
     step = _first_step(job, min(max(step, job.finest), COARSEST), forecast, model, trade)
-    seen = list[tuple[float, float]]()
+    nbytes, seen = HEADER + sum(map(len, job.sections.values())), list[tuple[float, float]]()
     best: tuple[tuple[bool, float], CodedFields, EncodedChunk | None] | None = None
     for _ in range(TRIES):
         step = min(max(step, job.finest), COARSEST)
         coded = code_fields(job.y, replace(job.unit, step=step * job.unit.step), model, trade=trade)
         chunk = _measured(job, coded) if forecast.of_error else None
-        value = float(HEADER + _nbytes(job.sections) + len(coded.section)) if chunk is None else chunk.rmse
+        value = float(nbytes + len(coded.section)) if chunk is None else chunk.rmse
         order = value > most, value if value > most else -value
         if best is None or order < best[0]:
             best = order, coded, chunk
@@ -191,8 +194,4 @@ def _measured(job: _Prepared, coded: CodedFields) -> EncodedChunk:
 
 
 def _chunk(method: Method, sections: Sections) -> EncodedChunk:
-    return EncodedChunk(method, tuple((int(s), sections[s]) for s in sorted(sections)))
-
-
-def _nbytes(sections: Sections) -> int:
-    return sum(len(section) for section in sections.values())
+    return EncodedChunk(method, tuple(sorted(sections.items())))

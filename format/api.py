@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any, cast
 
 import numpy as np
+from numpy import ma  # numpy's own lazy import would hold a lock across a fork
 from numpy.typing import ArrayLike, NDArray
 
 from isopress.codec.encode import ChunkDecoder, ContextMode, encode_chunk
@@ -198,6 +199,6 @@ def _is_plain(part: Any) -> bool:
 
 
 def _as_array(x: ArrayLike) -> Array:
-    if isinstance(x, np.ma.MaskedArray):
+    if isinstance(x, ma.MaskedArray):
         raise ArgumentError("masked arrays cannot be stored; fill the mask with NaN: x.filled(numpy.nan)")
     return np.asarray(x)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save
 
 from isopress.codec.entropy.coder import SCALES, TAILS, SymbolReader, SymbolWriter
-from isopress.codec.latent.coefficients import FIRST_HEAD, Channel, Latents, decode, decoded, write_head, write_phase
+from isopress.codec.latent.coefficients import FIRST_HEAD, Channel, Latents, decode, write_head, write_phase
 from isopress.codec.latent.context_features import ALONE, DEPTHS, RELATED, Phase
 from isopress.codec.latent.context_maps import BANDS
 from isopress.codec.latent.context_model import ContextModel, Prediction
@@ -125,7 +125,7 @@ def visits(
             target = phase.take(latents.bands[phase.band.level][phase.band.number], pad=0)
             symbols, offset = write_phase(writer, model.tables, target, predicted, offset, trade)
             yield Visit(phase, predicted, target, symbols, offset)
-            phase.put(decoded(predicted, symbols))
+            phase.put(predicted.mean, symbols)
         before = channel.related(before)
 
 

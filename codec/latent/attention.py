@@ -145,17 +145,13 @@ class WindowAttention(nn.Module):
         mask = window_mask(lat, lon)
         if mask is not None:
             mask = mask.to(x.device).repeat(B, 1, 1, 1)
-        return from_windows(self._attend(to_windows(x, lat, lon), mask), lat, lon)
-
-    def _attend(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        """Attend within each of (N, T, D); `mask` is (N, 1, T, T)."""
-        N, T, D = x.shape
+        x = to_windows(x, lat, lon)
+        N, T, D = x.shape  # windows, tokens in one, width
         q, k, v = self.qkv(x).view(N, T, 3, self.heads, D // self.heads).unbind(2)
         mask = mask if mask is None else mask.to(q.dtype)
         # (N, heads, T, D / heads), all of them views
         y = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), attn_mask=mask)
-        out: Tensor = self.out(y.transpose(1, 2).reshape(N, T, D))
-        return out
+        return from_windows(self.out(y.transpose(1, 2).reshape(N, T, D)), lat, lon)
 
 
 class DepthwiseConv(nn.Module):

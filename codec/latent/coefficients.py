@@ -5,7 +5,7 @@ Encoder, decoder and training walk alike, from coarse to fine:
     channel = Channel(top band, levels, finest, what channels before say)
     for phase, predicted in channel.phases(model):
         ...                                          symbols <-> coefficients, in steps
-        phase.put(decoded(predicted, symbols))       the next phase sees them
+        phase.put(predicted.mean, symbols)           the next phase sees them
     channel.values, channel.related(before)
 """
 
@@ -67,8 +67,9 @@ class Latents:
         for number, level in enumerate(levels):
             y, details = level.analyse(y)
             bands.append(details)
-            if finest == len(levels) and max(np.abs(band).max(initial=0) for band in details) >= EMPTY_BELOW:
-                finest = number
+            for band in details:
+                if np.abs(band).max(initial=0) >= EMPTY_BELOW:
+                    finest = min(finest, number)
         return cls(y, tuple(bands), finest)
 
     @property
@@ -94,14 +95,15 @@ class Channel:
                 self._maps.append((BandMaps.zeros(level.low.shape),) * len(level.bands))
                 details = [np.zeros(band.shape) for band in level.bands]
             else:
-                coarser = LevelMaps.of(level.own(self.values), level, coarser if len(level.bands) == BANDS else None)
+                coarser = LevelMaps.of(self.values, level, coarser if len(level.bands) == BANDS else None)
                 details = []
                 for index in range(len(level.bands)):
                     band = Band(coarser, number, index, self._before[number][index] if self._before else None)
                     for phase in band.phases():
                         yield phase, model.predict(phase, min(level.depth, DEPTHS - 1))
-                    coarser.bands.append(band.finish())
-                    details.append(band.values())
+                    values, maps = band.finish()
+                    coarser.bands.append(maps)
+                    details.append(values)
                 self._maps.append(coarser.bands)
             self.values = level.synthesise(self.values, details, whole=True)
 
@@ -119,11 +121,6 @@ class Channel:
         return found
 
 
-def decoded(predicted: Prediction, symbols: I32) -> F32:
-    """Return coefficients in units."""
-    return predicted.mean + symbols.astype(np.float32) * np.float32(UNITS)
-
-
 def encode(
     writer: SymbolWriter, channels: Sequence[Latents], levels: Sequence[AnyLevel], model: ContextModel, trade: float
 ) -> list[F64]:
@@ -136,7 +133,7 @@ def encode(
         for phase, predicted in channel.phases(model):
             y = phase.take(latents.bands[phase.band.level][phase.band.number], pad=0)
             symbols, offset = write_phase(writer, model.tables, y, predicted, offset, trade)
-            phase.put(decoded(predicted, symbols))
+            phase.put(predicted.mean, symbols)
         before = channel.related(before) if len(channels) > 1 else None
         fields.append(channel.values)
     return fields
@@ -160,7 +157,7 @@ def decode(
         channel = Channel(whole, levels, head.finest, before)
         for phase, predicted in channel.phases(model):
             symbols, offset = read_phase(reader, predicted, offset)
-            phase.put(decoded(predicted, symbols))
+            phase.put(predicted.mean, symbols)
         before = channel.related(before) if count > 1 else None
         fields.append(channel.values)
     return fields

@@ -6,8 +6,8 @@ ratio: they see shape, and answer in units of the activity (DESIGN 4; the refine
     Band(maps, level, number, related)   one band while it is decoded
       for phase in band.phases():     points of one parity of row and column, at most four phases
         phase.features(points, ...)   what the network sees of some of them
-        phase.put(values)             the next phase sees them
-      band.finish()                   maps for later bands, levels and channels
+        phase.put(mean, symbols)      the next phase sees them
+      band.finish()                   values, and maps for later bands, levels and channels
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -155,12 +156,12 @@ class Band:
 
     def __init__(self, maps: LevelMaps, level: int, number: int, related: Related | None) -> None:
         self.maps, self.level, self.number, self.related = maps, level, number, related
-        self.shape, self.strips = maps.level.bands[number].shape, maps.level.bands[number].strips
+        self.place = maps.level.bands[number]
         self.own = np.zeros_like(maps.bend)
         self.magnitude = np.zeros_like(maps.bend)
-        same, *others = (maps.parent_smooth[(number + k) % BANDS] for k in range(BANDS))
-        self.rest = maps.bend * np.float32(0.25) + same
-        self.rest += np.float32(0.25) * (others[0] + others[1])
+        up = maps.parent_smooth
+        self.rest = maps.bend * np.float32(0.25) + up[number]
+        self.rest += np.float32(0.25) * (up[(number + 1) % BANDS] + up[(number + 2) % BANDS])
         for other in maps.bands:
             self.rest += other.smooth
         if related:
@@ -189,13 +190,11 @@ class Band:
             if phase.rough.size:
                 yield phase
 
-    def values(self) -> NDArray[np.float64]:
-        """Return the values of the band (h, w) without its padding."""
-        return self.own[PAD : PAD + self.shape[0], PAD : PAD + self.shape[1]].astype(np.float64)
-
-    def finish(self) -> BandMaps:
-        """Return the maps of the whole band."""
-        return BandMaps(self.own, box(self.magnitude, self.maps.level))
+    def finish(self) -> tuple[NDArray[np.float64], BandMaps]:
+        """Return the values of the band (h, w), and its maps."""
+        h, w = self.place.shape
+        values = self.own[PAD : PAD + h, PAD : PAD + w].astype(np.float64)
+        return values, BandMaps(self.own, box(self.magnitude, self.maps.level))
 
 
 class Phase:
@@ -208,27 +207,32 @@ class Phase:
         self.band, self.index, self.parity = band, index, PHASES[index]
         self.plan = plan(len(band.maps.bands), index, band.related is not None)
         rest = self.take(band.rest)
+        self.own_smooth = np.zeros_like(rest)
         if index:
-            own = [box_at(band.magnitude, strip, strip.first(self.parity[0]), self.parity[1]) for strip in band.strips]
-            self.own_smooth = _flat(own)
-        else:
-            self.own_smooth = np.zeros_like(rest)
+            parts, (y, x) = list[F32](), self.parity
+            for strip in band.place.strips:
+                parts.append(box_at(band.magnitude, strip, strip.first(y), x).ravel())
+            self.own_smooth = _joined(parts)
         activity = self.own_smooth * np.float32(2) + rest
         rough = log_index(activity + np.float32(FLOOR)) - FLOOR_INDEX
         self.rough = np.minimum(rough, INDEXES - 1, out=rough)
 
     def take(self, map_: NDArray[np.floating], pad: int = PAD) -> F32:
         """Return the values (n,) of all points, float32, in an array that is padded by so much."""
-        y, x = self.parity
-        return _flat([strip.cells(map_[pad:, pad:])[strip.first(y) :: 2, x::2] for strip in self.band.strips])
+        parts, (y, x) = list[NDArray[np.floating]](), self.parity
+        for strip in self.band.place.strips:
+            parts.append(strip.cells(map_[pad:, pad:])[strip.first(y) :: 2, x::2].ravel())
+        return _joined(parts)
 
-    def put(self, values: F32) -> None:
-        """Enter the decoded values (n,) of all points, in units, in the columns that they stand for."""
+    def put(self, mean: F32, symbols: NDArray[np.int32]) -> None:
+        """Enter the decoded values of all points, means in units and symbols in steps (n,), in the columns that they
+        stand for."""
+        values = mean + symbols.astype(np.float32) * np.float32(UNITS)
         if not values.any():
             return
         magnitude = np.abs(values)
         (y, x), start = self.parity, 0
-        for strip in self.band.strips:
+        for strip in self.band.place.strips:
             first = strip.start + strip.first(y)
             shape = (strip.stop - first + 1) // 2, (strip.count - x + 1) // 2
             here = slice(start, start + shape[0] * shape[1])
@@ -280,16 +284,14 @@ class Phase:
 
     def _places(self, points: Index) -> tuple[Place, Place]:
         """Return where some points are in the maps of their level, and where their parents are in theirs."""
-        (y, x), strips, maps = self.parity, self.band.strips, self.band.maps
+        (y, x), table, maps = self.parity, self.band.place.table, self.band.maps
         width, strides = maps.level.low.shape[1], None
-        if len(strips) == 1 and strips[0].stride == 1:
-            row, column = np.divmod(points, (strips[0].count - x + 1) // 2)
-            rows, columns = 2 * row + (strips[0].start + strips[0].first(y)), 2 * column + x
+        starts, stops, counts, all_ = table.T
+        starts, lengths = starts + (y - starts) % 2, (counts - x + 1) // 2
+        if len(table) == 1 and all_[0] == 1:
+            row, column = np.divmod(points, lengths[0])
+            rows, columns = 2 * row + starts[0], 2 * column + x
         else:
-            starts, stops, counts, all_ = np.array(
-                [(s.start + s.first(y), s.stop, s.count, s.stride) for s in strips]
-            ).T
-            lengths = (counts - x + 1) // 2
             last = ((stops - starts + 1) // 2 * lengths).cumsum()
             strip = np.searchsorted(last[:-1], points, "right")
             row, column = np.divmod(points - np.r_[0, last[:-1]][strip], lengths[strip])
@@ -297,10 +299,8 @@ class Phase:
             rows, columns = 2 * row + starts[strip], (2 * column + x) * strides
         here = _place(rows, columns, strides, width, self.band.own.shape[1])
         rows, columns, strides = rows >> 1, columns >> 1, None
-        if any(strip.stride > 1 for strip in maps.parent_strips):
-            ends = np.array([strip.stop for strip in maps.parent_strips])
-            strides = np.array([strip.stride for strip in maps.parent_strips])
-            strides = strides[np.searchsorted(ends[:-1], rows, "right")]
+        if maps.parent_table is not None and maps.parent_table[:, 3].max() > 1:
+            strides = maps.parent_table[np.searchsorted(maps.parent_table[:-1, 1], rows, "right"), 3]
             columns = columns & -strides
         # At the coarsest level the parents are zeros of this level's own shape.
         return here, _place(rows, columns, strides, -(-width // 2), maps.parents[0].values.shape[1])
@@ -327,7 +327,7 @@ def _pool(out: F32, slot: int, first: int, more: list[int]) -> None:
         total *= np.float32(1 / (1 + len(more)))
 
 
-def _flat(parts: list[NDArray[np.floating]]) -> F32:
+def _joined(parts: list[NDArray[Any]]) -> F32:
     if len(parts) == 1:
-        return parts[0].ravel().astype(np.float32, copy=False)
-    return np.concatenate([part.ravel() for part in parts]).astype(np.float32) if parts else np.zeros(0, np.float32)
+        return parts[0].astype(np.float32, copy=False)
+    return np.concatenate(parts).astype(np.float32) if parts else np.zeros(0, np.float32)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,9 +66,9 @@ def box_at(map_: F32, strip: Strip, y: int, x: int, every: int = 2) -> F32:
     rows += map_[top:bottom:every]
     rows += map_[top:bottom:every]
     if strip.stride == 1:
-        at = slice(PAD + x, PAD + strip.count, every)
-        before, after = (slice(at.start + k, at.stop + k, every) for k in (-1, 1))
-        left, middle, right = rows[:, before], rows[:, at], rows[:, after]
+        first, last = PAD + x, PAD + strip.count
+        left, middle, right = rows[:, first - 1 : last - 1 : every], rows[:, first:last:every], rows[:, first + 1 :]
+        right = right[:, : last - first : every]
     else:
         columns = PAD + strip.stride * np.arange(x, strip.count, every)
         following = np.minimum(columns + strip.stride, rows.shape[1] - PAD)
@@ -115,7 +116,7 @@ class LevelMaps:
 
     bend_x, bend_y : second differences of the low band; bend : their smoothed magnitudes
     parents : the three bands of the coarser level (zeros at the coarsest), parent_smooth : their smoothed
-        magnitudes on this level's grid, parent_strips : their strips
+        magnitudes on this level's grid, parent_table : their strips
     bands : filled as they are decoded
     """
 
@@ -125,13 +126,13 @@ class LevelMaps:
     bend: F32
     parents: Sequence[BandMaps]
     parent_smooth: Sequence[F32]
-    parent_strips: tuple[Strip, ...] = ()
+    parent_table: NDArray[np.intp] | None = None
     bands: list[BandMaps] = field(default_factory=list)
 
     @classmethod
     def of(cls, low: NDArray[np.floating], level: AnyLevel, coarser: LevelMaps | None) -> LevelMaps:
-        """Prepare a level from its decoded low band (h, w) in units and the level below it in resolution."""
-        shape = level.low.shape
+        """Prepare a level from what its synthesis takes, decoded, in units, and the level below it in resolution."""
+        shape, low = level.low.shape, low if level.after is None else level.after.cells(low)
         along, across = _bends(low, level)
         bend_x, bend_y = padded(along, shape, level.periodic), padded(across, shape, level.periodic)
         bend = box(np.abs(bend_x) + np.abs(bend_y), level)
@@ -144,7 +145,7 @@ class LevelMaps:
             if level.periodic:
                 wrap(up)
             smooth.append(up)
-        return cls(level, bend_x, bend_y, bend, coarser.bands, smooth, coarser.level.low.strips)
+        return cls(level, bend_x, bend_y, bend, coarser.bands, smooth, coarser.level.low.table)
 
 
 def upsampled(map_: F32, shape: Shape) -> F32:
@@ -159,8 +160,9 @@ def _bends(low: NDArray[np.floating], level: AnyLevel) -> tuple[F32, F32]:
 
     Rows beside a strip are fitted to it.
     """
-    strips = level.low.strips
-    parts = [strip.cells(low) for strip in strips]
+    strips, parts = level.low.strips, list[NDArray[Any]]()
+    for strip in strips:
+        parts.append(strip.cells(low))
     along, across = np.zeros(low.shape, np.float32), np.zeros(low.shape, np.float32)
     for i, (strip, part) in enumerate(zip(strips, parts, strict=True)):
         n, rows = part.shape[1], [part]

@@ -113,7 +113,8 @@ def choose(fields: F64, step: float) -> tuple[Mixing, ...]:
 def channel_order(shape: Sequence[int]) -> list[int]:
     """Return flat indices of channels (leading axes `shape`) in coding order: strongest first, as far as is known."""
     total = np.indices(tuple(shape)).sum(0).ravel() if shape else np.zeros(1, int)
-    return [int(i) for i in np.argsort(total, kind="stable")]
+    order: list[int] = np.argsort(total, kind="stable").tolist()
+    return order
 
 
 def _along(matrix: F64, values: F64, axis: int) -> F64:
@@ -145,13 +146,16 @@ def _tables(m: int, n: int) -> tuple[NDArray[np.int16], NDArray[np.int8]]:
 def _bands(fields: F64) -> list[F64]:
     """Return the detail coefficients (..., points) of every level, of a window in the middle of the fields."""
     h, w = fields.shape[-2:]
-    y, x = (max(0, (have - want) // 2) for have, want in zip((h, w), SAMPLE, strict=True))
+    y, x = max(0, (h - SAMPLE[0]) // 2), max(0, (w - SAMPLE[1]) // 2)
     low = fields[..., y : y + SAMPLE[0], x : x + SAMPLE[1]]
     bands = []
     h, w = low.shape[-2:]
     for level in levels(h, w, periodic=False):
         low, details = level.analyse(low)
-        bands.append(np.concatenate([d.reshape(*d.shape[:-2], -1) for d in details], -1))
+        flat = list[F64]()
+        for band in details:
+            flat.append(band.reshape(*band.shape[:-2], -1))
+        bands.append(np.concatenate(flat, -1))
     return bands or [low.reshape(*low.shape[:-2], -1)]
 
 

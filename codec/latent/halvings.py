@@ -32,8 +32,9 @@ def choose_ahead(channels: F64) -> tuple[int, ...]:
     blocks = Blocks.of(h, part.shape[-1])
     if not blocks.count:
         return ()
-    tried = range(min(blocks.most, DEEPEST) + 1)
-    costs = np.array([_cost_by_block(part, blocks, times) * (1 + DOUBT) ** times for times in tried])
+    costs = np.empty((min(blocks.most, DEEPEST) + 1, blocks.count))
+    for times in range(len(costs)):
+        costs[times] = _cost_by_block(part, blocks, times) * (1 + DOUBT) ** times
     change = CHANGE * costs[0].mean() * np.abs(np.subtract.outer(range(len(costs)), range(len(costs))))
     total, before = costs[:, 0], []
     for cost in costs.T[1:]:

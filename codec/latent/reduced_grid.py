@@ -57,11 +57,19 @@ class Strip:
 
 @dataclass(frozen=True)
 class Band:
-    """A low or detail band: its shape, the strips where it has coefficients, and what of them each zone has."""
+    """A low or detail band: its shape, the strips where it has coefficients, and what of them each zone has.
+
+    table : (strips, 4), start, stop, count and stride of each
+    """
 
     shape: Shape
     strips: tuple[Strip, ...]
     zones: tuple[Strip, ...]
+    table: NDArray[np.intp] = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        rows = [(strip.start, strip.stop, strip.count, strip.stride) for strip in self.strips]
+        object.__setattr__(self, "table", np.array(rows, np.intp).reshape(-1, 4))
 
     def filled(self, parts: Sequence[F64]) -> F64:
         """Return one array of the cells of all zones; 0 where there are none."""
@@ -98,6 +106,8 @@ class Level:
     zones: tuple[Zone, ...]
     low: Band = field(init=False)
     bands: tuple[Band, ...] = field(init=False)
+    strips: tuple[Strip, ...] = field(init=False)  # of the zones
+    after: None = None  # the low band is an array of its own
 
     def __post_init__(self) -> None:
         h, w = self.height, self.width
@@ -109,10 +119,7 @@ class Level:
             _band((h // 2, w // 2), high, 1, 1),
         )
         object.__setattr__(self, "bands", details)
-
-    def own(self, low: F64) -> F64:
-        """Return, of the array that the level's synthesis takes, what is its low band."""
-        return low
+        object.__setattr__(self, "strips", tuple(zone.strip for zone in self.zones))
 
     def analyse(self, x: F64) -> tuple[F64, tuple[F64, ...]]:
         """Split fields (..., h, w) into low band and details; all arrays are as wide as ever, see `Strip`."""
@@ -126,23 +133,25 @@ class Level:
                 hh += upper[1]
             low.append(cells)
         ll, lh = split(low, LATITUDE, self.periodic)
-        details = tuple(band.filled(parts) for band, parts in zip(self.bands, (hl, lh, hh), strict=True))
-        return self.low.filled(ll), details
+        first, second, third = self.bands
+        return self.low.filled(ll), (first.filled(hl), second.filled(lh), third.filled(hh))
 
     def synthesise(self, low: F64, details: Sequence[F64], *, whole: bool = False) -> F64:
         """Undo `analyse`; with `whole` in integers, so that all machines agree."""
-        ll, hl, lh, hh = (
-            [strip.cells(x) for strip in band.zones]
-            for band, x in zip((self.low, *self.bands), (low, *details), strict=True)
-        )
+        ll, lh = list[F64](), list[F64]()
+        for below, above in zip(self.low.zones, self.bands[1].zones, strict=True):
+            ll.append(below.cells(low))
+            lh.append(above.cells(details[1]))
         parts = join(ll, lh, LATITUDE, self.periodic, whole)
-        split_zones = [i for i, zone in enumerate(self.zones) if zone.split]
-        for i, below, above in zip(split_zones, hl, hh, strict=True):
-            high = join([below], [above], LATITUDE, False, whole)
-            (parts[i],) = join([parts[i]], high, LONGITUDE, self.zones[i].periodic, whole)
+        left = zip(self.bands[0].zones, self.bands[2].zones, strict=True)
+        for i, zone in enumerate(self.zones):
+            if zone.split:
+                below, above = next(left)
+                high = join([below.cells(details[0])], [above.cells(details[2])], LATITUDE, False, whole)
+                (parts[i],) = join([parts[i]], high, LONGITUDE, zone.periodic, whole)
         if len(parts) == 1 and self.zones[0].strip.stride == 1:
             return parts[0]
-        return _filled((self.height, self.width), [zone.strip for zone in self.zones], parts)
+        return _filled((self.height, self.width), self.strips, parts)
 
 
 @dataclass(frozen=True)
@@ -159,10 +168,6 @@ class Ahead:
     bands: tuple[Band, ...]
     depth: int = 0
 
-    def own(self, low: F64) -> F64:
-        """Return, of the array that the level's synthesis takes, what is its low band."""
-        return self.after.cells(low)
-
     def analyse(self, x: F64) -> tuple[F64, tuple[F64, ...]]:
         """Split those rows of fields (..., h, w)."""
         (low,), (high,) = split([self.before.cells(x)], LONGITUDE, self.periodic)
@@ -172,7 +177,7 @@ class Ahead:
 
     def synthesise(self, low: F64, details: Sequence[F64], *, whole: bool = False) -> F64:
         """Undo `analyse`, in place."""
-        (cells,) = join([self.own(low)], details, LONGITUDE, self.periodic, whole)
+        (cells,) = join([self.after.cells(low)], details, LONGITUDE, self.periodic, whole)
         self.before.fill(low, cells)
         return low
 

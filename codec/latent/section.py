@@ -64,7 +64,9 @@ class CodedFields:
 
     def in_steps(self) -> F64:
         """Return decoded fields (..., h, w) in steps: synthesis and inverse transforms."""
-        kept = tuple(len(mixing.rows) for mixing in self.mixings)
+        kept = list[int]()
+        for mixing in self.mixings:
+            kept.append(len(mixing.rows))
         channels = np.empty((prod(kept), *self.decoded[0].shape))
         for i, units in zip(channel_order(kept), self.decoded, strict=True):
             np.multiply(units, 1 / UNITS, out=channels[i])  # exact: a power of two
@@ -155,14 +157,16 @@ def decode_fields(section: bytes, shape: tuple[int, ...], model: LatentModel) ->
     latent, gains = _read_head(section)
     start = _HEAD.size + (0 if gains is None else GAINS)
     reader = SymbolReader(model.contexts.tables, memoryview(section)[start:-_CRC], peaked=True)
-    mixings = tuple(Mixing.read(reader, n) if n > 1 else identity(1) for n in shape[:-2])
+    mixings, count = list[Mixing](), 1
+    for n in shape[:-2]:
+        mixings.append(Mixing.read(reader, n) if n > 1 else identity(1))
+        count *= len(mixings[-1].rows)
     split = levels(h, w, latent.periodic, read_ahead(reader, h, w) if section[0] & _AHEAD else ())
-    count = prod(len(mixing.rows) for mixing in mixings)
     decoded = decode(reader, count, split, split[-1].low.shape if split else (h, w), model.contexts)
     reader.finish()
     if section[-_CRC:] != _checksum(decoded):
         raise CorruptPayloadError("the decoded latents do not have the checksum that was stored with them")
-    coded = CodedFields(section, whole, decoded, mixings, latent, model)
+    coded = CodedFields(section, whole, decoded, tuple(mixings), latent, model)
     return coded.values(coded.in_steps(), gains)
 
 
@@ -191,7 +195,9 @@ def coded_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 def _without_empty(latents: NDArray[Any], mixings: tuple[Mixing, ...]) -> tuple[NDArray[Any], tuple[Mixing, ...]]:
     """Leave out, at the end of each axis, channels of which nothing is worth coding."""
-    full = np.array([not channel.is_empty for channel in latents.flat]).reshape(latents.shape)
+    full = np.empty(latents.shape, bool)
+    for at in np.ndindex(latents.shape):
+        full[at] = not latents.item(*at).is_empty
     shortened = []
     for axis, mixing in enumerate(mixings):
         used = np.flatnonzero(full.any(tuple(k for k in range(full.ndim) if k != axis)))

@@ -47,7 +47,7 @@ def find_gains(original: F64, decoded: F64, periodic: bool) -> I8 | None:
     enough, reached = True, True
     for i, knot in enumerate(KNOTS):
         near = np.abs(waves - knot) < SPACING / 2
-        power, kept, both = (float(x[near].sum()) for x in (p, q, c))
+        power, kept, both = float(p[near].sum()), float(q[near].sum()), float(c[near].sum())
         if power <= 0 or kept <= 0:
             continue
         missed = np.abs(np.log(gain**2 * kept / power / np.clip(kept / power, *WANTED)))
@@ -131,8 +131,7 @@ def _powers(original: F64, decoded: F64, periodic: bool) -> tuple[F64, F64, F64]
     shape, total = (-1, *original.shape[-2:]), torch.zeros(())
     for x, y in zip(original.reshape(shape), decoded.reshape(shape), strict=True):
         a, b = _spectrum(x, periodic), _spectrum(y, periodic)
-        total = total + torch.stack(
-            [part.double().sum(0) for part in (a.abs() ** 2, b.abs() ** 2, (a * b.conj()).real)]
-        )
+        power, kept, both = a.abs() ** 2, b.abs() ** 2, (a * b.conj()).real
+        total = total + torch.stack([power.double().sum(0), kept.double().sum(0), both.double().sum(0)])
     p, q, c = total.numpy()
     return p, q, c

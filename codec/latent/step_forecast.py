@@ -37,7 +37,13 @@ class Forecast:
     @classmethod
     def of(cls, fields: F64, *, of_error: bool) -> Forecast:
         """Look at some windows of fields (..., h, w), whose deviation is 1."""
-        magnitudes = np.sort(np.concatenate([_magnitudes(window) for window in _windows(fields)]))[::-1]
+        h, w = fields.shape[-2:]
+        top, count, side = max(0, (h - WINDOW[0]) // 2), min(WINDOWS, -(-w // WINDOW[1])), min(WINDOW[1], w)
+        sample = list[F64]()
+        for i in range(count):  # columns evenly spread
+            left = max((2 * i + 1) * w // (2 * count) - side // 2, 0)
+            sample += _magnitudes(fields[..., top : top + WINDOW[0], left : left + WINDOW[1]])
+        magnitudes = np.sort(np.concatenate(sample))[::-1]
         number = np.arange(magnitudes.size)
         if not of_error:
             return cls(magnitudes, BITS_PER_SYMBOL * number / magnitudes.size, of_error)
@@ -63,23 +69,17 @@ class Forecast:
         return step * min(max(after / before, 1 / FAR), FAR) if before > 0 else step
 
 
-def _windows(fields: F64) -> list[F64]:
-    """Return windows of the fields, their columns evenly spread."""
-    h, w = fields.shape[-2:]
-    top, count = max(0, (h - WINDOW[0]) // 2), min(WINDOWS, -(-w // WINDOW[1]))
-    lefts = [(2 * i + 1) * w // (2 * count) - min(WINDOW[1], w) // 2 for i in range(count)]
-    return [fields[..., top : top + WINDOW[0], max(left, 0) : max(left, 0) + WINDOW[1]] for left in lefts]
-
-
-def _magnitudes(low: F64) -> F64:
+def _magnitudes(low: F64) -> list[F64]:
     """Return the magnitudes of all wavelet coefficients of fields, after what they share was transformed away."""
     for axis, mixing in enumerate(choose(low, LIKELY_STEP)):
         low = mixing.forward(low, axis)
-    found = []
+    found = list[F64]()
     for level in levels(low.shape[-2], low.shape[-1], periodic=False):
-        low, bands = level.analyse(low)
-        found += [np.abs(b).ravel() for b in bands]
-    return np.concatenate([*found, np.abs(low).ravel()])
+        low, details = level.analyse(low)
+        for band in details:
+            found.append(np.abs(band).ravel())
+    found.append(np.abs(low).ravel())
+    return found
 
 
 def next_step(seen: list[tuple[float, float]], goal: float, forecast: Forecast) -> float:
@@ -87,13 +87,23 @@ def next_step(seen: list[tuple[float, float]], goal: float, forecast: Forecast) 
 
     seen : (step, value) of what was tried, steps in standard deviations
     """
-    below, above = ([s for s in seen if (s[1] > goal) is over] for over in (False, True))
+    below = above = nearest = None
+    least = math.inf
+    for step, value in seen:
+        if value > goal:
+            above = (step, value) if above is None or value < above[1] else above
+        else:
+            below = (step, value) if below is None or value > below[1] else below
+        distance = abs(math.log(max(value, goal / FAR) / goal))
+        if distance < least:
+            least, nearest = distance, (step, value)
     if below and above:
-        (s0, v0), (s1, v1) = max(below, key=lambda s: s[1]), min(above, key=lambda s: s[1])
+        (s0, v0), (s1, v1) = below, above
         v0 = max(v0, goal / FAR)
         part = math.log(goal / v0) / math.log(v1 / v0)
         return float(s0 * (s1 / s0) ** min(max(part, 0.05), 0.95))
-    step, value = min(seen, key=lambda s: abs(math.log(max(s[1], goal / FAR) / goal)))
+    assert nearest is not None
+    step, value = nearest
     following = forecast.corrected(step, value, goal)
     if math.isclose(following, step, rel_tol=1e-3):  # the sample holds nothing of that size
         following = step * (goal / max(value, goal / FAR)) ** (1.0 if forecast.of_error else -1.3)

@@ -181,6 +181,7 @@ def _features(x: Tensor, cell: int, periodic: bool) -> Tensor:
     of 9 x 9 cells. Logarithmic beyond a third of a step."""
     values = F.pixel_unshuffle(x, cell)
     mean = values.mean(1, keepdim=True)
-    near, far = (mean - F.avg_pool2d(pad(mean, n, periodic), 2 * n + 1, 1) for n in (1, WIDE))
+    near = mean - F.avg_pool2d(pad(mean, 1, periodic), 3, 1)
+    far = mean - F.avg_pool2d(pad(mean, WIDE, periodic), 2 * WIDE + 1, 1)
     detail = GAIN * torch.cat([values - mean + near, far], 1)
     return torch.copysign(torch.log1p(detail.abs()), detail).contiguous(memory_format=torch.channels_last)

@@ -40,21 +40,25 @@ def split(parts: Sequence[F64], axis: int, periodic: bool) -> tuple[Parts, Parts
         for x, y in zip(low, high, strict=True):
             x *= NORM
             y *= 1 / NORM
-    return [x.swapaxes(axis, -1) for x in low], [y.swapaxes(axis, -1) for y in high]
+    for i, (x, y) in enumerate(zip(low, high, strict=True)):
+        low[i], high[i] = x.swapaxes(axis, -1), y.swapaxes(axis, -1)
+    return low, high
 
 
 def join(low: Sequence[F64], high: Sequence[F64], axis: int, periodic: bool, whole: bool) -> Parts:
     """Undo `split`; with `whole` every lifting step is rounded to integers, so that all machines agree."""
     if not high or not high[0].shape[axis]:
         return list(low)
-    low = [_rounded(x.swapaxes(axis, -1) * (1 / NORM), whole) for x in low]
-    high = [_rounded(y.swapaxes(axis, -1) * NORM, whole) for y in high]
+    even, odd = Parts(), Parts()
+    for x, y in zip(low, high, strict=True):
+        even.append(_rounded(x.swapaxes(axis, -1) * (1 / NORM), whole))
+        odd.append(_rounded(y.swapaxes(axis, -1) * NORM, whole))
     for step in (3, 2, 1, 0):
-        for target, sums in zip((high, low)[step % 2], _sums(low, high, step, axis, periodic), strict=True):
+        for target, sums in zip((odd, even)[step % 2], _sums(even, odd, step, axis, periodic), strict=True):
             sums *= FACTORS[step]
             target -= _rounded(sums, whole)
     joined = Parts()
-    for x, y in zip(low, high, strict=True):
+    for x, y in zip(even, odd, strict=True):
         both = np.empty_like(x, shape=(*x.shape[:-1], x.shape[-1] + y.shape[-1]))
         both[..., ::2], both[..., 1::2] = x, y
         joined.append(both.swapaxes(axis, -1))
@@ -103,20 +107,16 @@ def fitted(row: F64, width: int, periodic: bool) -> F64:
 
     Magnitudes change by the square root of 2 with every halving, as those of low bands do.
     """
-    finer = [width]
+    finer, edges = [width], [(0, 0)] * (row.ndim - 1) + [(1, 1)]
     while row.shape[-1] > width:
-        x = _with_edges(row, periodic and row.shape[-1] % 2 == 0)
+        x = np.pad(row, edges, "wrap" if periodic and row.shape[-1] % 2 == 0 else "edge")
         row = ((x[..., :-2] + x[..., 2:]) + (row + row))[..., ::2] * QUARTER_ROOT
     while finer[-1] > row.shape[-1]:
         finer.append(-(-finer[-1] // 2))
     for size in finer[-2::-1]:
         out = np.empty((*row.shape[:-1], size))
-        x = _with_edges(row, periodic and size % 2 == 0)
+        x = np.pad(row, edges, "wrap" if periodic and size % 2 == 0 else "edge")
         out[..., ::2] = row * HALF_ROOT
         out[..., 1::2] = ((row + x[..., 2:]) * (HALF_ROOT / 2))[..., : size // 2]
         row = out
     return row
-
-
-def _with_edges(row: F64, periodic: bool) -> F64:
-    return np.pad(row, [(0, 0)] * (row.ndim - 1) + [(1, 1)], "wrap" if periodic else "edge")

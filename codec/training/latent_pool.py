@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from isopress.codec.entropy.coder import FIRST_SCALE, SCALES, SymbolWriter, high_part, split_scale
-from isopress.codec.latent.coefficients import Channel, Latents, decoded, write_phase
+from isopress.codec.latent.coefficients import Channel, Latents, write_phase
 from isopress.codec.latent.context_features import ALONE, DEPTHS, RELATED, UNITS
 from isopress.codec.latent.context_maps import BANDS
 from isopress.codec.latent.context_model import ContextModel, Prediction
@@ -154,7 +154,7 @@ def _coded(crop: Crop, model: ContextModel, trade: float) -> Pool:
                 seen[band].append((depth, whole, phase.rough[active], target[active]))
             at = phase.rough[calm], np.minimum(np.abs(k[calm]), QUIET_SYMBOLS - 1)
             np.add.at(quiet[band, depth], at, 1.0)
-            phase.put(decoded(predicted, k))
+            phase.put(predicted.mean, k)
         before = channel.related(before) if len(crop.channels) > 1 else None
     # The loss is the logarithm of a crop's size: every step counts the same, but crops that cost nothing do not rule.
     size = crop.channels.size

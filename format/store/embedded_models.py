@@ -35,6 +35,7 @@ from isopress.codec.models.registry import (
     read_regular,
     user_folder,
 )
+from isopress.codec.threads import IMPORTS
 from isopress.format.attributes import MODELS_FOLDER as FOLDER
 from isopress.format.payload import MAX_HEADER_BYTES, inspect
 from isopress.format.zarr.groups import is_zarr, isopress_codec, open_group, quiet_zarr, zip_root
@@ -278,9 +279,10 @@ def _load_pyramid(weights: Weights, data: bytes) -> object:
 
 
 def _load_latent(weights: Weights, data: bytes) -> object:
-    from isopress.codec.latent.weights import parse
+    with IMPORTS:
+        from isopress.codec.latent.weights import parse
 
-    return parse(weights, data).transforms
+    return parse(weights, data)
 
 
 _LOADERS = {"pyramid": _load_pyramid, "latent": _load_latent}

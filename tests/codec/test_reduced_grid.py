@@ -169,7 +169,7 @@ def test_impossible_halvings_are_corrupt(changes: list[int]) -> None:
         read_ahead(reader, 721, 1440)
 
 
-@QUICK
+@settings(QUICK, max_examples=8)
 @given(cases(), st.booleans(), st.integers(1, 2))
 def test_sections_decode_to_what_was_coded_whatever_is_halved_ahead(case: Case, periodic: bool, n: int) -> None:
     shape, ahead = case

@@ -175,14 +175,6 @@ def test_a_section_holds_its_gains_and_the_reader_applies_them() -> None:
     assert np.abs(relative_power(x, decoded) - 1).mean() < np.abs(relative_power(x, without) - 1).mean()
 
 
-def test_gains_of_payload_05_are_twice_as_coarse() -> None:
-    section, _, x = section_with_gains()
-    gains = np.frombuffer(section[17:26], "i1")
-    halved = section[:17] + (gains // 2 * 2).astype("i1").tobytes() + section[26:]
-    as_05 = bytes([section[0] & ~16]) + section[1:17] + (gains // 2).astype("i1").tobytes() + section[26:]
-    np.testing.assert_array_equal(decode_fields(as_05, x.shape, MODEL), decode_fields(halved, x.shape, MODEL))
-
-
 def test_a_unit_of_gains_without_gains_is_corrupt() -> None:
     section, _, x = section_with_gains()
     with pytest.raises(CorruptPayloadError):

@@ -12,7 +12,7 @@ from isopress.codec.latent.synthesis import Synthesis
 from isopress.codec.latent.synthesis import SynthesisConfig as Config
 from tests.fields import spectral_field
 from tests.latent_models import CONFIG, Tensors, synthesis
-from tests.spec import synthesis as spec_corrector
+from tests.spec import synthesis as spec_synthesis
 from tests.strategies import Array
 
 THREE = replace(CONFIG, blocks=3)
@@ -52,7 +52,7 @@ def rough(*shape: int) -> Array:
 def assert_corrected_alike(x: Array, periodic: bool, config: Config, faint: bool = False) -> Array:
     """Return the correction, after a comparison with that of the other transformer."""
     shape, tensors = weights(config, faint)
-    ours = spec_corrector.correction(x, periodic, shape, tensors)
+    ours = spec_synthesis.correction(x, periodic, shape, tensors)
     theirs = x.copy()
     Synthesis.restore(shape, tensors).correct(theirs, periodic)
     theirs -= x
@@ -112,5 +112,5 @@ def test_layer_norms_have_the_same_epsilon() -> None:
 def test_the_spec_names_every_tensor_of_a_synthesis() -> None:
     shape, tensors = weights(THREE)
     reads = Reads(tensors)
-    spec_corrector.correction(rough(16, 16), False, shape, reads)
+    spec_synthesis.correction(rough(16, 16), False, shape, reads)
     assert reads.names == {name for name in tensors if name.startswith("synthesis.")}
