@@ -112,6 +112,28 @@ def latent(
     report.leave(out, fields, held, config, progress)
 
 
+@train.command()
+@_training
+@click.option("--minutes", type=_MINUTES, default=60.0, show_default=True)
+def vaeformer(
+    data: Path, validation: Path | None, out: Path, threads: int, seed: int, resume: bool, minutes: float
+) -> None:
+    """Train the patch VAEformer, after the CRA5 paper; as yet nothing codes with it."""
+    import torch
+
+    from isopress.cli.train_report import TrainingReport, fields_and_held
+    from isopress.codec.training.vaeformer import SCORE, PatchTraining
+    from isopress.codec.training.vaeformer import train as run
+
+    _check_out(out, resume)
+    torch.set_num_threads(threads)
+    fields, held = fields_and_held(data, validation)
+    config = PatchTraining(minutes=minutes, seed=seed)
+    with TrainingReport(60 * minutes, SCORE) as report:
+        progress = run(fields, held, out, config, resume=resume, report=report)
+    report.leave(out, fields, held, config, progress)
+
+
 def _check_out(out: Path, resume: bool) -> None:
     if out.suffix != ".safetensors":
         raise click.UsageError(f"--out must end in .safetensors, got {out.name!r}")

@@ -194,20 +194,21 @@ def levels(height: int, width: int, periodic: bool, ahead: tuple[int, ...] = ())
     sizes = [(height, width)]
     while max(sizes[-1]) > STOP:
         sizes.append((-(-sizes[-1][0] // 2), -(-sizes[-1][1] // 2)))
-    early = _early(ahead if any(ahead) else (), height, len(sizes) - 1)
     found = list[AnyLevel]()
-    for k in range(max(early[0], default=0)):
+    early = _early(ahead, height, len(sizes) - 1) if any(ahead) else []
+    for k in range(max(early[0]) if early else 0):
         for start, stop, deeper in _runs([times > k for times in early[0]], height):
             if deeper:
                 found.append(_ahead(start, stop, -(-width >> k), 1 << k, periodic and width % (2 << k) == 0))
     for depth, (h, w) in enumerate(sizes[:-1]):
-        pairs, zones = early[depth], list[Zone]()
-        changes = [(times, times == early[depth + 1][pair // 2]) for pair, times in enumerate(pairs)]
-        for start, stop, (times, splits) in _runs(changes, h):
-            halvings = depth + times
-            circle = periodic and width % (2 << halvings) == 0
-            zones.append(Zone(Strip(start, stop, -(-width >> halvings), 1 << times), splits, circle))
-        found.append(Level(h, w, periodic and width % (2 << depth) == 0, depth, tuple(zones)))
+        circle, zones = periodic and width % (2 << depth) == 0, list[Zone]()
+        runs = [(0, h, (0, True))]
+        if early:
+            runs = _runs([(n, n == early[depth + 1][pair // 2]) for pair, n in enumerate(early[depth])], h)
+        for start, stop, (times, splits) in runs:
+            strip = Strip(start, stop, -(-width >> depth + times), 1 << times)
+            zones.append(Zone(strip, splits, periodic and width % (2 << depth + times) == 0))
+        found.append(Level(h, w, circle, depth, tuple(zones)))
     return tuple(found)
 
 
@@ -229,7 +230,7 @@ def _early(ahead: Sequence[int], height: int, count: int) -> list[list[int]]:
     found = list[list[int]]()
     for depth in range(count + 1):
         starts = range(0, (-(-height // (2 << depth)) + 1) * (2 << depth), 2 << depth)
-        if ahead and depth < count - 1:
+        if depth < count - 1:
             spans = [(min(a >> log2_rows, last), min(b - 1 >> log2_rows, last)) for a, b in pairwise(starts)]
             found.append([min(ahead[i : j + 1]) for i, j in spans])
         else:

@@ -31,6 +31,7 @@ from isopress.codec.vaeformer.model import Noise, PatchVAEformer, stage_one_obje
 BALANCED_LMBDA = 6 / np.log(2)
 SCALING_BITS = 64  # of a field's mean and deviation, in float32
 MIN_SIDE = 32
+SCORE = "mean log(cost per value)"  # what validations measure
 
 
 @dataclass(frozen=True)

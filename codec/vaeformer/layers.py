@@ -1,6 +1,6 @@
 """The parts of the plain patch VAEformer: embeddings, analysis, synthesis, hyperprior and factorised prior.
 
-`patch.py` says what of them is published and what is not.
+`model.py` says what of them is published and what is not.
 """
 
 from __future__ import annotations

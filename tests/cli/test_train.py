@@ -1,6 +1,7 @@
 """`isopress train`: what the options mean to the training, and what a training leaves behind."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,11 @@ from safetensors.numpy import save
 
 from isopress.cli import train_report
 from isopress.cli.main import main
-from isopress.codec.training import latent
+from isopress.codec.models.registry import describe
+from isopress.codec.training import latent, vaeformer
 from isopress.codec.training.pyramid_pool import Field
 from tests.fields import spectral_field
+from tests.patch_models import TINY
 
 PNG = b"\x89PNG\r\n\x1a\n"
 WEIGHTS = save({"a": np.zeros(3, "f4")}, metadata={"kind": "latent"})
@@ -136,6 +139,19 @@ def test_what_cannot_be_trained_is_refused_in_one_line(
     assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
     assert reason in result.stderr
     assert not calls
+
+
+def test_a_patch_vaeformer_is_trained_and_leaves_weights_and_a_card(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny = partial(vaeformer.PatchTraining, config=TINY, crop=32, batch=2, round=1, validation=1)
+    monkeypatch.setattr(vaeformer, "PatchTraining", tiny)
+    out = tmp_path / "patch.safetensors"
+    result = run("vaeformer", "--data", data, "--out", out, "--minutes", "0.001", "--threads", "1")
+    assert result.exit_code == 0, result.stderr
+    assert describe(out).kind == "vaeformer"
+    assert vaeformer.load_patch(out).config == TINY
+    assert f"validation: {vaeformer.SCORE}" in out.with_suffix(".md").read_text()
 
 
 def test_weights_that_are_there_are_not_overwritten(data: Path, tmp_path: Path, calls: list[dict[str, Any]]) -> None:

@@ -65,14 +65,15 @@ def decode(section: bytes, shape: tuple[int, ...], tensors: Tensors) -> Decoded:
         shape = prod(shape[:-2]), shape[-2] * shape[-1]
     flags, step, offset = struct.unpack_from("<Bdd", section)
     assert flags < 64
-    assert flags & 4 or not flags & 16
+    assert flags & 8
+    assert flags & 20 in (0, 20)
     start = 26 if flags & 4 else 17
-    gains = (np.frombuffer(section[17:start], "i1") / (128 if flags & 16 else 64)).tolist()
+    gains = (np.frombuffer(section[17:start], "i1") / 128).tolist()
     stream = CodedStream(section[start:-4], tensors)
     transforms = [read_transform(stream, n) for n in shape[:-2]]
     ahead = read_ahead(stream, *shape[-2:]) if flags & 32 else []
     levels = levels_of(shape[-2], shape[-1], bool(flags & 1), ahead)
-    reader = ChannelReader(stream, tensors, bool(flags & 8), levels, shape[-2:])
+    reader = ChannelReader(stream, tensors, levels, shape[-2:])
     order = sorted(product(*(range(len(rows)) for rows in transforms)), key=lambda at: (sum(at), at))
     channels = {at: reader.read() for at in order}
     stream.finish()
@@ -223,10 +224,8 @@ class Known:
 class ChannelReader:
     """Decodes channels one after another, each with what is known of those before."""
 
-    def __init__(
-        self, stream: CodedStream, tensors: Tensors, adapted: bool, levels: list[Level], shape: tuple[int, ...]
-    ) -> None:
-        self._stream, self._tensors, self._adapted, self._offset = stream, tensors, adapted, 0
+    def __init__(self, stream: CodedStream, tensors: Tensors, levels: list[Level], shape: tuple[int, ...]) -> None:
+        self._stream, self._tensors, self._offset = stream, tensors, 0
         self._frames, self._shape = [Frame(level) for level in levels], shape
         self._scale, self._finest = 20, 0
         self._before: list[list[Before]] | None = None
@@ -299,7 +298,7 @@ class ChannelReader:
                 size = (centre(r[~answered] + 1040) / 64).astype(F32)
                 mean[~answered] = np.rint(m.clip(-1024, 1024).astype(F32) * size)
                 c[~answered], k[~answered] = r[~answered] + more.clip(-256, 256), tail.clip(0, 3)
-            if self._adapted and len(features) >= 192:
+            if len(features) >= 192:
                 self._offset += self._stream.delta()
                 assert abs(self._offset) <= 31
                 c[~answered] += self._offset

@@ -66,7 +66,7 @@ def assert_corrected_alike(x: Array, periodic: bool, config: Config, faint: bool
 @pytest.mark.parametrize("window", [3, 4])
 @pytest.mark.parametrize("shape", [(24, 32), (17, 23), (40, 96), (33, 50), (64, 128)])
 def test_a_transformer_written_from_the_spec_gives_the_same_correction(
-    shape: tuple[int, int], window: int, periodic: bool, config: Config
+    shape: tuple[int, int], window: int, periodic: bool
 ) -> None:
     assert_corrected_alike(rough(*shape), periodic, replace(THREE, window=window))
 
