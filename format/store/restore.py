@@ -68,7 +68,11 @@ def restore(store: str | Path, destination: str | Path, *, overwrite: bool = Fal
                 consolidated=False,
             )
             stack.callback(opened.close)
-            _write_group(out, path, opened, engine, group)
+            try:
+                _write_group(out, path, opened, engine, group)
+            except (OSError, RuntimeError) as error:  # the second is what netCDF4 raises
+                reason = " ".join(str(error).split())
+                raise ArgumentError(f"{destination}: cannot be written ({reason}); is the disk full?") from error
         if engine is None:
             zarr.consolidate_metadata(str(out), zarr_format=group.metadata.zarr_format)
 

@@ -5,6 +5,7 @@ import contextlib
 import functools
 import gzip
 import http.server
+import resource
 import shutil
 import threading
 import zipfile
@@ -919,3 +920,17 @@ def test_long_series_at_a_point_are_as_small_as_series_alone(tmp_path: Path) -> 
         assert float(np.abs(raw(tmp_path / f"{len(dims)}.zarr")["t2m"] - ds["t2m"]).max()) <= 0.1
         nbytes.append(report.variables[0].stored_nbytes)
     assert max(nbytes) <= 1.2 * nbytes[0]
+
+
+def test_an_output_that_does_not_fit_is_named_and_nothing_is_left(tmp_path: Path) -> None:
+    path = save(fields(t2m=temperature(1, (40, *SHAPE[1:]))), tmp_path / "a.nc")
+    write(str(path), tmp_path / "out.zarr")
+    before = sorted(tmp_path.iterdir())
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+    try:
+        with pytest.raises(ArgumentError, match=r"back\.nc: cannot be written"):
+            restore(tmp_path / "out.zarr", tmp_path / "back.nc")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert sorted(tmp_path.iterdir()) == before
