@@ -102,7 +102,7 @@ def _open_netcdf(path: str, start: bytes, stack: ExitStack) -> Opened:
 
 def _is_of_lists(variable: Any) -> bool:
     """Whether a variable of netCDF4 has lists of varying length; xarray says it has numbers."""
-    return type(getattr(variable, "datatype", None)).__name__ == "VLType"
+    return type(getattr(variable, "datatype", None)).__name__ == "VLType" and variable.dtype is not str
 
 
 def _library(path: str, engine: str) -> tuple[Any, str, Any]:

@@ -61,7 +61,7 @@ def test_json_is_all_there_is(source: Path, tmp_path: Path) -> None:
     report = json.loads(result.stdout)
     assert report["kept"]
     t2m = next(variable for variable in report["variables"] if variable["name"] == "t2m")
-    assert t2m["bound"] == {"mode": "abs", "value": 0.5, "floor": None}
+    assert t2m["bound"] == {"mode": "abs", "value": 0.5, "floor": None, "exact": []}
     assert 0 < t2m["rmse"] <= t2m["max_error"] <= 0.5
     assert t2m["original_nbytes"] == 3 * 10 * 12 * 4
 
