@@ -86,9 +86,7 @@ def _open_netcdf(path: str, start: bytes, stack: ExitStack) -> Opened:
         stack.callback(file.close)
         found = {}
         for key, group in _walk(file, ""):
-            if lists := [
-                n for n, v in group.variables.items() if type(getattr(v, "datatype", None)).__name__ == "VLType"
-            ]:
+            if lists := [name for name, variable in group.variables.items() if _is_of_lists(variable)]:
                 raise ArgumentError(
                     f"{path}: {', '.join(lists)}: lists of varying length have no place in Zarr; leave them out"
                 )

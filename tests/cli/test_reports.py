@@ -126,7 +126,7 @@ def test_a_target_is_told_in_words_and_units(bound: Target, text: str, capsys: p
         assert figure in line
     assert ("t: 2 chunks are too small for ratio 300" in shown) == bool(short)
     record = store.to_dict()["variables"][0]
-    assert record["bound"] == {"mode": "latent", "ratio": bound.ratio, "rmse": bound.rmse}
+    assert record["bound"] == {"mode": "latent", "ratio": bound.ratio, "rmse": bound.rmse, "exact": []}
     assert record["short_chunks"] == short
 
 
