@@ -123,7 +123,8 @@ def _prepare(x: np.ndarray, target: Target) -> _Prepared | EncodedChunk | None:
     ordinary = fields if valid is None else fields[valid]
     low, high = (ordinary.min(), ordinary.max()) if ordinary.size else (fields.dtype.type(0),) * 2
     if low == high:
-        return _chunk(Method.CONSTANT, {Section.PARAMETERS: encode_value(low), **sections})
+        constant = {Section.PARAMETERS: encode_value(low), **sections}
+        return EncodedChunk(Method.CONSTANT, tuple(sorted(constant.items())))
     reach = float(high) / 2 - float(low) / 2
     if not TINIEST < reach < HUGEST:
         return None
@@ -189,9 +190,5 @@ def _measured(job: _Prepared, coded: CodedFields) -> EncodedChunk:
     sections: Sections = {**job.sections, Section.LATENT: section}
     x_hat = assemble_latent(sections, values.reshape(job.fields.shape), job.fields.dtype)
     max_error, rmse = measure(job.fields, x_hat, None)
-    chunk = _chunk(Method.LATENT, sections)
-    return replace(chunk, models=(coded.model.sha256,), max_error=max_error, rmse=rmse)
-
-
-def _chunk(method: Method, sections: Sections) -> EncodedChunk:
-    return EncodedChunk(method, tuple(sorted(sections.items())))
+    ordered = tuple(sorted(sections.items()))
+    return EncodedChunk(Method.LATENT, ordered, (coded.model.sha256,), max_error=max_error, rmse=rmse)

@@ -71,12 +71,6 @@ class Band:
         rows = [(strip.start, strip.stop, strip.count, strip.stride) for strip in self.strips]
         object.__setattr__(self, "table", np.array(rows, np.intp).reshape(-1, 4))
 
-    def filled(self, parts: Sequence[F64]) -> F64:
-        """Return one array of the cells of all zones; 0 where there are none."""
-        if len(parts) == 1 and parts[0].shape[-2:] == self.shape:
-            return parts[0]
-        return _filled(self.shape, self.zones, parts)
-
 
 @dataclass(frozen=True)
 class Zone:
@@ -134,7 +128,8 @@ class Level:
             low.append(cells)
         ll, lh = split(low, LATITUDE, self.periodic)
         first, second, third = self.bands
-        return self.low.filled(ll), (first.filled(hl), second.filled(lh), third.filled(hh))
+        details = _filled(first.shape, first.zones, hl), _filled(second.shape, second.zones, lh)
+        return _filled(self.low.shape, self.low.zones, ll), (*details, _filled(third.shape, third.zones, hh))
 
     def synthesise(self, low: F64, details: Sequence[F64], *, whole: bool = False) -> F64:
         """Undo `analyse`; with `whole` in integers, so that all machines agree."""
@@ -149,8 +144,6 @@ class Level:
                 below, above = next(left)
                 high = join([below.cells(details[0])], [above.cells(details[2])], LATITUDE, False, whole)
                 (parts[i],) = join([parts[i]], high, LONGITUDE, zone.periodic, whole)
-        if len(parts) == 1 and self.zones[0].strip.stride == 1:
-            return parts[0]
         return _filled((self.height, self.width), self.strips, parts)
 
 
@@ -265,6 +258,9 @@ def _band(shape: Shape, zones: Sequence[tuple[Strip, bool]], high_rows: int, hig
 
 
 def _filled(shape: Shape, strips: Sequence[Strip], parts: Sequence[F64]) -> F64:
+    """Return one array of the cells of strips; 0 where there are none."""
+    if len(parts) == 1 and parts[0].shape[-2:] == shape:
+        return parts[0]
     out = np.zeros((*(parts[0].shape[:-2] if parts else ()), *shape))
     for strip, cells in zip(strips, parts, strict=True):
         strip.fill(out, cells)

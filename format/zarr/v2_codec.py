@@ -8,6 +8,7 @@ from numcodecs.abc import Codec
 from numcodecs.compat import ensure_ndarray, ndarray_copy
 
 from isopress.codec.errors import ArgumentError
+from isopress.codec.threads import IMPORTS
 from isopress.format.payload import BytesLike, PayloadInfo, parse
 from isopress.format.settings import Settings
 
@@ -38,7 +39,8 @@ class Isopress(Settings, Codec):  # type: ignore[misc]
         ArgumentError
             `buf` holds no floats and the mode is not lossless, as after a filter that returns bytes.
         """
-        from isopress.format import api  # not before there is something to encode
+        with IMPORTS:  # not before there is something to encode
+            from isopress.format import api
 
         array = buf if isinstance(buf, np.ndarray) else ensure_ndarray(buf)
         return api.encode(array, self)
@@ -60,7 +62,8 @@ class Isopress(Settings, Codec):  # type: ignore[misc]
         ArgumentError
             `out` has another size or dtype than the decoded array.
         """
-        from isopress.format import api
+        with IMPORTS:
+            from isopress.format import api
 
         parsed = parse(buf)
         if out is None:

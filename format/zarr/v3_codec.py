@@ -12,6 +12,7 @@ from zarr.core.buffer import Buffer, NDBuffer
 from zarr.core.common import parse_named_configuration
 
 from isopress.codec.errors import CorruptPayloadError
+from isopress.codec.threads import IMPORTS
 from isopress.format.payload import PayloadInfo, parse
 from isopress.format.settings import Settings
 
@@ -66,7 +67,8 @@ class IsopressCodec(Settings, ArrayBytesCodec, ArrayBytesCodecPartialDecodeMixin
 
     # Not named `_encode_sync`: Zarr 3.4 would take the codec for one without partial reads.
     def _compress(self, chunk_data: NDBuffer, chunk_spec: ArraySpec) -> Buffer:
-        from isopress.format import api  # not before there is something to encode
+        with IMPORTS:  # not before there is something to encode
+            from isopress.format import api
 
         encoded = api.encode(chunk_data.as_numpy_array(), self)
         return chunk_spec.prototype.buffer.from_bytes(encoded)
@@ -80,7 +82,8 @@ def decode_part(chunk_data: Buffer, chunk_spec: ArraySpec, selection: Any) -> ND
     CorruptPayloadError
         The payload does not hold what the array's metadata promises. Otherwise as `isopress.decompress`.
     """
-    from isopress.format import api
+    with IMPORTS:
+        from isopress.format import api
 
     parsed = parse(chunk_data.as_numpy_array())
     dtype = chunk_spec.dtype.to_native_dtype()
