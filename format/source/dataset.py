@@ -13,7 +13,7 @@ import dask
 import numpy as np
 import xarray as xr
 
-from isopress.codec.errors import ArgumentError
+from isopress.codec.errors import ArgumentError, ModelNotFoundError
 from isopress.format.attributes import PREFIX
 from isopress.format.source.exact import exact_reasons, references
 from isopress.format.source.locate import SAMPLE, located, resolve
@@ -108,6 +108,8 @@ class Source:
                 values = np.asarray(variable.values)
         except ArgumentError:
             raise
+        except ModelNotFoundError:
+            raise  # says nothing about the source
         except Exception as error:  # each library has its own kinds of error
             raise ArgumentError(self._unreadable(name, error)) from error
         native = values if values.dtype.isnative else values.astype(values.dtype.newbyteorder("="))

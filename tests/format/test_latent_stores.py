@@ -109,8 +109,8 @@ def test_missing_and_infinite_values_are_where_they_were(store: Path) -> None:
 
 def test_the_store_tells_target_and_achievement(store: Path) -> None:
     report = {variable["name"]: variable for variable in json.loads(run("info", store, "--json").stdout)["variables"]}
-    assert report["t2m"]["bound"] == {"mode": "latent", "ratio": 30.0, "rmse": None}
-    assert report["u10"]["bound"] == {"mode": "latent", "ratio": None, "rmse": 0.3}
+    assert report["t2m"]["bound"] == {"mode": "latent", "ratio": 30.0, "rmse": None, "exact": []}
+    assert report["u10"]["bound"] == {"mode": "latent", "ratio": None, "rmse": 0.3, "exact": []}
     errors = [report[name]["error"] for name in ("t2m", "u10", "tp")]
     assert errors == ["ratio:30.0", "rmse:0.3", "abs:0.1"]
     assert [report[name]["short_chunks"] for name in ("t2m", "tiny", "u10")] == [0, 3, None]
