@@ -17,13 +17,15 @@ from typing import Any
 
 import numpy as np
 
-import isopress
+import isopress.cli
+import isopress.codec
+import isopress.format
 from benchmarks.environment import RESULTS
 from benchmarks.report.tables import hops
 from isopress.format.decode_cache import CACHE
 
-ROOT = Path(__file__).resolve().parent.parent
-ROOMS = tuple(str(ROOT / room) for room in ("codec", "format", "cli"))
+# Wherever they are installed: in the repository, or as a copy.
+ROOMS = tuple(str(Path(room.__file__).parent) for room in (isopress.codec, isopress.format, isopress.cli))
 
 
 class Counter:
