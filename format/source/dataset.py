@@ -106,10 +106,8 @@ class Source:
         try:
             with dask.config.set(scheduler="synchronous"), quiet_zarr():
                 values = np.asarray(variable.values)
-        except ArgumentError:
-            raise
-        except ModelNotFoundError:
-            raise  # says nothing about the source
+        except (ArgumentError, ModelNotFoundError):
+            raise  # they say what is wrong and what helps
         except Exception as error:  # each library has its own kinds of error
             raise ArgumentError(self._unreadable(name, error)) from error
         native = values if values.dtype.isnative else values.astype(values.dtype.newbyteorder("="))
