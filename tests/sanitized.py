@@ -1,0 +1,76 @@
+"""Run tests on kernels built with the address and undefined-behaviour sanitizers.
+
+    python -m tests.sanitized tests/codec/test_golden.py tests/codec/test_hostile_bytes.py
+
+Every out-of-bounds access, overflow of a signed number, bad shift or misaligned access of compiled code ends the
+process with a report. Needs gcc or clang and their runtime; `tests.soak --sanitize` uses the same build.
+"""
+
+import importlib.util
+import os
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+MODULE = "isopress.codec.native._kernels"
+VARIABLE = "ISOPRESS_TEST_KERNELS"  # where this process finds the build
+FLAGS = ("-g", "-O1", "-fPIC", "-shared", "-fno-omit-frame-pointer", "-fsanitize=address,undefined",
+         "-fno-sanitize-recover=all")  # fmt: skip
+
+
+def build(folder: Path) -> Path:
+    """Compile the sources that pyproject.toml names into `folder`, with the sanitizers."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["ext-modules"][0]
+    flags = [flag for flag in settings["extra-compile-args"] if not flag.startswith("-O")]
+    sources = [str(ROOT / source) for source in settings["sources"]]
+    library = folder / "_kernels.so"
+    include = "-I" + sysconfig.get_path("include")
+    subprocess.run([compiler(), *FLAGS, *flags, include, *sources, "-o", str(library)], check=True)
+    return library
+
+
+def compiler() -> str:
+    """Return the C compiler: CC, or gcc."""
+    return os.environ.get("CC", "gcc")
+
+
+def environment(library: Path) -> dict[str, str]:
+    """Return the environment of a process that is to use `library`: the sanitizer must be loaded before Python."""
+    runtime = subprocess.run([compiler(), "-print-file-name=libasan.so"], check=True, capture_output=True, text=True)
+    # Python and its packages leave memory behind at exit; that is not what is looked for.
+    options = "detect_leaks=0:abort_on_error=1:allocator_may_return_null=1"
+    return {**os.environ, VARIABLE: str(library), "LD_PRELOAD": runtime.stdout.strip(), "ASAN_OPTIONS": options,
+            "UBSAN_OPTIONS": "print_stacktrace=1"}  # fmt: skip
+
+
+def load() -> None:
+    """Put the build, if this process is to use one, in place of the installed kernels."""
+    library = os.environ.get(VARIABLE)
+    if not library:
+        return
+    spec = importlib.util.spec_from_file_location(MODULE, library)
+    assert spec is not None
+    assert spec.loader is not None
+    sys.modules[MODULE] = module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    from isopress.codec import native
+
+    if native._kernels is not module:
+        raise SystemExit("the kernels were imported before those with sanitizers")
+
+
+def run(module: str, arguments: list[str]) -> int:
+    """Run `python -m module arguments` with the kernels built and loaded so; return its exit code."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", module, *arguments]
+        return subprocess.run(command, env=environment(build(Path(folder))), check=False, cwd=ROOT).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(run("pytest", ["-p", "tests.sanitized", "-p", "no:cacheprovider", "-q", *sys.argv[1:]]))
+
+load()  # as a plugin of pytest, before any test is imported
