@@ -9,7 +9,12 @@ from isopress.cli import tables as report
 @click.argument("store")
 @click.option("--json", "as_json", is_flag=True, help="Print only JSON.")
 def info(store: str, as_json: bool) -> None:
-    """Show shape, chunks, bound, achieved errors, sizes and models of each variable of STORE."""
+    """Show dimensions, coordinates and variables of STORE: bounds, achieved errors, chunks, sizes and models."""
     from isopress.format.report.info import read_report  # not for --help
+    from isopress.format.report.text import describe
 
-    report.show(read_report(store), as_json=as_json, layout=True)
+    found = read_report(store)
+    if as_json:
+        report.print_json(found.to_dict())
+    else:
+        click.echo(describe(found))

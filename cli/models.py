@@ -7,7 +7,8 @@ import click
 from rich import box
 from rich.table import Table
 
-from isopress.cli.tables import plain_console, size
+from isopress.cli.tables import plain_console
+from isopress.format.report.words import size
 
 if TYPE_CHECKING:
     from isopress.codec.models.registry import Weights

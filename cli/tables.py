@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich import box
@@ -13,8 +13,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from isopress.codec.limits import Bound, Target
+from isopress.codec.limits import Target
 from isopress.format.report.records import StoreReport, VariableReport
+from isopress.format.report.words import bound_text, count, ratio_text, size
 
 if TYPE_CHECKING:
     from isopress.format.store.write import Observer
@@ -24,13 +25,13 @@ _PLAIN_WIDTH = 140  # of tables in files and pipes, where there is no terminal t
 _LINE_SECONDS = 5.0  # between lines of progress, where there is no terminal to draw on
 
 
-def show(report: StoreReport, *, as_json: bool, layout: bool = False) -> None:
-    """Print a report as JSON or as a table; `layout` adds shapes, chunks and models."""
+def show(report: StoreReport, *, as_json: bool) -> None:
+    """Print a report as JSON or as a table."""
     if as_json:
-        click.echo(json.dumps(report.to_dict(), indent=2, allow_nan=False))
+        print_json(report.to_dict())
         return
     console = plain_console(_PLAIN_WIDTH)
-    console.print(_table(report, layout))
+    console.print(_table(report))
     for variable in report.variables:
         if variable.short_chunks:
             console.print(f"{variable.name}: {variable.short_chunks} chunks are too small for {bound_text(variable)}")
@@ -40,7 +41,12 @@ def show(report: StoreReport, *, as_json: bool, layout: bool = False) -> None:
     for warning in report.warnings:
         click.echo(f"isopress: warning: {warning}", err=True)
     if report.read:
-        console.print(f"read {_counts(report.read)}; {_count(len(report.warnings), 'warning')}")
+        console.print(f"read {_counts(report.read)}; {count(len(report.warnings), 'warning')}")
+
+
+def print_json(record: Mapping[str, Any]) -> None:
+    """Print a record as JSON."""
+    click.echo(json.dumps(record, indent=2, allow_nan=False))
 
 
 def plain_console(width: int) -> Console:
@@ -60,72 +66,31 @@ def progress(*, quiet: bool) -> "Iterator[Observer]":
         yield _Lines()
 
 
-def size(nbytes: float) -> str:
-    """Return bytes for people: `12.3 MB`, with 1 MB = 10^6 bytes."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if nbytes < 1000:
-            return f"{nbytes:.0f} B" if unit == "B" else f"{nbytes:.1f} {unit}"
-        nbytes /= 1000
-    return f"{nbytes:.1f} TB"
-
-
-def bound_text(variable: VariableReport) -> str:
-    """Return the promise of a variable in words: `0.1 K`, `1 %, at least 1e-06 m`, `exact`, `RMSE 0.5 K`."""
-    bound = variable.bound
-    if isinstance(bound, Target):
-        return f"ratio {bound.ratio:.4g}" if bound.rmse is None else f"RMSE {_with_units(bound.rmse, variable)}"
-    if bound is None or bound.mode == "lossless" or bound.value is None:
-        return "exact"
-    if bound.mode == "abs":
-        asked = f" ({variable.error})" if variable.error and not variable.error.startswith("abs:") else ""
-        if variable.fallback:
-            asked = f" ({variable.error}: no preset for unit {variable.units!r})"
-        return _with_units(bound.value, variable) + asked
-    return _fraction(bound, variable)
-
-
-def _fraction(bound: Bound, variable: VariableReport) -> str:
-    of = "of the chunk's range" if bound.mode == "range" else "of |x|"
-    floor = "" if bound.floor is None else f" or {_with_units(bound.floor, variable)}"
-    return f"{100 * (bound.value or 0):.4g} % {of}{floor}"
-
-
-def _with_units(number: float, variable: VariableReport) -> str:
-    return f"{number:.4g} {variable.units}".strip()
-
-
-def _table(report: StoreReport, layout: bool) -> Table:
+def _table(report: StoreReport) -> Table:
     table = Table(box=box.SIMPLE, pad_edge=False)
     table.add_column("variable", no_wrap=True)
-    for name in ("shape", "chunks", "type") if layout else ():
-        table.add_column(name)
     table.add_column("bound or target" if any(isinstance(v.bound, Target) for v in report.variables) else "bound")
-    for name in ("max error", "RMSE", "size", "ratio"):
+    for name in ("max error", "RMSE", "size", "ratio", "MB/s"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("model" if layout else "MB/s", justify="right", no_wrap=True)
     for variable in report.variables:
-        if variable.bound is not None or variable.damage or layout:
-            table.add_row(*_row(variable, layout))
+        if variable.bound is not None or variable.damage:
+            table.add_row(*_row(variable))
     rest = [variable for variable in report.variables if variable.bound is None and not variable.damage]
-    if rest and not layout:
+    if rest:
         original, stored = (sum(getattr(v, name) for v in rest) for name in ("original_nbytes", "stored_nbytes"))
-        table.add_row(f"{len(rest)} others", "exact", "0", "0", size(stored), _ratio(original / max(stored, 1)), "")
+        table.add_row(f"{len(rest)} others", "exact", "0", "0", size(stored), ratio_text(original / max(stored, 1)), "")
     return table
 
 
-def _row(variable: VariableReport, layout: bool) -> list[str]:
-    shape = [" x ".join(map(str, sizes)) for sizes in (variable.shape, variable.chunks)]
-    speed = "" if variable.mb_per_s is None else f"{variable.mb_per_s:.1f}"
-    models = ", ".join(model[:8] for model in variable.models)
+def _row(variable: VariableReport) -> list[str]:
     return [
         variable.name,
-        *((*shape, variable.dtype) if layout else ()),
         bound_text(variable),
         _error(variable, variable.max_error),
         _error(variable, variable.rmse),
         size(variable.stored_nbytes),
-        _ratio(variable.ratio),
-        models if layout else speed,
+        ratio_text(variable.ratio),
+        "" if variable.mb_per_s is None else f"{variable.mb_per_s:.1f}",
     ]
 
 
@@ -135,13 +100,9 @@ def _error(variable: VariableReport, error: float | None) -> str:
     return "-" if error is None else f"{error:.4g}"
 
 
-def _ratio(ratio: float) -> str:
-    return f"{ratio:.1f}x"
-
-
 def _summary(report: StoreReport) -> str:
     sizes = f"{size(report.original_nbytes)} -> {size(report.stored_nbytes)}"
-    text = f"{report.path}: {sizes}, {_ratio(report.ratio)}"
+    text = f"{report.path}: {sizes}, {ratio_text(report.ratio)}"
     if report.models_nbytes:
         text += f" ({size(report.models_nbytes)} of it weights)"
     if report.seconds:
@@ -152,11 +113,7 @@ def _summary(report: StoreReport) -> str:
 
 def _counts(read: Mapping[str, int]) -> str:
     """Return what was read in words: `1 file, 3 groups, 5 variables`."""
-    return ", ".join(_count(number, what.removesuffix("s")) for what, number in read.items())
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+    return ", ".join(count(number, what.removesuffix("s")) for what, number in read.items())
 
 
 def _bar() -> Progress:
@@ -210,4 +167,4 @@ class _Lines:
 
 def _figures(step: "Step", seconds: float) -> str:
     speed = f"{step.done_nbytes / 1e6 / max(seconds, 1e-9):.1f} MB/s"
-    return f"{speed}, {_ratio(step.done_nbytes / step.stored_nbytes)}" if step.stored_nbytes else speed
+    return f"{speed}, {ratio_text(step.done_nbytes / step.stored_nbytes)}" if step.stored_nbytes else speed

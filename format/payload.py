@@ -28,6 +28,7 @@ MAX_DECODED_BYTES = 2**32
 MAX_HEADER_BYTES = 2**16 - 1
 MODEL_ID_BYTES = 16  # the first half of the weights' sha256
 MODES = ("lossless", "abs", "range", "pointwise", "joint", "latent")
+METHODS = ("constant", "lossless", "pyramid", "integers", "block", "latent", "based")  # names of the codec's codes
 DTYPES = tuple(map(np.dtype, ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "?")))
 
 _PREFIX = struct.Struct("<4sBBH")  # magic, major, minor, header length
@@ -51,7 +52,7 @@ Dtype = np.dtype[Any]
 Section = tuple[int, bytes]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class PayloadInfo:
     """What the header of a payload says.
 
@@ -83,6 +84,31 @@ class PayloadInfo:
     def original_nbytes(self) -> int:
         """Size of the decoded array in bytes."""
         return math.prod(self.shape) * self.dtype.itemsize
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """What the header says in words, line by line; empty ones left out."""
+        asked = {"bound": self.bound, "floor": self.floor, "ratio": self.ratio, "RMSE": self.target_rmse}
+        given = ", ".join(f"{name} {value:.6g}" for name, value in asked.items() if value is not None)
+        units = " (parts of the bounds)" if self.mode == "joint" else ""
+        lines = {
+            "array": f"{self.dtype} {self.shape}, order {self.order}",
+            "size": f"{self.original_nbytes} -> {self.nbytes} bytes, {self.original_nbytes / max(self.nbytes, 1):.2f}x",
+            "asked": f"{self.mode} {given}".strip(),
+            "error": f"largest {self.max_error:.6g}, RMSE {self.rmse:.6g}{units}",
+            "method": METHODS[self.method] if self.method < len(METHODS) else str(self.method),
+            "models": ", ".join(self.models),
+            "sections": ", ".join(f"{section}: {nbytes} bytes" for section, nbytes in self.sections),
+        }
+        return {name: text for name, text in lines.items() if text}
+
+    def __repr__(self) -> str:
+        lines = (f"  {name:<9} {text}" for name, text in self.facts.items())
+        return "\n".join((f"isopress payload {self.version[0]}.{self.version[1]}", *lines))
+
+    def _repr_html_(self) -> str:
+        rows = "".join(f"<tr><th>{name}</th><td>{text}</td></tr>" for name, text in self.facts.items())
+        return f"<table><caption>isopress payload {self.version[0]}.{self.version[1]}</caption>{rows}</table>"
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,12 @@ class VariableReport:
     `error` is the bound or target as it was asked for, `bound` as the codec keeps it; both are None for variables
     that are stored without the codec, which is always exact. `short_chunks` counts the chunks that are not as many
     times smaller as their target says. `fallback` says that no preset knows the unit, so that the bound is a part of
-    the range. `violations` counts values that break the bound or the mask of missing values, and chunks that miss their
-    RMSE; `damage` says why a variable could not be compared; `differences` names what else than values is not as in the
-    source.
+    the range. `shards` are the sizes of the objects in which chunks are stored together, if they are; `ends` the first
+    and last value of a coordinate, times as dates. `objects` counts the chunks or shards that exist, `objects_expected`
+    those of a complete array: what is absent reads as the fill value. `headers_read` says that the errors are those
+    that the headers of so many chunks state, `headers_damaged` how many could not be read. `violations` counts values
+    that break the bound or the mask of missing values, and chunks that miss their RMSE; `damage` says why a variable
+    could not be compared; `differences` names what else than values is not as in the source.
     """
 
     name: str
@@ -35,10 +38,22 @@ class VariableReport:
     models: tuple[str, ...] = ()
     short_chunks: int | None = None
     fallback: bool = False
+    shards: tuple[int, ...] | None = None
+    long_name: str = ""
+    ends: tuple[str, str] | None = None
+    objects: int | None = None
+    objects_expected: int | None = None
+    headers_read: int | None = None
+    headers_damaged: int = 0
     seconds: float | None = None
     violations: int | None = None
     damage: str | None = None
     differences: tuple[str, ...] = ()
+
+    @property
+    def absent(self) -> int:
+        """Chunks or shards that do not exist."""
+        return (self.objects_expected or 0) - (self.objects or 0)
 
     @property
     def ratio(self) -> float:
@@ -56,12 +71,13 @@ class VariableReport:
         return not self.violations and self.damage is None and not self.differences
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class StoreReport:
     """The figures of a store; `stored_nbytes` counts every file: metadata and weights (`models_nbytes`) included.
 
     `warnings` are what is unusual about the source or was changed on the way, `read` counts what was read of it.
-    `differences` are those of the attributes of groups, `not_compared` says what `verify` left out on purpose.
+    `written` says how the store was made: version, source and preset. `differences` are those of the attributes of
+    groups, `not_compared` says what `verify` left out on purpose. In a notebook a report shows itself as a table.
     """
 
     path: str
@@ -74,6 +90,17 @@ class StoreReport:
     read: Mapping[str, int] = field(default_factory=dict)
     differences: tuple[str, ...] = ()
     not_compared: tuple[str, ...] = ()
+    written: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Length of every dimension, those of groups with the path of their group: `forecast/step`."""
+        lengths: dict[str, int] = {}
+        for variable in self.variables:
+            group = variable.name.rpartition("/")[0]
+            for dim, length in zip(variable.dims, variable.shape, strict=True):
+                lengths.setdefault(f"{group}/{dim}" if group else dim, length)
+        return lengths
 
     @property
     def original_nbytes(self) -> int:
@@ -90,9 +117,24 @@ class StoreReport:
         """Whether every variable keeps its bound."""
         return not self.differences and all(variable.kept for variable in self.variables)
 
+    def __repr__(self) -> str:
+        from isopress.format.report.text import describe  # it needs this file
+
+        return describe(self)
+
+    def _repr_html_(self) -> str:
+        from isopress.format.report.html import store_html
+
+        return store_html(self)
+
     def to_dict(self) -> dict[str, Any]:
         """Return the report as JSON types; numbers that JSON lacks are None."""
-        totals = {"original_nbytes": self.original_nbytes, "ratio": self.ratio, "kept": self.kept}
+        totals = {
+            "sizes": self.sizes,
+            "original_nbytes": self.original_nbytes,
+            "ratio": self.ratio,
+            "kept": self.kept,
+        }
         derived = [
             {
                 "bound": variable.bound and {"mode": variable.bound.mode, **asdict(variable.bound)},

@@ -14,6 +14,7 @@ from click.testing import CliRunner, Result
 from isopress.cli import tables as report
 from isopress.cli.main import main
 from isopress.codec.limits import Bound, Target
+from isopress.format.report import words
 from isopress.format.report.records import StoreReport, VariableReport
 from isopress.format.store.write import Progress
 from tests.datasets import save_netcdf, weather
@@ -36,13 +37,18 @@ def store(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_info_shows_layout_bound_and_model(store: Path) -> None:
+def test_info_shows_dimensions_bounds_errors_and_layout(store: Path) -> None:
     result = run("info", store)
-    lines = {line.split()[0]: line for line in result.stdout.splitlines() if line.split()}
-    assert "3 x 10 x 12" in lines["t2m"]
-    assert "float32" in lines["t2m"]
-    assert "exact" in lines["lat"]
-    assert "1 % of |x| or 1e-06 m" in lines["tp"]
+    lines = result.stdout.splitlines()
+    assert ": Zarr 3, complete, isopress " in lines[0]
+    assert "from weather.nc, preset science" in lines[0]
+    assert "  time   3  1940-01-01T00:00:00 to 1940-01-01T02:00:00" in lines
+    assert "  lat   10  90 to -90 degrees_north" in lines
+    at = lines.index("  t2m (time, lat, lon) float32  2 metre temperature")
+    assert lines[at + 1].startswith("      0.1 K: largest error 0.0")
+    assert lines[at + 2].startswith("      3 x 10 x 12 in chunks 3 x 10 x 12; 1.4 kB -> ")
+    assert any(line.startswith("      1 % of |x| or 1e-06 m: largest error") for line in lines)
+    assert any(line.startswith("  lat (lat) float64  exact, 10 in chunks 10; 80 B") for line in lines)
     assert not result.stderr
 
 
@@ -107,7 +113,7 @@ def test_verify_exits_with_1_when_one_chunk_is_not_kept(source: Path, store: Pat
 )
 def test_a_bound_is_told_in_words_and_units(bound: Bound | None, error: str | None, text: str) -> None:
     variable = VariableReport("t", ("x",), (1,), (1,), "float32", "K", 4, 4, error=error, bound=bound)
-    assert report.bound_text(variable) == text
+    assert words.bound_text(variable) == text
 
 
 @pytest.mark.parametrize(("bound", "text"), [(Target(ratio=300.0), "ratio 300"), (Target(rmse=0.25), "RMSE 0.25 K")])
@@ -116,7 +122,7 @@ def test_a_target_is_told_in_words_and_units(bound: Target, text: str, capsys: p
     variable = VariableReport(
         "t", ("x",), (1,), (1,), "float32", "K", 400, 4, bound=bound, max_error=1.5, rmse=0.25, short_chunks=short
     )
-    assert report.bound_text(variable) == text
+    assert words.bound_text(variable) == text
     store = StoreReport("out.zarr", 3, (variable,), 4)
     report.show(store, as_json=False)
     shown = capsys.readouterr().out
@@ -134,17 +140,16 @@ def test_brackets_in_names_and_units_are_no_markup(capsys: pytest.CaptureFixture
     variable = VariableReport(
         "q[red]:wind:", ("x",), (1,), (1,), "float32", "mol [/m2/s]", 4, 4, error="abs:2.0", bound=Bound("abs", 2.0)
     )
-    for layout in (False, True):
-        report.show(StoreReport("[b]out.zarr", 3, (variable,), 4), as_json=False, layout=layout)
-        shown = capsys.readouterr().out
-        assert "q[red]:wind:" in shown
-        assert "2 mol [/m2/s]" in shown
-        assert "[b]out.zarr: " in shown
+    report.show(StoreReport("[b]out.zarr", 3, (variable,), 4), as_json=False)
+    shown = capsys.readouterr().out
+    assert "q[red]:wind:" in shown
+    assert "2 mol [/m2/s]" in shown
+    assert "[b]out.zarr: " in shown
 
 
 @pytest.mark.parametrize(("nbytes", "text"), [(0, "0 B"), (999, "999 B"), (1500, "1.5 kB"), (2e9, "2.0 GB")])
 def test_sizes_are_for_people(nbytes: float, text: str) -> None:
-    assert report.size(nbytes) == text
+    assert words.size(nbytes) == text
 
 
 class Terminal(io.StringIO):

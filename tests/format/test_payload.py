@@ -11,13 +11,14 @@ import pytest
 
 from isopress import ArgumentError
 from isopress.codec.bytes import crc32c
+from isopress.codec.encoded import Method
 from isopress.codec.errors import (
     CorruptPayloadError,
     ForeignPayloadError,
     TruncatedPayloadError,
     UnsupportedVersionError,
 )
-from isopress.format.payload import DTYPES, MAGIC, VERSION, PayloadInfo, Section, inspect, pack, parse
+from isopress.format.payload import DTYPES, MAGIC, METHODS, VERSION, PayloadInfo, Section, inspect, pack, parse
 
 INFO = PayloadInfo(
     dtype=np.dtype(">f8"),
@@ -198,3 +199,14 @@ def test_contradictions_behind_good_checksums_are_corrupt(make: tuple[str, Calla
     payload: Any = make[1]()
     with pytest.raises(CorruptPayloadError):
         unpack(payload)
+
+
+def test_what_a_header_says_is_readable() -> None:
+    info = PayloadInfo(
+        np.dtype("f4"), (3, 4), "C", "abs", Method.PYRAMID, bound=0.1, max_error=0.09, rmse=0.05, models=("ab" * 16,)
+    )
+    text = repr(info)
+    for part in ("payload ", "(3, 4)", "abs bound 0.1", "largest 0.09, RMSE 0.05", "pyramid", "ab" * 16):
+        assert part in text
+        assert part in info._repr_html_()
+    assert [name.lower() for name in Method.__members__] == list(METHODS)
