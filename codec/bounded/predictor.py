@@ -6,7 +6,7 @@ here depends on the machine: sums are exact, and what is rounded is one IEEE pro
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,13 +30,14 @@ from isopress.codec.entropy.integer_mlp import F32, IntegerNetwork
 
 F64 = NDArray[np.float64]
 Parity = tuple[int, int]
+# A network per phase for level 0, 1 and so on; the last ones also for all coarser levels.
+Networks = Sequence[Mapping[str, IntegerNetwork]]
 
 PROXY_FEATURES = 4
 RIDGE = 4096.0  # of the local regression: the square of two neighbours of one roughness each
 
 BLOCK = 4096  # points per block: features and activations stay in the cache
 LIMIT = 2.0**27  # predictions stay inside, so that every sum on them is exact in float64
-LEVELS = 6  # biases exist for the finest levels 0..5; coarser ones share the last
 LOG_ONE = 1016  # log_index(1.0)
 MEAN_REACH, SCALE_REACH = 1024, 256  # of the network's outputs
 FLOOR_INDEX = 26  # about 8 * log2(ROUGHNESS_FLOOR): centres the logarithmic features
@@ -98,13 +99,13 @@ def predict(
     whole = Prediction(np.empty(shape), np.empty(shape, np.int16), np.empty(shape, np.int8))
     scratch, condition = Scratch.of_thread(), seen.condition
     if native.level() != native.NUMPY:
-        layers = network.integers(min(level, LEVELS - 1), condition.kind, condition.gap)
+        layers = network.integers(level, condition.kind, condition.gap)
         planes = tuple(_plane(seen, (y, x)) for y in (0, 1) for x in (0, 1))
         native.predict(planes, kernel_geometry(context), layers, whole.value, whole.scale, whole.tail)
         return whole
     for at in blocks(shape):
         features = block_features(context, seen, at, shape[2], scratch)
-        out = network(features.network, min(level, LEVELS - 1), scratch, condition.kind, condition.gap)
+        out = network(features.network, level, scratch, condition.kind, condition.gap)
         value, scale, tail = finish(context, features, out)
         size = whole.value[at].shape
         whole.value[at] = value.reshape(size)

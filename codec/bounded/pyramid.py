@@ -7,19 +7,18 @@ from decoded neighbours and chooses the table its residual is coded with. After 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from isopress.codec.bounded.geometry import CONTEXTS, Context
-from isopress.codec.bounded.predictor import F64, LIMIT
+from isopress.codec.bounded.predictor import F64, LIMIT, Networks
 from isopress.codec.bounded.reference_prediction import Proxies
 from isopress.codec.bounded.traversal import Shape3, depth, refine
 from isopress.codec.bytes import crc32c, read_varint, varint
 from isopress.codec.entropy.coder import I32, SymbolReader, SymbolWriter, Tables
-from isopress.codec.entropy.integer_mlp import IntegerNetwork
 from isopress.codec.errors import ArgumentError, CorruptPayloadError, TruncatedPayloadError
 from isopress.codec.values.quantiser import UNITS
 
@@ -79,11 +78,11 @@ class Quantisation:
 
 @dataclass(frozen=True)
 class PyramidModel:
-    """Weights of a pyramid: `sha256` of their file, a network per phase and frozen tables."""
+    """Weights of a pyramid: `sha256` of their file, networks per level and phase, and frozen tables."""
 
     name: str
     sha256: bytes
-    networks: Mapping[str, IntegerNetwork]
+    networks: Networks
     tables: Tables
     takes_references: bool = False
 

@@ -14,7 +14,6 @@ Encoder, decoder and training walk alike:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,9 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isopress.codec.bounded.geometry import CONTEXTS, PAD, Context
-from isopress.codec.bounded.predictor import ALONE, F64, Neighbours, Parity, Prediction, predict
+from isopress.codec.bounded.predictor import ALONE, F64, Neighbours, Networks, Parity, Prediction, predict
 from isopress.codec.bounded.reference_prediction import Proxies
-from isopress.codec.entropy.integer_mlp import IntegerNetwork
 
 Shape3 = tuple[int, int, int]
 I32 = NDArray[np.int32]
@@ -51,7 +49,7 @@ class Grid:
     guess: F64 | None
     seen: Neighbours
 
-    def predict(self, context: Context, networks: Mapping[str, IntegerNetwork]) -> Prediction | None:
+    def predict(self, context: Context, networks: Networks) -> Prediction | None:
         """Return what is known of the points of a phase before they are coded, or None if there are none."""
         shape = self.values[context.plane].shape
         if 0 in shape:
@@ -59,7 +57,8 @@ class Grid:
             self.seen.values[context.parity] = pad(stand_in, self.wraps)
             self.seen.errors[context.parity] = pad(np.zeros_like(stand_in), self.wraps, zero=True)
             return None
-        predicted = predict(networks[context.name], context, self.seen, shape, self.level)
+        network = networks[min(self.level, len(networks) - 1)][context.name]
+        predicted = predict(network, context, self.seen, shape, self.level)
         if self.guess is not None:
             np.add(predicted.value, self.guess[context.plane], out=predicted.value)
         return predicted

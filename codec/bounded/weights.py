@@ -7,7 +7,7 @@ from functools import cache
 
 import numpy as np
 
-from isopress.codec.bounded.geometry import CONTEXTS, FEATURE_MAX
+from isopress.codec.bounded.geometry import CONTEXTS, FEATURE_MAX, Context
 from isopress.codec.bounded.predictor import PROXY_FEATURES
 from isopress.codec.bounded.pyramid import PyramidModel
 from isopress.codec.bounded.reference_order import KINDS, slots_of
@@ -18,6 +18,8 @@ from isopress.codec.threads import IMPORTS
 
 # What the name "default" means to writers, for fields alone and for fields with references; readers go by sha256.
 DEFAULT, DEFAULT_FOR_BLOCKS = "field-0.8", "block-0.8"
+# What precedes the names of networks for level 0 and level 1 alone, which are smaller: most points are there.
+FINEST = ("fine.", "middle.")
 
 
 def load_pyramid(name_or_sha: str = "default", *, references: bool = False) -> PyramidModel:
@@ -54,14 +56,20 @@ def parse_pyramid(name: str, data: bytes) -> PyramidModel:
         from safetensors.numpy import load
 
     tensors = load(data)
-    networks = {c.name: _network(tensors, c.name) for c in CONTEXTS}
+    coarse = _networks(tensors, "")
+    networks = (*(_networks(tensors, group) or coarse for group in FINEST), coarse)
     tables = Tables(tensors["tables.frequencies"].astype(np.float64), tensors["tables.support"].astype(np.int32))
-    references = all(network.conditioning for network in networks.values())
+    references = all(network.conditioning for level in networks for network in level.values())
     return PyramidModel(name, hashlib.sha256(data).digest(), networks, tables, references)
 
 
-def _network(tensors: dict[str, np.ndarray], name: str) -> IntegerNetwork:
-    layers: list[IntegerLayer] = []
+def _networks(tensors: dict[str, np.ndarray], group: str) -> dict[str, IntegerNetwork]:
+    """Return the networks of a group by phase; none if the file lacks the group."""
+    return {c.name: _network(tensors, group, c) for c in CONTEXTS if f"{group}{c.name}.0.weight" in tensors}
+
+
+def _network(tensors: dict[str, np.ndarray], group: str, context: Context) -> IntegerNetwork:
+    name, layers = group + context.name, list[IntegerLayer]()
     kind, gap = tensors.get(f"{name}.kind"), tensors.get(f"{name}.gap")
     more = 0 if kind is None or gap is None else int(np.abs(kind).max()) + int(np.abs(gap).max())
     while f"{name}.{len(layers)}.weight" in tensors:
@@ -74,10 +82,9 @@ def _network(tensors: dict[str, np.ndarray], name: str) -> IntegerNetwork:
         )
     if kind is None or gap is None:
         return IntegerNetwork(tuple(layers))
-    alone = next(c.n_features for c in CONTEXTS if c.name == name)
     scale = -tensors[f"{name}.0.shift"].astype(np.int32)
     extra = [np.ldexp(x.astype(np.float32), scale) for x in (kind, gap)]
-    return IntegerNetwork(tuple(layers), Conditioning(columns_of_kinds(alone), *extra))
+    return IntegerNetwork(tuple(layers), Conditioning(columns_of_kinds(context.n_features), *extra))
 
 
 def columns_of_kinds(alone: int) -> tuple[tuple[int, ...], ...]:

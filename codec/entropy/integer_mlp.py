@@ -25,7 +25,8 @@ EXACT = 2**24
 
 @dataclass(frozen=True)
 class IntegerLayer:
-    """One affine layer: weights and bias of every level as one matrix (levels, out, in + 1).
+    """One affine layer: weights and bias of every level as one matrix (levels, out, in + 1); the last level stands
+    for all coarser ones too.
 
     Each row of int8 weights and int32 biases is stored times its 2**-shift: a power of two changes no digit,
     so the sums stay exact. The last column meets an input row of ones. `scale` (out,) holds those powers.
@@ -33,6 +34,11 @@ class IntegerLayer:
 
     affine: F32
     scale: F32
+
+    def at(self, level: int) -> F32:
+        """Return the matrix (out, in + 1) of a level."""
+        matrix: F32 = self.affine[min(level, len(self.affine) - 1)]
+        return matrix
 
     @classmethod
     def from_integers(
@@ -114,7 +120,7 @@ class IntegerNetwork:
             y = np.matmul(affine, x, out=h[:-1])
             np.rint(y, out=y)
             np.clip(y, 0, ACTIVATION_MAX, out=y)
-            x, affine = h, layer.affine[level]
+            x, affine = h, layer.at(level)
         out: F32 = affine @ x
         return np.rint(out, out=out)
 
@@ -127,12 +133,12 @@ class IntegerNetwork:
         ValueError
             The network knows nothing of references.
         """
-        affine = self.layers[0].affine[level]
+        affine = self.layers[0].at(level)
         c = self.conditioning
         if c is None:
             if kind:
                 raise ValueError("these weights take no references")
-            return np.asarray(affine)
+            return affine
         result: F32 = affine[:, [*c.columns[kind], -1]]
         result[:, -1] += c.kind[kind] + c.gap[gap]
         return result
@@ -140,7 +146,7 @@ class IntegerNetwork:
     @cache  # noqa: B019
     def integers(self, level: int, kind: int = 0, gap: int = 0) -> tuple[native.Layer, ...]:
         """Return the layers of `level` as the compiled kernels take them."""
-        affine = [self.first(level, kind, gap), *(layer.affine[level] for layer in self.layers[1:])]
+        affine = [self.first(level, kind, gap), *(layer.at(level) for layer in self.layers[1:])]
         return tuple(native.layer_of(a, layer.scale) for a, layer in zip(affine, self.layers, strict=True))
 
     @cache  # noqa: B019

@@ -19,8 +19,9 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
 from isopress.codec.bounded.geometry import CONTEXTS, ROUGHNESS_FLOOR, scale_tables
+from isopress.codec.bounded.predictor import Networks
 from isopress.codec.training.loop import Budget, Progress, Report, State, check_same, descend, falling, run
-from isopress.codec.training.pyramid_network import PyramidConfig, RoundedMLP, build
+from isopress.codec.training.pyramid_network import RoundedMLP, build
 from isopress.codec.training.pyramid_pool import (
     LOGISTIC,
     TAIL_SPREAD,
@@ -28,7 +29,6 @@ from isopress.codec.training.pyramid_pool import (
     Crop,
     Examples,
     Field,
-    Networks,
     crops,
     pool,
 )
@@ -64,7 +64,7 @@ class PyramidTask:
     def __init__(self, fields: Sequence[Field], validation: Sequence[Field], out: Path, config: TrainConfig) -> None:
         torch.manual_seed(config.seed)
         self._fields, self._out, self._config = fields, out, config
-        self._networks = build(PyramidConfig(config.widths))
+        self._networks = build(config.widths)
         self._optimizers = {
             name: torch.optim.AdamW(n.parameters(), weight_decay=0.0, betas=(0.9, 0.98))
             for name, n in self._networks.items()
@@ -143,7 +143,7 @@ def train(
 
 def integer_networks(networks: Trained) -> Networks:
     """Return the integer networks that the trained ones stand for."""
-    return {name: net.integer_network() for name, net in networks.items()}
+    return ({name: net.integer_network() for name, net in networks.items()},)
 
 
 def _descend(

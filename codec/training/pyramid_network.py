@@ -18,26 +18,20 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
 from isopress.codec.bounded.geometry import BINS, CONTEXTS, FEATURE_MAX, FEATURE_ONE, MEAN_ONE
-from isopress.codec.bounded.predictor import LEVELS, PROXY_FEATURES
+from isopress.codec.bounded.predictor import PROXY_FEATURES
 from isopress.codec.bounded.reference_order import GAPS, KINDS, PROXIES
 from isopress.codec.bounded.weights import columns_of_kinds
 from isopress.codec.entropy.integer_mlp import ACTIVATION_MAX, WEIGHT_MAX, Conditioning, IntegerLayer, IntegerNetwork
 
 ACTIVATION_ONE = 16  # the integer that stands for a hidden activation of one
+LEVELS = 6  # biases of the levels 0 to 5; coarser ones share the last
 OUTPUT_ONE = (MEAN_ONE, BINS, 1)  # of mean, log2 of scale, tail class
 INITIAL_OUTPUT = (0.0, -1.0, 1.0)
 
 
 @dataclass(frozen=True)
-class PyramidConfig:
-    """Everything that shapes the networks: hidden widths, shared by the three phases."""
-
-    widths: tuple[int, ...] = (80, 64)
-
-
-@dataclass(frozen=True)
 class IntegerWeights:
-    """One layer as stored: weight (out, in), bias (LEVELS, out) in units of 2**-shift, shift (out,)."""
+    """One layer as stored: weight (out, in), bias (levels, out) in units of 2**-shift, shift (out,)."""
 
     weight: NDArray[np.int8]
     bias: NDArray[np.int32]
@@ -118,28 +112,49 @@ class RoundedLayers(nn.Module):
 
 
 class RoundedMLP(RoundedLayers):
-    """MLP of one phase with a bias per level, kind and gap class of references."""
+    """MLP of one phase with a bias per level, kind and gap class of references; without `references` it knows of
+    none, and takes the features alone that every field has."""
 
-    def __init__(self, alone: int, config: PyramidConfig) -> None:
-        super().__init__(alone + PROXIES * PROXY_FEATURES, config.widths)
-        self.alone = alone
-        self.level, self.kind, self.gap = (
-            nn.Parameter(torch.zeros(n, config.widths[0])) for n in (LEVELS, KINDS, GAPS)
-        )
+    def __init__(self, alone: int, widths: tuple[int, ...], *, levels: int = LEVELS, references: bool = True) -> None:
+        super().__init__(alone + PROXIES * PROXY_FEATURES * references, widths)
+        self.alone, self.references = alone, references
+        self.level = nn.Parameter(torch.zeros(levels, widths[0]))
+        self.kind, self.gap = (nn.Parameter(torch.zeros(n, widths[0]), requires_grad=references) for n in (KINDS, GAPS))
+
+    @classmethod
+    def of(cls, network: IntegerNetwork, alone: int) -> RoundedMLP:
+        """Return the network that rounds to an integer network, to go on training."""
+        affine, conditioning = [torch.from_numpy(layer.affine) for layer in network.layers], network.conditioning
+        widths = tuple(a.shape[1] for a in affine[:-1])
+        net = cls(alone, widths, levels=len(affine[0]), references=conditioning is not None)
+        ones = (FEATURE_ONE, *[ACTIVATION_ONE] * len(widths))
+        for i, (layer, a, one) in enumerate(zip(net.linears(), affine, ones, strict=True)):
+            unit = torch.tensor(OUTPUT_ONE if i == len(widths) else ACTIVATION_ONE, dtype=a.dtype)
+            layer.weight.data, layer.bias.data = (a[0, :, :-1].T * one / unit).T.contiguous(), a[0, :, -1] / unit
+        net.level.data = (affine[0][..., -1] - affine[0][0, :, -1]) / ACTIVATION_ONE
+        if conditioning is not None:
+            net.kind.data, net.gap.data = (
+                torch.from_numpy(x) / ACTIVATION_ONE for x in (conditioning.kind, conditioning.gap)
+            )
+        return net
 
     def forward(self, x: Tensor, level: Tensor, kind: Tensor, gap: Tensor, rounded: bool) -> Tensor:
         """Map features (M, n_in) int8, levels, kinds and gap classes (M,) int8 to (M, 3): mean, octaves of scale, tail.
 
         Features of proxies that a kind lacks are 0.
         """
-        return self.outputs(x, ((level, self.level), (kind, self.kind), (gap, self.gap)), rounded)
+        chosen = ((level.clamp_max(len(self.level) - 1), self.level), (kind, self.kind), (gap, self.gap))
+        x = x[:, : self.linears()[0].in_features]
+        return self.outputs(x, chosen if self.references else chosen[:1], rounded)
 
     def integers(self) -> list[IntegerWeights]:
         """Return the layers of the integer network."""
         return self.integer_layers(self.level)
 
     def conditions(self) -> dict[str, NDArray[np.int32]]:
-        """Return what kind and gap class add to the bias of the first layer, in its units."""
+        """Return what kind and gap class add to the bias of the first layer, in its units; nothing if no references."""
+        if not self.references:
+            return {}
         unit = row_scale(self.linears()[0]) * FEATURE_ONE
         parts = {"kind": self.kind, "gap": self.gap}
         return {name: torch.round(x.detach() * unit).numpy().astype(np.int32) for name, x in parts.items()}
@@ -155,7 +170,7 @@ class RoundedMLP(RoundedLayers):
                 IntegerLayer.from_integers(w.weight, w.bias, w.shift, input_max=limit, more=0 if i else more)
                 for i, (w, limit) in enumerate(zip(layers, limits, strict=True))
             ),
-            Conditioning(columns_of_kinds(self.alone), *scaled),
+            Conditioning(columns_of_kinds(self.alone), *scaled) if self.references else None,
         )
 
 
@@ -170,6 +185,6 @@ def round_ste(x: Tensor, scale: Tensor) -> Tensor:
     return x + (torch.round(x * scale) / scale - x).detach()
 
 
-def build(config: PyramidConfig) -> dict[str, RoundedMLP]:
-    """Return one network per phase."""
-    return {c.name: RoundedMLP(c.n_features, config) for c in CONTEXTS}
+def build(widths: tuple[int, ...]) -> dict[str, RoundedMLP]:
+    """Return one network per phase, of these hidden widths."""
+    return {c.name: RoundedMLP(c.n_features, widths) for c in CONTEXTS}

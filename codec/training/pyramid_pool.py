@@ -14,10 +14,10 @@ from isopress.codec.arrays import Scratch
 from isopress.codec.bounded.geometry import CONTEXTS, ROUGHNESS_FLOOR, Context
 from isopress.codec.bounded.predictor import (
     F64,
-    LEVELS,
     PROXY_FEATURES,
     Condition,
     Features,
+    Networks,
     Prediction,
     block_features,
     blocks,
@@ -27,10 +27,9 @@ from isopress.codec.bounded.pyramid import TAPERS, Quantisation, phase_points
 from isopress.codec.bounded.reference_order import PROXIES, Axes, Node, order, slots_of
 from isopress.codec.bounded.reference_prediction import fit, proxies_of
 from isopress.codec.bounded.traversal import Grid, depth, refine
-from isopress.codec.entropy.integer_mlp import F32, IntegerNetwork
+from isopress.codec.entropy.integer_mlp import F32
 from isopress.codec.values.quantiser import UNITS
 
-Networks = dict[str, IntegerNetwork]
 BOUNDS = (2e-4, 0.6)  # bounds drawn log-uniformly, in standard deviations of the field
 LOGISTIC = 0.5513  # logistic scale of unit standard deviation
 LENGTHS = (2, 3, 5, 5, 9, 9)  # of axes with references
@@ -149,7 +148,7 @@ class _Seen:
         n = len(self.missed)
         return Examples(
             _all_features(self.features.network, self.context.n_features, self.condition.kind),
-            np.full(n, min(self.level, LEVELS - 1), np.int8),
+            np.full(n, self.level, np.int8),
             np.full(n, self.condition.kind, np.int8),
             np.full(n, self.condition.gap, np.int8),
             self.features.rough.astype(np.int16),
@@ -168,7 +167,8 @@ def _predicted(grid: Grid, context: Context, networks: Networks) -> tuple[Featur
         np.concatenate([p.base for p in parts]),
         np.concatenate([p.rough for p in parts]),
     )
-    out = networks[context.name](whole.network, min(grid.level, LEVELS - 1), Scratch(), c.kind, c.gap)
+    network = networks[min(grid.level, len(networks) - 1)][context.name]
+    out = network(whole.network, grid.level, Scratch(), c.kind, c.gap)
     value, scale, tail = finish(context, whole, out)
     value = value.reshape(shape)
     if grid.guess is not None:

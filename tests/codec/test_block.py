@@ -169,7 +169,7 @@ class Counting:
 
 def counting():
     """Return the model with networks that count, and those."""
-    networks = {name: Counting(network) for name, network in MODEL.networks.items()}
+    networks = tuple({name: Counting(network) for name, network in level.items()} for level in MODEL.networks)
     return replace(MODEL, networks=networks), networks
 
 
@@ -204,7 +204,7 @@ def test_fields_decode_once_in_whatever_order_they_are_asked_for(shape, axes):
         for f in one.done:
             np.testing.assert_array_equal(values[f], v[f])
     assert pieces == everything
-    assert all(network.points for network in pieces.values())
+    assert all(sum(level[name].points for level in pieces) for name in "DHV")
 
 
 def test_asking_for_no_field_decodes_none():
@@ -427,9 +427,10 @@ def test_fields_too_small_to_fit_take_what_is_expected():
 
 
 def test_the_networks_of_the_default_weights_are_exact_and_look_at_kind_and_gap():
-    for name, network in MODEL.networks.items():
-        first = {network.first(0, kind, gap).tobytes() for kind in range(KINDS) for gap in range(GAPS)}
-        assert len(first) == KINDS * GAPS, name
+    for level, networks in enumerate(MODEL.networks):
+        for name, network in networks.items():
+            first = {network.first(level, kind, gap).tobytes() for kind in range(KINDS) for gap in range(GAPS)}
+            assert len(first) == KINDS * GAPS, (level, name)
 
 
 def test_weights_that_take_no_references_refuse_them():

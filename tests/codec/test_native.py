@@ -46,7 +46,7 @@ def test_every_instruction_set_predicts_what_numpy_predicts(shape: tuple[int, in
         around = Neighbours(planes.values, planes.errors, planes.proxies, Condition(kind, kind % 4) if kind else ALONE)
         for context in CONTEXTS:
             level = int(rng.integers(0, 8))
-            network = model.networks[context.name]
+            network = model.networks[min(level, len(model.networks) - 1)][context.name]
             with native.using(native.NUMPY):
                 wanted = predict(network, context, around, shape, level)
             for name in COMPILED:
@@ -66,7 +66,7 @@ def test_kernels_refuse_planes_that_are_too_small() -> None:
     around = seen(rng, shape, 100.0, 0)
     small = {p: np.ascontiguousarray(plane[:, :-4]) for p, plane in around.values.items()}
     errors = {p: np.ascontiguousarray(plane[:, :-4]) for p, plane in around.errors.items()}
-    network = load_pyramid().networks["V"]
+    network = load_pyramid().networks[-1]["V"]
     with native.using(COMPILED[0]), pytest.raises(ValueError, match="plane"):
         predict(network, CONTEXTS[2], Neighbours(small, errors), shape, 0)
 
@@ -77,7 +77,7 @@ def test_kernels_refuse_another_dtype() -> None:
     around = seen(rng, shape, 100.0, 0)
     wide = {p: plane.astype(np.int64) for p, plane in around.errors.items()}
     with native.using(COMPILED[0]), pytest.raises(ValueError, match="buffer"):
-        predict(load_pyramid().networks["D"], CONTEXTS[0], Neighbours(around.values, wide), shape, 0)  # type: ignore[arg-type]
+        predict(load_pyramid().networks[-1]["D"], CONTEXTS[0], Neighbours(around.values, wide), shape, 0)  # type: ignore[arg-type]
 
 
 def phases(rng: np.random.Generator) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:

@@ -11,14 +11,14 @@ from isopress.cli.train import train as train_group
 from isopress.codec.arrays import Scratch
 from isopress.codec.bounded import block, pyramid
 from isopress.codec.bounded.geometry import CONTEXTS
-from isopress.codec.bounded.predictor import LEVELS, PROXY_FEATURES
+from isopress.codec.bounded.predictor import PROXY_FEATURES
 from isopress.codec.bounded.pyramid import Quantisation
 from isopress.codec.bounded.reference_order import GAPS, KINDS, PROXIES, Axes, order, slots_of
 from isopress.codec.bounded.traversal import depth
 from isopress.codec.bounded.weights import load_pyramid, parse_pyramid
 from isopress.codec.errors import ArgumentError
 from isopress.codec.training.pyramid import TrainConfig, integer_networks, to_bytes, train
-from isopress.codec.training.pyramid_network import PyramidConfig, RoundedMLP, build
+from isopress.codec.training.pyramid_network import LEVELS, RoundedMLP, build
 from isopress.codec.training.pyramid_pool import Crop, Examples, Field, crops, examples
 from isopress.format.source.training_fields import hold_out, load_fields
 from tests.fields import drifting_fields, spectral_field
@@ -40,7 +40,7 @@ QUICK = TrainConfig(
 
 def random_networks() -> dict[str, RoundedMLP]:
     torch.manual_seed(1)
-    networks = build(PyramidConfig((12, 8)))
+    networks = build((12, 8))
     for net in networks.values():
         for p in net.parameters():
             p.data = torch.randn_like(p) * 0.3
@@ -49,8 +49,8 @@ def random_networks() -> dict[str, RoundedMLP]:
 
 def test_the_rounded_network_and_the_integer_network_are_the_same_function():
     networks = random_networks()
-    integers = integer_networks(networks)
-    stored = parse_pyramid("stored", to_bytes(networks)).networks
+    (integers,) = integer_networks(networks)
+    stored = parse_pyramid("stored", to_bytes(networks)).networks[0]
     rng = np.random.default_rng(0)
     for context in CONTEXTS:
         alone = context.n_features

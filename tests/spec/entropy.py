@@ -156,7 +156,7 @@ def network(tensors: Tensors, name: str, x: Integers, level: int, more: Integers
     while f"{name}.{layer}.weight" in tensors:
         weight, bias, shift = (tensors[f"{name}.{layer}.{part}"] for part in ("weight", "bias", "shift"))
         assert x.shape[1] == weight.shape[1]
-        sums = x @ weight.T.astype(np.int64) + bias[level] + (0 if layer else more)
+        sums = x @ weight.T.astype(np.int64) + bias[min(level, len(bias) - 1)] + (0 if layer else more)
         y = np.rint(np.ldexp(sums.astype(np.float64), -shift.astype(np.int32))).astype(np.int64)
         x = y.clip(0, 127)
         layer += 1

@@ -135,7 +135,7 @@ def read_levels(
             cells = grid[:, phase.parity[0] :: 2, phase.parity[1] :: 2]
             if not cells.size:
                 continue
-            p, c, k = predict(phase, grid, missed, wraps, min(level, 5), tensors, known)
+            p, c, k = predict(phase, grid, missed, wraps, level, tensors, known)
             c = c - round(8 * np.log2(q / 64)) + offset()
             s = stream.symbols(c.ravel(), k.ravel()).reshape(p.shape)
             cells[:] = 64 * ((2 * (p // 2) + 1 + s * q + 32) // 64) if flags.snap else p + s * q
@@ -244,17 +244,24 @@ def predict(
     logs = [seen.r - 64, *(lg(x) - 1042 - seen.r for x in sizes)]
     features = [seen.first, scaled(near, (32 / seen.roughness)[:, None]), np.stack(logs, -1).clip(-127, 127)]
     more: Integers | int = 0
-    if f"{phase.name}.kind" in tensors:
+    name = network_of(phase, level, tensors)
+    if f"{name}.kind" in tensors:
         kind, gap, proxies = (hint.kind, hint.gap, hint.proxies) if hint else (0, 0, [None] * 4)
-        more = tensors[f"{phase.name}.kind"][kind] + tensors[f"{phase.name}.gap"][gap]
+        more = tensors[f"{name}.kind"][kind] + tensors[f"{name}.gap"][gap]
         features += [proxy_features(phase, proxy, wraps, seen, shape) for proxy in proxies]
-    m, t, k = network(tensors, phase.name, np.concatenate(features, -1), level, more).T
+    m, t, k = network(tensors, name, np.concatenate(features, -1), level, more).T
     base = (seen.cubic + phase.divisor // 2) // phase.divisor
     p = (base + np.rint(m.clip(-1024, 1024) * (seen.roughness / 64)).astype(np.int64)).clip(-(2**27), 2**27)
     p = p.reshape(shape)
     if hint:
         p = p + hint.guess[:, phase.parity[0] :: 2, phase.parity[1] :: 2]
     return p, seen.r + t.clip(-256, 256), k.clip(0, 3)
+
+
+def network_of(phase: Phase, level: int, tensors: Tensors) -> str:
+    """SPEC 9: the name of the network of a phase at a level."""
+    own = ("fine.", "middle.", "")[min(level, 2)] + phase.name
+    return own if f"{own}.0.weight" in tensors else phase.name
 
 
 def proxy_features(phase: Phase, proxy: Integers | None, wraps: bool, own: Seen, shape: tuple[int, ...]) -> Integers:

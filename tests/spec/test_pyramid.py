@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
+from safetensors.numpy import save
 
 from isopress.codec.bounded import pyramid
-from isopress.codec.bounded.weights import DEFAULT_FOR_BLOCKS, load_pyramid
+from isopress.codec.bounded.weights import DEFAULT_FOR_BLOCKS, load_pyramid, parse_pyramid
 from tests.fields import spectral_field
 from tests.spec import pyramid as spec_pyramid
 from tests.spec.test_golden_by_spec import tensors_of
@@ -34,3 +35,16 @@ def test_a_reader_written_from_the_spec_gets_the_same_values(shape, size, option
 def test_these_weights_are_of_both_kinds():
     assert [load_pyramid(name).takes_references for name in NAMES] == [False, True]
     assert ["D.kind" in tensors_of(name) for name in NAMES] == [False, True]
+
+
+@pytest.mark.parametrize("groups", [(), ("fine.",), ("fine.", "middle."), ("middle.",)])
+def test_the_finest_levels_may_have_networks_of_their_own(groups):
+    tensors = dict(tensors_of(DEFAULT_FOR_BLOCKS))
+    for i, group in enumerate(groups, 3):  # with the biases of a coarse level alone: another network
+        for name in [name for name in tensors if name.startswith(("D.", "H.", "V."))]:
+            own = tensors[name]
+            tensors[group + name] = own[i : i + 1] if name.endswith(".bias") else own
+    model, y = parse_pyramid("own", save(tensors)), spectral_field(33, 46, slope=1.5)[None] * 30
+    section, v = pyramid.encode(y, None, model=model)
+    assert len({id(networks) for networks in model.networks}) == 1 + len(groups)
+    assert np.array_equal(spec_pyramid.decode(section, y.shape, tensors), v)
