@@ -51,6 +51,7 @@ from isopress.format.settings import CONTEXTS
 @click.option("--embed-models", is_flag=True, help="Put copies of the weights that are needed to read DST into it.")
 @click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Number of processes.")
 @click.option("--overwrite", is_flag=True, help="Replace DST, once the new store is complete.")
+@click.option("--dry-run", is_flag=True, help="Write nothing: print what would become of each variable, and why.")
 @click.option("--json", "as_json", is_flag=True, help="Print only JSON.")
 def compress(
     src: tuple[str, ...],
@@ -68,6 +69,7 @@ def compress(
     embed_models: bool,
     jobs: int,
     overwrite: bool,
+    dry_run: bool,
     as_json: bool,
 ) -> None:
     """Compress SRC (NetCDF, GRIB, Zarr, zip, references, sample:era5) to the Zarr store DST.
@@ -78,9 +80,16 @@ def compress(
     from isopress.format.source.request import Request  # not for --help
     from isopress.format.store.write import write
 
+    request = Request(src, variables, sel, isel)
+    if dry_run:
+        from isopress.format.report.planned import plan_report
+        from isopress.format.store.plan import Wishes
+
+        report.show_plan(plan_report(request, Wishes(errors, preset, dict(chunks), context, effort)), as_json=as_json)
+        return
     with report.progress(quiet=as_json) as observer:
         result = write(
-            Request(src, variables, sel, isel),
+            request,
             dst,
             errors=errors,
             preset=preset,

@@ -139,12 +139,17 @@ def preset_bound(preset: Preset, name: str, attrs: Mapping[str, Any]) -> Bound:
     """
     if preset not in PRESETS:
         raise ArgumentError(f"preset {preset!r} is unknown; allowed are {', '.join(PRESETS)}")
+    quantity = quantity_of(name, attrs)
+    if quantity is None:
+        return _parse(FALLBACK[PRESETS.index(preset)])
+    return quantity.bound(preset, normalise_units(str(attrs.get("units", ""))))
+
+
+def quantity_of(name: str, attrs: Mapping[str, Any]) -> Quantity | None:
+    """Return the row of the table that a variable is of, by its name and attributes; None if there is none."""
     units = normalise_units(str(attrs.get("units", "")))
     standard_name = str(attrs.get("standard_name", attrs.get("GRIB_cfName", "")))
-    for quantity in QUANTITIES:
-        if quantity.covers(name, standard_name, units):
-            return quantity.bound(preset, units)
-    return _parse(FALLBACK[PRESETS.index(preset)])
+    return next((row for row in QUANTITIES if row.covers(name, standard_name, units)), None)
 
 
 def _parse(text: str) -> Bound:

@@ -146,15 +146,16 @@ class StoreReport:
         ]
         record = asdict(self)
         record["variables"] = [variable | extra for variable, extra in zip(record["variables"], derived, strict=True)]
-        result: dict[str, Any] = _jsonable(record | totals)
+        result: dict[str, Any] = as_json(record | totals)
         return result
 
 
-def _jsonable(value: Any) -> Any:
+def as_json(value: Any) -> Any:
+    """Return JSON types; numbers that JSON lacks are None."""
     if isinstance(value, dict):
-        return {key: _jsonable(item) for key, item in value.items()}
+        return {key: as_json(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_jsonable(item) for item in value]
+        return [as_json(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

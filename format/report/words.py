@@ -2,6 +2,7 @@
 
 from isopress.codec.limits import Bound, Target
 from isopress.format.report.records import VariableReport
+from isopress.format.settings import Promise
 
 
 def size(nbytes: float) -> str:
@@ -29,23 +30,23 @@ def with_units(number: float, units: str) -> str:
 
 
 def bound_text(variable: VariableReport) -> str:
-    """Return the promise of a variable in words: `0.1 K`, `1 %, at least 1e-06 m`, `exact`, `RMSE 0.5 K`."""
-    bound = variable.bound
-    if isinstance(bound, Target):
-        if bound.rmse is None:
-            return f"ratio {bound.ratio:.4g}"
-        return f"RMSE {with_units(bound.rmse, variable.units)}"
-    if bound is None or bound.mode == "lossless" or bound.value is None:
+    """Return the promise of a variable in words: `0.1 K`, `1 % of |x| or 1e-06 m`, `exact`, `RMSE 0.5 K`."""
+    text = limit_text(variable.bound, variable.units)
+    bound, error = variable.bound, variable.error
+    if not isinstance(bound, Bound) or bound.mode != "abs" or not error or error.startswith("abs:"):
+        return text
+    fallback = f": no preset for unit {variable.units!r}" if variable.fallback else ""
+    return f"{text} ({error}{fallback})"
+
+
+def limit_text(limit: Promise | None, units: str, of_range: str = "the chunk's range") -> str:
+    """Return a bound or target in words; `of_range` says of what range a bound of mode range is a part."""
+    if isinstance(limit, Target):
+        return f"ratio {limit.ratio:.4g}" if limit.rmse is None else f"RMSE {with_units(limit.rmse, units)}"
+    if limit is None or limit.mode == "lossless" or limit.value is None:
         return "exact"
-    if bound.mode == "abs":
-        asked = f" ({variable.error})" if variable.error and not variable.error.startswith("abs:") else ""
-        if variable.fallback:
-            asked = f" ({variable.error}: no preset for unit {variable.units!r})"
-        return with_units(bound.value, variable.units) + asked
-    return _fraction(bound, variable)
-
-
-def _fraction(bound: Bound, variable: VariableReport) -> str:
-    of = "of the chunk's range" if bound.mode == "range" else "of |x|"
-    floor = "" if bound.floor is None else f" or {with_units(bound.floor, variable.units)}"
-    return f"{100 * (bound.value or 0):.4g} % {of}{floor}"
+    if limit.mode == "abs":
+        return with_units(limit.value, units)
+    of = of_range if limit.mode == "range" else "|x|"
+    floor = "" if limit.floor is None else f" or {with_units(limit.floor, units)}"
+    return f"{100 * limit.value:.4g} % of {of}{floor}"

@@ -177,3 +177,25 @@ def test_quiet_progress_prints_nothing(capsys: pytest.CaptureFixture[str]) -> No
     with report.progress(quiet=True) as observer:
         observer(Progress("compress", "t2m", 5, 5, 1))
     assert capsys.readouterr() == ("", "")
+
+
+def test_a_dry_run_says_what_would_become_of_each_variable_and_writes_nothing(source: Path, tmp_path: Path) -> None:
+    result = run("compress", source, tmp_path / "out.zarr", "--dry-run", "--error", "sst=0.5")
+    assert result.exit_code == 0, result.stderr
+    assert not list(tmp_path.iterdir())
+    lines = result.stdout.splitlines()
+    at = lines.index("  t2m (time, lat, lon) float32  2 metre temperature")
+    assert lines[at + 1 : at + 3] == [
+        "      0.1 K: preset science, temperature by its unit 'K'",
+        "      3 x 10 x 12 in chunks 3 x 10 x 12; 1.4 kB",
+    ]
+    for line in (
+        "0.5 K: asked for",
+        "0.1 % of max - min: preset science knows no quantity with this name and unit 'furlong'",
+        "1 % of |x| or 1e-05 m: preset science, precipitation, amount by its name and unit 'm'",
+        "exact: others refer to it as a coordinate",
+        "exact: its type is int16",
+    ):
+        assert f"      {line}" in lines
+    record = json.loads(run("compress", source, tmp_path / "out.zarr", "--dry-run", "--json").stdout)
+    assert {variable["name"]: variable["limit"] for variable in record["variables"]}["t2m"] == "abs:0.1"
