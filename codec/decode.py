@@ -53,6 +53,8 @@ class ChunkDecoder:
         self._values: np.ndarray | None = None
         self._block: _PartialBlock | None = None
         nbytes = math.prod(shape) * self._dtype.itemsize
+        if encoded.method == Method.LAYERS:
+            raise CorruptPayloadError("layers hold no layers, and nothing but a payload holds layers")
         if not is_paid_for(nbytes, encoded.nbytes):
             raise CorruptPayloadError(f"{encoded.nbytes} bytes claim {nbytes} bytes of values, more than any writer's")
         if encoded.method != Method.LOSSLESS and (self._dtype not in FLOATS or not nbytes):

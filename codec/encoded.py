@@ -19,6 +19,7 @@ class Method(IntEnum):
     BLOCK = 4  # pyramids that refer to each other
     LATENT = 5  # latents alone: an error to aim at, no bound
     BASED = 6  # a pyramid on top of latents
+    LAYERS = 7  # payloads of boxes, one over the other: a chunk that was written in part
 
 
 class Section(IntEnum):
@@ -35,6 +36,7 @@ class Section(IntEnum):
     BOUNDS = 9  # of a joint chunk, one per entry of the first axis
     LATENT = 10
     MARGIN = 11  # by which the steps of a pyramid on latents are smaller
+    LAYERS = 12
 
 
 _REQUIRED = {
@@ -45,6 +47,7 @@ _REQUIRED = {
     Method.BLOCK: {Section.PARAMETERS, Section.BLOCK},
     Method.LATENT: {Section.LATENT},
     Method.BASED: {Section.PARAMETERS, Section.LATENT, Section.PYRAMID, Section.MARGIN},
+    Method.LAYERS: {Section.LAYERS},
 }
 _CODED = {Section.SPECIAL, Section.SIGNS, Section.EXCEPTIONS, Section.BOUNDS}
 _OPTIONAL = {
@@ -55,6 +58,7 @@ _OPTIONAL = {
     Method.BLOCK: _CODED,
     Method.LATENT: {Section.SPECIAL},
     Method.BASED: {Section.SPECIAL, Section.BOUNDS},
+    Method.LAYERS: set(),
 }
 _MODELS = {Method.PYRAMID: 1, Method.BLOCK: 1, Method.LATENT: 1, Method.BASED: 2}
 
@@ -70,8 +74,8 @@ class EncodedChunk:
     sections : tuple of (int, bytes)
         Ids are of `Section`, each at most once.
     models : tuple of bytes
-        SHA-256 of the weights needed: one for methods PYRAMID, BLOCK and LATENT, latents' and pyramid's for BASED;
-        for decoding its first 16 bytes suffice.
+        SHA-256 of the weights needed: one for methods PYRAMID, BLOCK and LATENT, latents' and pyramid's for BASED,
+        whatever the payloads inside need for LAYERS; for decoding its first 16 bytes suffice.
     resolved_bound : float
         In data units (abs, range), a fraction (pointwise), 0 (lossless) or 1 (joint).
     max_error, rmse : float
@@ -118,7 +122,7 @@ def checked_sections(encoded: EncodedChunk) -> dict[Section, bytes]:
     if foreign := set(found) - _REQUIRED[method] - _OPTIONAL[method]:
         raise CorruptPayloadError(f"section {min(foreign).name} does not belong to method {method.name}")
     models = _MODELS.get(method, 0)
-    if len(encoded.models) != models:
+    if len(encoded.models) != models and method != Method.LAYERS:
         raise CorruptPayloadError(f"method {method.name} needs {models} models, got {len(encoded.models)}")
     return found
 

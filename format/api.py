@@ -16,6 +16,7 @@ from isopress.codec.limits import Target
 from isopress.codec.threads import IMPORTS
 from isopress.format import payload
 from isopress.format.decode_cache import CACHE
+from isopress.format.layers import LayeredDecoder
 from isopress.format.payload import BytesLike, Payload, PayloadInfo, inspect
 from isopress.format.settings import Limit, Settings
 
@@ -23,7 +24,12 @@ __all__ = ["PayloadInfo", "compress", "decompress", "inspect"]
 
 Array = NDArray[Any]
 
-_KEPT = (Method.BLOCK, Method.LATENT, Method.BASED)  # in the decode cache: else every field costs a decode of many
+_KEPT = (
+    Method.BLOCK,
+    Method.LATENT,
+    Method.BASED,
+    Method.LAYERS,
+)  # in the decode cache: else every field costs a decode of many
 
 
 def compress(
@@ -107,7 +113,7 @@ def encode(x: ArrayLike, settings: Settings) -> bytes:
         resolved_bound=encoded.resolved_bound,
         max_error=encoded.max_error,
         rmse=encoded.rmse,
-        **_stated(limit),
+        **stated(limit),
     )
     return payload.pack(info, encoded.sections)
 
@@ -154,7 +160,7 @@ def decode(parsed: Payload, selection: Any = ()) -> Array:
         return np.array(values[selection], info.dtype, order=info.order if whole else "K")
 
 
-def _stated(limit: Limit) -> dict[str, Any]:
+def stated(limit: Limit) -> dict[str, Any]:
     """Return what the header says of the bound or target; several bounds have a section of their own."""
     if isinstance(limit, Target):
         return {"mode": "latent", "ratio": limit.ratio, "target_rmse": limit.rmse}
@@ -163,7 +169,11 @@ def _stated(limit: Limit) -> dict[str, Any]:
     return {"mode": limit.mode, "bound": limit.value, "floor": limit.floor}
 
 
-def _decoder(parsed: Payload) -> ChunkDecoder:
+def _decoder(parsed: Payload) -> ChunkDecoder | LayeredDecoder:
+    return LayeredDecoder(parsed, _chunk_decoder) if parsed.info.method == Method.LAYERS else _chunk_decoder(parsed)
+
+
+def _chunk_decoder(parsed: Payload) -> ChunkDecoder:
     info = parsed.info
     encoded = EncodedChunk(
         method=info.method,

@@ -16,7 +16,10 @@ from typing import TYPE_CHECKING
 from isopress.codec.errors import ArgumentError
 
 if TYPE_CHECKING:
-    from isopress.codec.encode import ChunkDecoder
+    from isopress.codec.decode import ChunkDecoder
+    from isopress.format.layers import LayeredDecoder
+
+    Decoder = ChunkDecoder | LayeredDecoder
 
 DEFAULT_MEGABYTES = 256.0  # of 2^20 bytes
 VARIABLE = "ISOPRESS_CACHE_MB"
@@ -28,7 +31,7 @@ class _Entry:
 
     nbytes: int
     lock: threading.Lock = field(default_factory=threading.Lock)
-    decoder: "ChunkDecoder | None" = None
+    decoder: "Decoder | None" = None
 
 
 class DecodeCache:
@@ -58,7 +61,7 @@ class DecodeCache:
         return self._nbytes
 
     @contextmanager
-    def decoder(self, data: memoryview, nbytes: int, start: Callable[[], "ChunkDecoder"]) -> "Iterator[ChunkDecoder]":
+    def decoder(self, data: memoryview, nbytes: int, start: Callable[[], "Decoder"]) -> "Iterator[Decoder]":
         """Give the decoder of a payload to one thread at a time; arrays it returns are to be copied in here.
 
         Parameters

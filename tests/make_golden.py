@@ -3,6 +3,7 @@
 import hashlib
 import json
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import numpy as np
 import isopress
 from isopress.codec.encoded import Method
 from isopress.format.payload import VERSION
+from isopress.format.rewrites import PartialWriteWarning
+from isopress.format.zarr.v2_codec import Isopress
 from tests.contract import MODES, OTHERS, Array, many_nans, smooth
 from tests.fields import spectral_field, sphere_field
 
@@ -68,6 +71,7 @@ def features() -> dict[str, tuple[Array, dict[str, Any]]]:
         "latent-halved-ahead": ((20 * sphere_field(80, 120)).astype("<f4"), {"mode": "latent", "rmse": 0.3}),
         "based": (drifting(12), {"mode": "abs", "bound": 3.0}),
         "joint": (np.stack([drifting(5), drifting(5) * 20]), {"mode": "abs", "bound": [0.01, 3.0], "context": "block"}),
+        "layers": (drifting(5), {**abs_, "context": "block"}),
         "periodic": (np.tile(smooth(24, 1), (1, 36)).astype("<f4") + _waves(24, 36), abs_),
     }
 
@@ -101,9 +105,27 @@ def _waves(height: int, width: int) -> Array:
     return (np.linspace(0, 3, height)[:, None] * np.sin(2 * angle)).astype("<f4")
 
 
+def in_layers(x: Array, settings: dict[str, Any]) -> bytes:
+    """Return a payload of `x` as if two regions had been written later, one of them with a value left out."""
+    codec = Isopress(**settings)
+    before = x.copy()
+    before[1:3, 4:10, 5:] += 1
+    before[3:] = np.nan
+    payload: bytes = codec.encode(before)
+    for region in (np.s_[1:3, 4:10, 5:], np.s_[3:]):
+        y = codec.decode(payload)
+        kept = y[1, 5, 8]
+        y[region] = x[region]
+        y[1, 5, 8] = kept if region == np.s_[1:3, 4:10, 5:] else x[1, 5, 8]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", PartialWriteWarning)
+            payload = codec.encode(y)
+    return payload
+
+
 def write(folder: Path, x: Array, settings: dict[str, Any]) -> None:
     """Write one feature; the folder must not exist."""
-    payload = isopress.compress(x, **settings)
+    payload = in_layers(x, settings) if folder.name == "layers" else isopress.compress(x, **settings)
     y = isopress.decompress(payload)
     info = isopress.inspect(payload)
     decoded = {"sha256": digest(y), "dtype": y.dtype.str, "shape": list(y.shape), "order": info.order}

@@ -18,6 +18,7 @@ import zarr
 from isopress.codec.errors import BoundError, IsopressError, ModelNotFoundError
 from isopress.codec.limits import Target
 from isopress.format.payload import inspect
+from isopress.format.rewrites import whole_chunks
 from isopress.format.settings import Promise
 from isopress.format.source.dataset import Request, Source, open_source
 from isopress.format.source.sentinels import Sketch, sketch
@@ -95,7 +96,7 @@ def converting(request: Request, store_path: str) -> Iterator[Work]:
 
     It raises BoundError when what is read back is not within the bound, or the RMSE that was the target.
     """
-    with open_source(request) as source, ExitStack() as stack:
+    with open_source(request) as source, whole_chunks(), ExitStack() as stack:
         targets = arrays(open_group(store_path, stack, "r+"))
         yield partial(_convert, source, targets, Path(store_path))
 
@@ -103,7 +104,7 @@ def converting(request: Request, store_path: str) -> Iterator[Work]:
 @contextmanager
 def comparing(request: Request, store_path: str) -> Iterator[Work]:
     """Yield a function that compares a region of a store with the source; damage is reported, not raised."""
-    with open_source(request) as source, open_source(store_path) as store:
+    with open_source(request) as source, open_source(store_path) as store, whole_chunks():
         yield partial(_compare_stored, source, store)
 
 

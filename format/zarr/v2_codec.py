@@ -40,10 +40,10 @@ class Isopress(Settings, Codec):  # type: ignore[misc]
             `buf` holds no floats and the mode is not lossless, as after a filter that returns bytes.
         """
         with IMPORTS:  # not before there is something to encode
-            from isopress.format import api
+            from isopress.format import rewrites
 
         array = buf if isinstance(buf, np.ndarray) else ensure_ndarray(buf)
-        return api.encode(array, self)
+        return rewrites.encode(array, self)
 
     def decode(self, buf: BytesLike, out: Any = None) -> Any:
         """Return the array of the payload `buf`, or fill `out` with it.
@@ -63,14 +63,16 @@ class Isopress(Settings, Codec):  # type: ignore[misc]
             `out` has another size or dtype than the decoded array.
         """
         with IMPORTS:
-            from isopress.format import api
+            from isopress.format import api, rewrites
 
         parsed = parse(buf)
-        if out is None:
-            return api.decode(parsed)
-        target = ensure_ndarray(out)
-        _check_target(target, parsed.info)
+        target = None if out is None else ensure_ndarray(out)
+        if target is not None:
+            _check_target(target, parsed.info)
         array = api.decode(parsed)
+        rewrites.remember(parsed, array, self)
+        if target is None:
+            return array
         if target.shape != array.shape:
             return ndarray_copy(array, target)
         np.copyto(target, array)

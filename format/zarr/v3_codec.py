@@ -57,40 +57,51 @@ class IsopressCodec(Settings, ArrayBytesCodec, ArrayBytesCodecPartialDecodeMixin
         return await asyncio.to_thread(self._compress, chunk_data, chunk_spec)
 
     async def _decode_single(self, chunk_data: Buffer, chunk_spec: ArraySpec) -> NDBuffer:
-        return await asyncio.to_thread(decode_part, chunk_data, chunk_spec, ())
+        return await asyncio.to_thread(self._decompress, chunk_data, chunk_spec, (), to_write=True)
 
     async def _decode_partial_single(
         self, byte_getter: ByteGetter, selection: Any, chunk_spec: ArraySpec
     ) -> NDBuffer | None:
         data = await byte_getter.get(prototype=chunk_spec.prototype)
-        return None if data is None else await asyncio.to_thread(decode_part, data, chunk_spec, selection)
+        if data is None:
+            return None
+        return await asyncio.to_thread(self._decompress, data, chunk_spec, selection, to_write=False)
 
     # Not named `_encode_sync`: Zarr 3.4 would take the codec for one without partial reads.
     def _compress(self, chunk_data: NDBuffer, chunk_spec: ArraySpec) -> Buffer:
         with IMPORTS:  # not before there is something to encode
-            from isopress.format import api
+            from isopress.format import rewrites
 
-        encoded = api.encode(chunk_data.as_numpy_array(), self)
+        encoded = rewrites.encode(chunk_data.as_numpy_array(), self)
         return chunk_spec.prototype.buffer.from_bytes(encoded)
 
+    def _decompress(self, chunk_data: Buffer, chunk_spec: ArraySpec, selection: Any, *, to_write: bool) -> NDBuffer:
+        """Return the selected values of a chunk; `to_write` says that Zarr is about to change some of them.
 
-def decode_part(chunk_data: Buffer, chunk_spec: ArraySpec, selection: Any) -> NDBuffer:
-    """Return the selected values of a chunk.
+        Raises
+        ------
+        CorruptPayloadError
+            The payload does not hold what the array's metadata promises. Otherwise as `isopress.decompress`.
+        """
+        with IMPORTS:
+            from isopress.format import api, rewrites
 
-    Raises
-    ------
-    CorruptPayloadError
-        The payload does not hold what the array's metadata promises. Otherwise as `isopress.decompress`.
-    """
-    with IMPORTS:
-        from isopress.format import api
+        parsed = parse(chunk_data.as_numpy_array())
+        dtype = chunk_spec.dtype.to_native_dtype()
+        _check_chunk(parsed.info, chunk_spec.shape, dtype)
+        array = api.decode(parsed, selection)
+        if _is_all(selection, chunk_spec.shape):
+            rewrites.remember(parsed, array, self, to_write=to_write)
+        # Metadata of v3 holds no byte order; payloads do.
+        return chunk_spec.prototype.nd_buffer.from_numpy_array(np.asarray(array, dtype))
 
-    parsed = parse(chunk_data.as_numpy_array())
-    dtype = chunk_spec.dtype.to_native_dtype()
-    _check_chunk(parsed.info, chunk_spec.shape, dtype)
-    array = api.decode(parsed, selection)
-    # Metadata of v3 holds no byte order; payloads do.
-    return chunk_spec.prototype.nd_buffer.from_numpy_array(np.asarray(array, dtype))
+
+def _is_all(selection: Any, shape: tuple[int, ...]) -> bool:
+    """Whether a selection is every value of a chunk, in order."""
+    if not isinstance(selection, tuple):
+        return False
+    parts = zip(selection, shape, strict=False)
+    return all(isinstance(part, slice) and part.indices(size) == (0, size, 1) for part, size in parts)
 
 
 def _check_chunk(info: PayloadInfo, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:

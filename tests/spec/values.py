@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from pcodec import standalone
 
 from tests.spec import block, latent, pyramid
-from tests.spec.entropy import Tensors
-from tests.spec.reader import Parsed
+from tests.spec.entropy import Bytes, Tensors
+from tests.spec.reader import Parsed, parse
 
 Array = NDArray[Any]
 Weights = Callable[[bytes], tuple[dict[str, Any], Tensors]]  # of a model id: metadata `synthesis`, and tensors
@@ -26,6 +26,7 @@ SECTIONS = {  # of a method: those that must be there, and those that may
     4: ({1, 8}, {2, 3, 7, 9}),
     5: ({10}, {2}),
     6: ({1, 4, 10, 11}, {2, 9}),
+    7: ({12}, set()),
 }
 MODELS = (0, 0, 1, 0, 1, 1, 2)
 C = (
@@ -40,8 +41,10 @@ def decode(parsed: Parsed, weights: Weights) -> Array:
     little, shape = np.dtype(parsed.dtype).newbyteorder("<"), tuple(parsed.shape)
     must, may = SECTIONS[parsed.method]
     assert must <= set(parsed.sections) <= must | may
-    assert len(parsed.models) == MODELS[parsed.method]
-    if parsed.method == 1:
+    assert parsed.method == 7 or len(parsed.models) == MODELS[parsed.method]
+    if parsed.method == 7:
+        x = layers(parsed.sections[12], shape, little, weights)
+    elif parsed.method == 1:
         x = lossless(parsed.sections[6], little, prod(shape))
     else:
         assert parsed.dtype in ("float32", "float64")
@@ -76,6 +79,28 @@ def floats(parsed: Parsed, shape: tuple[int, ...], dtype: np.dtype[Any], weights
         y = latent.values(sections[10], (*leading, height, width), *weights[0]).reshape(fields)
         v = y * 64 + pyramid.decode(sections[4], fields, weights[1][1]) / (1 + margin)
     return data(sections[1], v.reshape(fields)).astype(dtype)
+
+
+# --- SPEC 4.5 ---------------------------------------------------------------------------------------------------------
+
+
+def layers(section: bytes, shape: tuple[int, ...], dtype: np.dtype[Any], weights: Weights) -> Array:
+    """Return the values of a chunk that was written in part."""
+    reader = Bytes(section)
+    x = np.zeros(shape, dtype)
+    for number in range(reader.take(1)[0]):
+        corner = [reader.varint() for _ in shape]
+        hole = reader.take(dtype.itemsize) if reader.take(1)[0] else b""
+        inner = parse(reader.take(reader.varint()))
+        assert inner.method != 7
+        values = decode(inner, weights).astype(dtype)
+        assert number or (values.shape == shape and not any(corner) and not hole)
+        box = tuple(slice(at, at + size) for at, size in zip(corner, values.shape, strict=True))
+        assert x[box].shape == values.shape
+        shows = [bits.tobytes() != hole for bits in np.ravel(values)]
+        x[box] = np.where(np.reshape(shows, values.shape), values, x[box])
+    assert not reader.left
+    return x
 
 
 # --- SPEC 4.1 ---------------------------------------------------------------------------------------------------------
