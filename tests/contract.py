@@ -75,6 +75,11 @@ ARRAYS: dict[str, Callable[[], Array]] = {
     "lattice": lambda: np.round(smooth(9, 8) * 4) / 4,
 }
 
+# Targets are searched for, which takes its time; tests/codec/test_encode_target.py has strange arrays too.
+TARGETS = ("latent-rmse", "latent-ratio")
+WITH_TARGETS = ("stack of fields", "five axes", "one axis", "no field", "constant", "special values")
+CASES = [(case, mode) for case in ARRAYS for mode in MODES if mode not in TARGETS or case in WITH_TARGETS]
+
 
 def misaligned(x: Array) -> Array:
     """Return a read-only copy of `x` that begins at an odd address, as arrays from network buffers do."""
@@ -169,8 +174,7 @@ class Contract:
         """Return `x` after writing and reading it with a codec of these settings."""
         raise NotImplementedError
 
-    @pytest.mark.parametrize("mode", MODES)
-    @pytest.mark.parametrize("case", ARRAYS)
+    @pytest.mark.parametrize(("case", "mode"), CASES)
     def test_every_mode_keeps_its_promise_on_every_array(self, case: str, mode: str) -> None:
         x = ARRAYS[case]().astype("f4")
         assert_kept(x, self.roundtrip(x, **MODES[mode]), **MODES[mode])

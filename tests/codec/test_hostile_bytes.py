@@ -74,7 +74,7 @@ def test_any_flipped_bit_is_an_error(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_flipped_bit_behind_good_checksums_is_an_error_or_wrong_values(name: str) -> None:
     payload = payloads()[name]
-    for bit in _sample(8 * len(payload), 150):
+    for bit in _sample(8 * len(payload), 30 if name in ("latent", "based") else 150):
         data = bytearray(payload)
         data[bit // 8] ^= 1 << bit % 8
         _decode_forged(bytes(data))
@@ -85,7 +85,7 @@ def test_sections_of_noise_behind_good_checksums_are_an_error_or_wrong_values(na
     payload = payloads()[name]
     body = sum(length for _, length in isopress.inspect(payload).sections)
     rng = np.random.default_rng(1)
-    for _ in range(20):
+    for _ in range(5 if name in ("latent", "based") else 20):
         _decode_forged(payload[: len(payload) - body] + rng.bytes(body))
 
 

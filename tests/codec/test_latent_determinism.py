@@ -52,13 +52,11 @@ def fields() -> Array:
 @pytest.mark.parametrize(
     ("settings", "threads"),
     [
-        ({"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}, 1),
         ({"OPENBLAS_NUM_THREADS": "2", "OMP_NUM_THREADS": "2"}, 2),
-        ({"OPENBLAS_NUM_THREADS": "1", "OPENBLAS_CORETYPE": "Haswell", "ATEN_CPU_CAPABILITY": "avx2"}, 1),
         ({"OPENBLAS_NUM_THREADS": "1", "OPENBLAS_CORETYPE": "Nehalem", "ATEN_CPU_CAPABILITY": "default"}, 1),
         ({"NPY_DISABLE_CPU_FEATURES": "AVX512F AVX512CD AVX512_SKX AVX512_CLX AVX512_CNL AVX512_ICL AVX512_SPR"}, 2),
     ],
-    ids=["1 thread", "2 threads", "Haswell", "Nehalem", "no AVX-512"],
+    ids=["2 threads", "Nehalem", "no AVX-512"],
 )
 def test_other_kernels_and_thread_counts_decode_the_same_latents(
     settings: dict[str, str], threads: int, tmp_path: Path

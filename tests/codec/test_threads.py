@@ -138,7 +138,7 @@ assert not failed, failed
 @pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="this system has no fork")
 def test_a_process_forked_while_a_thread_codes_is_not_locked() -> None:
     """In every mode, from the first moment on: weights are loaded and torch is imported while others fork."""
-    script = FORK.replace("FORKS", "15")
+    script = FORK.replace("FORKS", "10")
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", script], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
 
