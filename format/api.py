@@ -97,13 +97,14 @@ def encode(x: ArrayLike, settings: Settings) -> bytes:
     settings.check(array.dtype, array.shape)
     native = np.require(array, array.dtype.newbyteorder("="), ["C", "A"])
     limit = settings.limit
+    coded = native if isinstance(limit, tuple) else native.reshape(payload.without_trailing_ones(native.shape))
     if isinstance(limit, Target):
         with IMPORTS:
             from isopress.codec.encode_target import encode_target
 
-        encoded = encode_target(native, limit, model=settings.model, effort=settings.effort)
+        encoded = encode_target(coded, limit, model=settings.model, effort=settings.effort)
     else:
-        encoded = encode_chunk(native, limit, model=settings.model, context=cast(ContextMode, settings.context))
+        encoded = encode_chunk(coded, limit, model=settings.model, context=cast(ContextMode, settings.context))
     info = PayloadInfo(
         dtype=array.dtype,
         shape=array.shape,
@@ -153,10 +154,11 @@ def decode(parsed: Payload, selection: Any = ()) -> Array:
     info = parsed.info
     whole = isinstance(selection, tuple) and not selection
     if info.method not in _KEPT:
-        array = np.asarray(_decoder(parsed).decode(), info.dtype, order=info.order)
+        array = np.asarray(_decoder(parsed).decode().reshape(info.shape), info.dtype, order=info.order)
         return array if whole else np.array(array[selection])
     with CACHE.decoder(parsed.data, _decoder_nbytes(info), partial(_decoder, parsed)) as decoder:
-        values = decoder.decode(None if whole else _touched(info.shape, selection))
+        all_fields = whole or info.coded_shape != info.shape
+        values = decoder.decode(None if all_fields else _touched(info.shape, selection)).reshape(info.shape)
         return np.array(values[selection], info.dtype, order=info.order if whole else "K")
 
 
@@ -183,7 +185,7 @@ def _chunk_decoder(parsed: Payload) -> ChunkDecoder:
         max_error=info.max_error,
         rmse=info.rmse,
     )
-    return ChunkDecoder(encoded, info.dtype.newbyteorder("="), info.shape)
+    return ChunkDecoder(encoded, info.dtype.newbyteorder("="), info.coded_shape)
 
 
 def _decoder_nbytes(info: PayloadInfo) -> int:

@@ -88,6 +88,7 @@ class LayeredDecoder:
         self._shape, self._dtype = parsed.info.shape, parsed.info.dtype.newbyteorder("=")
         self._layers = [(layer, inner.info.shape, partial(start, inner)) for layer, inner in read_layers(parsed)]
         self._base = self._layers[0][2]()
+        self._by_field = parsed.info.coded_shape == self._shape
         self._values: Array = np.zeros(field_shape(self._shape), self._dtype)
         self._ready: set[int] = set()
 
@@ -95,7 +96,7 @@ class LayeredDecoder:
         """Return the values in C order and native byte order; if `fields` are named, only those are right."""
         new = sorted(set(range(len(self._values)) if fields is None else fields) - self._ready)
         if new:
-            below = self._base.decode(new).reshape(self._values.shape)
+            below = self._base.decode(new if self._by_field else None).reshape(self._values.shape)
             self._values[new] = below[new]
             for layer, shape, start in self._layers[1:]:
                 self._lay(layer, shape, start, new)
@@ -110,7 +111,7 @@ class LayeredDecoder:
         touched = wanted.reshape(self._shape[:-2])[box[:-2]]
         if not touched.any():
             return
-        x = start().decode(None)
+        x = start().decode(None).reshape(shape)
         target = self._values.reshape(self._shape)[box]
         shows = np.broadcast_to(touched.reshape((*touched.shape, *[1] * (x.ndim - touched.ndim))), x.shape)
         if layer.hole is not None:

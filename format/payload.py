@@ -86,6 +86,11 @@ class PayloadInfo:
         return math.prod(self.shape) * self.dtype.itemsize
 
     @property
+    def coded_shape(self) -> tuple[int, ...]:
+        """Shape in which the values are coded: a series at one point, (time, 1, 1), is a row, not many fields."""
+        return self.shape if self.mode == "joint" else without_trailing_ones(self.shape)
+
+    @property
     def facts(self) -> dict[str, str]:
         """What the header says in words, line by line; empty ones left out."""
         asked = {"bound": self.bound, "floor": self.floor, "ratio": self.ratio, "RMSE": self.target_rmse}
@@ -109,6 +114,14 @@ class PayloadInfo:
     def _repr_html_(self) -> str:
         rows = "".join(f"<tr><th>{name}</th><td>{text}</td></tr>" for name, text in self.facts.items())
         return f"<table><caption>isopress payload {self.version[0]}.{self.version[1]}</caption>{rows}</table>"
+
+
+def without_trailing_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the shape without axes of length 1 behind all others."""
+    axes = len(shape)
+    while axes and shape[axes - 1] == 1:
+        axes -= 1
+    return shape[:axes]
 
 
 @dataclass(frozen=True)

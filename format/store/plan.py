@@ -9,7 +9,6 @@ from typing import Any, Literal
 import dask.array
 import numpy as np
 import xarray as xr
-from zarr.codecs import TransposeCodec
 
 from isopress.codec.errors import ArgumentError
 from isopress.codec.limits import Bound, Target
@@ -162,9 +161,6 @@ def _template(source: Source, plan: VariablePlan, zarr_format: ZarrFormat, wishe
         encoding["chunks"] = plan.chunks
     if plan.bound is not None and plan.asked is not None:
         encoding |= _codec_encoding(plan.bound, zarr_format, wishes)
-        if zarr_format == 3 and variable.ndim > 2 and variable.shape[-2:] == (1, 1):
-            # Series at one point: the codec's fields are the last two axes, so the series must lie along them.
-            encoding["filters"] = [TransposeCodec(order=_series_last(variable.shape))]
         attrs[ERROR] = format_bound(plan.asked)
     elif record := source_record(source, plan):
         attrs[SOURCE_ENCODING] = record
@@ -180,11 +176,6 @@ def storable_attrs(variable: xr.Variable) -> dict[str, Any]:
         if known is not None:
             attrs["_FillValue"] = known
     return attrs
-
-
-def _series_last(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the order of axes in which those of length 1 come first."""
-    return tuple(sorted(range(len(shape)), key=lambda axis: shape[axis] > 1))
 
 
 def _zeros(variable: xr.Variable) -> Any:

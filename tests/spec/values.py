@@ -39,6 +39,9 @@ C = (
 def decode(parsed: Parsed, weights: Weights) -> Array:
     """Return the array of a payload."""
     little, shape = np.dtype(parsed.dtype).newbyteorder("<"), tuple(parsed.shape)
+    coded = shape
+    while parsed.mode != "joint" and coded[-1:] == (1,):
+        coded = coded[:-1]
     must, may = SECTIONS[parsed.method]
     assert must <= set(parsed.sections) <= must | may
     assert parsed.method == 7 or len(parsed.models) == MODELS[parsed.method]
@@ -48,7 +51,7 @@ def decode(parsed: Parsed, weights: Weights) -> Array:
         x = lossless(parsed.sections[6], little, prod(shape))
     else:
         assert parsed.dtype in ("float32", "float64")
-        x = overlaid(floats(parsed, shape, little, [weights(model) for model in parsed.models]), parsed.sections)
+        x = overlaid(floats(parsed, coded, little, [weights(model) for model in parsed.models]), parsed.sections)
     order: Any = "F" if parsed.fortran else "C"
     return np.asarray(x.reshape(shape), little.newbyteorder(">" if parsed.big_endian else "<"), order=order)
 
