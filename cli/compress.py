@@ -85,7 +85,7 @@ def compress(
         from isopress.format.report.planned import plan_report
         from isopress.format.store.plan import Wishes
 
-        report.show_plan(plan_report(request, Wishes(errors, preset, dict(chunks), context, effort)), as_json=as_json)
+        report.show_text(plan_report(request, Wishes(errors, preset, dict(chunks), context, effort)), as_json=as_json)
         return
     with report.progress(quiet=as_json) as observer:
         result = write(

@@ -26,6 +26,7 @@ COMMANDS = {
     "compress": "isopress.cli.compress:compress",
     "decompress": "isopress.cli.decompress:decompress",
     "info": "isopress.cli.info:info",
+    "estimate": "isopress.cli.estimate:estimate",
     "verify": "isopress.cli.verify:verify",
     "models": "isopress.cli.models:models",
     "train": "isopress.cli.train:train",

@@ -18,6 +18,7 @@ from isopress.format.report.records import StoreReport, VariableReport
 from isopress.format.report.words import bound_text, count, ratio_text, size
 
 if TYPE_CHECKING:
+    from isopress.format.report.estimate_records import Estimate
     from isopress.format.report.planned import PlanReport
     from isopress.format.store.write import Observer
     from isopress.format.store.write import Progress as Step
@@ -45,7 +46,7 @@ def show(report: StoreReport, *, as_json: bool) -> None:
         console.print(f"read {_counts(report.read)}; {count(len(report.warnings), 'warning')}")
 
 
-def show_plan(report: "PlanReport", *, as_json: bool) -> None:
+def show_text(report: "PlanReport | Estimate", *, as_json: bool) -> None:
     """Print what would become of a source, as JSON or as lines; warnings to stderr."""
     if as_json:
         print_json(report.to_dict())

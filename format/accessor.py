@@ -1,12 +1,19 @@
 """`ds.isopress` on datasets of xarray, registered by `import isopress.xarray`."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import xarray as xr
 
 from isopress.codec.errors import ArgumentError
+from isopress.format.error_spec import parse_error
+from isopress.format.presets import DEFAULT_PRESET, Preset
+from isopress.format.report.estimate import SECONDS, estimate_source
+from isopress.format.report.estimate_records import Estimate
 from isopress.format.report.info import read_report
 from isopress.format.report.records import StoreReport
+from isopress.format.source.in_memory import in_memory
+from isopress.format.store.plan import Wishes
 
 
 @xr.register_dataset_accessor("isopress")
@@ -25,6 +32,37 @@ class IsopressAccessor:
             The dataset was not opened from a path or URL, or there is no Zarr store any more.
         """
         return read_report(self._path("info"))
+
+    def estimate(
+        self,
+        error: Mapping[str, str | float] | str | float | None = None,
+        *,
+        preset: Preset = DEFAULT_PRESET,
+        chunks: Mapping[str, int] | None = None,
+        jobs: int = 1,
+        seconds: float = SECONDS,
+    ) -> Estimate:
+        """Return what compressing the dataset will give and take, from samples; lazy arrays stay lazy.
+
+        Parameters
+        ----------
+        error : mapping of name or pattern to limit, or a limit, optional
+            Limits as `--error` takes them, in the unit of the variable: `{"t2m": 0.1, "tp": "pointwise:1%"}`. The last
+            that names a variable wins; what none names gets a bound from `preset`.
+        preset, chunks, jobs
+            As `isopress compress` takes them.
+        seconds : float
+            Time for sampling.
+
+        Raises
+        ------
+        ArgumentError
+            A limit is not one or names nothing, or a chunk no dimension.
+        """
+        given = error if isinstance(error, Mapping) else {} if error is None else {"*": error}
+        errors = [parse_error(f"{name}={limit}") for name, limit in given.items()]
+        wishes = Wishes(errors, preset, chunks or {})
+        return estimate_source(in_memory(self._dataset), "dataset", wishes, jobs=jobs, seconds=seconds)
 
     def _path(self, what: str) -> str:
         source: Any = self._dataset.encoding.get("source")

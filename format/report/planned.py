@@ -41,6 +41,10 @@ class PlannedVariable:
         shape, chunks, shards = (" x ".join(map(str, sizes)) for sizes in (self.shape, self.chunks, self.shards or ()))
         return f"{shape or 'a single value'} in chunks {chunks or '1'}" + (f" in shards {shards}" if shards else "")
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the plan as JSON types, the limit as `--error` takes it."""
+        return asdict(self) | {"limit": None if self.limit is None else format_bound(self.limit)}
+
 
 @dataclass(frozen=True, repr=False)
 class PlanReport:
@@ -66,10 +70,9 @@ class PlanReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as JSON types."""
-        record = asdict(self)
-        for row, variable in zip(record["variables"], self.variables, strict=True):
-            row["limit"] = None if variable.limit is None else format_bound(variable.limit)
-        result: dict[str, Any] = as_json(record | {"original_nbytes": self.original_nbytes})
+        rows = [variable.to_dict() for variable in self.variables]
+        record = {"path": self.path, "original_nbytes": self.original_nbytes, "warnings": self.warnings}
+        result: dict[str, Any] = as_json(record | {"variables": rows})
         return result
 
 

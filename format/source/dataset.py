@@ -167,11 +167,11 @@ def open_source(source: "str | Sequence[str] | Request") -> Iterator[Source]:
             raise ArgumentError(f"{request.paths[0]}: no variables in it")
         counts = _counts(files, groups)
         groups = select(groups, request) if request.partial else groups
-        yield _source(groups, [*(w for file in files for w in file.warnings), *unusual], counts, files[0].kind)
+        yield source_of(groups, [*(w for file in files for w in file.warnings), *unusual], counts, files[0].kind)
 
 
-def _source(groups: Mapping[str, xr.Dataset], warnings: list[str], counts: Mapping[str, int], kind: str) -> Source:
-    """Return what is lossy and what is exact, and how lossy variables are packed."""
+def source_of(groups: Mapping[str, xr.Dataset], warnings: list[str], counts: Mapping[str, int], kind: str) -> Source:
+    """Return a source of groups of which nothing is decoded: what is lossy, what is exact, how numbers are packed."""
     plain = {path: _without_ours(dataset) for path, dataset in groups.items()}
     words = {path: frozenset(references(dataset)) for path, dataset in plain.items()}
     reasons: dict[str, tuple[str, bool]] = {}

@@ -184,7 +184,7 @@ def _zeros(variable: xr.Variable) -> Any:
 
 
 def _codec_encoding(promise: Promise, zarr_format: ZarrFormat, wishes: Wishes) -> dict[str, Any]:
-    settings = _codec_settings(promise, wishes)
+    settings = codec_settings(promise, wishes)
     if zarr_format == 3:
         from isopress.format.zarr.v3_codec import IsopressCodec
 
@@ -195,7 +195,8 @@ def _codec_encoding(promise: Promise, zarr_format: ZarrFormat, wishes: Wishes) -
     return {"compressors": [Isopress(**settings)], "_FillValue": np.nan}
 
 
-def _codec_settings(promise: Promise, wishes: Wishes) -> dict[str, Any]:
+def codec_settings(promise: Promise, wishes: Wishes) -> dict[str, Any]:
+    """Return the settings of the codec that keeps a promise."""
     exact = {"exact": promise.exact} if promise.exact else {}
     if isinstance(promise, Target):
         return {"mode": promise.mode, "ratio": promise.ratio, "rmse": promise.rmse, "effort": wishes.effort} | exact
