@@ -46,8 +46,16 @@ def train() -> None:
 @click.option("--minutes", type=_MINUTES, default=90.0, show_default=True)
 @click.option("--width", type=click.IntRange(8, 256), multiple=True, default=(96, 64), show_default=True,
               help="Of each hidden layer; repeat for more layers.")  # fmt: skip
-@click.option("--pool", type=click.IntRange(min=1000), default=6_000_000, show_default=True,
-              help="Examples made anew in every round.")  # fmt: skip
+@click.option(
+    "--pool",
+    type=click.IntRange(min=1000),
+    default=6_000_000,
+    show_default=True,
+    help="Examples made anew in every round.",
+)
+@click.option("--init", metavar="WEIGHTS",
+              help="Weights, a name, a sha256 or a file, that stay as they are but for the two finest levels: these "
+              "get small networks, pruned from theirs (of fixed widths).")  # fmt: skip
 def pyramid(
     data: Path,
     validation: Path | None,
@@ -58,21 +66,50 @@ def pyramid(
     minutes: float,
     width: tuple[int, ...],
     pool: int,
+    init: str | None,
 ) -> None:
     """Train the refinement pyramid."""
     import torch
 
     from isopress.cli.train_report import TrainingReport, fields_and_held
-    from isopress.codec.training.pyramid import TrainConfig
-    from isopress.codec.training.pyramid import train as run
+    from isopress.codec.training import pyramid, pyramid_finest
 
     _check_out(out, resume)
+    start = None if init is None else _weights(init, "pyramid", "--init ")
     torch.set_num_threads(1)  # every phase has a thread of its own; more would only wait for each other
     fields, held = fields_and_held(data, validation)
-    config = TrainConfig(minutes=minutes, widths=width, pool_points=pool, threads=threads, seed=seed)
+    config: pyramid.TrainConfig | pyramid_finest.FinestConfig
     with TrainingReport(60 * minutes, "mean log2(bits per value)") as report:
-        progress = run(fields, held, out, config, resume=resume, report=report)
+        if start is None:
+            config = pyramid.TrainConfig(minutes, widths=width, pool_points=pool, threads=threads, seed=seed)
+            progress = pyramid.train(fields, held, out, config, resume=resume, report=report)
+        else:
+            config = pyramid_finest.FinestConfig(minutes, pool_points=pool, threads=threads, seed=seed)
+            progress = pyramid_finest.train(fields, held, start, out, config, resume=resume, report=report)
     report.leave(out, fields, held, config, progress)
+
+
+@train.command()
+@click.argument("weights", nargs=-1, required=True)
+@click.option("--data", type=_FOLDER, required=True, help="Folder of NetCDF files that were not learned from.")
+@click.option("--points", type=click.IntRange(min=1), default=1_000_000, show_default=True, help="Values to code.")
+def score(weights: tuple[str, ...], data: Path, points: int) -> None:
+    """Print what WEIGHTS of the pyramid cost by level and phase, the first ones in bits a value, others as parts of
+    them."""
+    from isopress.codec.bounded.weights import parse_pyramid
+    from isopress.codec.training.pyramid_score import score as run
+    from isopress.format.source.training_fields import load_fields
+
+    paths = [_weights(name, "pyramid") for name in weights]
+    costs = run([parse_pyramid(path.stem, path.read_bytes()) for path in paths], load_fields(data), points)
+    click.echo("\t".join(("level", "phase", "values", *weights)))
+    for key, first in sorted(costs[0].items()):
+        parts = [f"{cost[key].bits / first.bits:.4f}" for cost in costs[1:]]
+        click.echo("\t".join((str(key[0]), key[1], str(first.points), f"{first.bits / first.points:.4f}", *parts)))
+    sums = [sum(cost.bits for cost in of.values()) for of in costs]
+    values = sum(cost.points for cost in costs[0].values())
+    parts = [f"{other / sums[0]:.4f}" for other in sums[1:]]
+    click.echo("\t".join(("all", "", str(values), f"{sums[0] / values:.4f}", *parts)))
 
 
 @train.command()
@@ -102,7 +139,7 @@ def latent(
     _check_out(out, resume)
     if name not in CONFIGS:
         raise click.UsageError(f"--config {name!r} is unknown; there are: {', '.join(CONFIGS)}")
-    start = None if init is None else _weights_to_start_from(init)
+    start = None if init is None else _weights(init, "latent", "--init ")
     torch.set_num_threads(threads)
     fields, held = fields_and_held(data, validation)
     config = replace(CONFIGS[name], threads=threads, seed=seed)
@@ -141,13 +178,13 @@ def _check_out(out: Path, resume: bool) -> None:
         raise click.UsageError(f"{out} exists; choose another --out, or --resume")
 
 
-def _weights_to_start_from(name: str) -> Path:
+def _weights(name: str, kind: str, option: str = "") -> Path:
     from isopress.format.store.embedded_models import look_up
 
     try:
         weights = look_up(name)
     except IsopressError as error:
-        raise click.UsageError(f"--init: {error}") from error
-    if weights.kind != "latent":
-        raise click.UsageError(f"--init {name}: weights of kind {weights.kind}, but latent is needed")
+        raise click.UsageError(f"{option.strip() or 'WEIGHTS'}: {error}") from error
+    if weights.kind != kind:
+        raise click.UsageError(f"{option}{name}: weights of kind {weights.kind}, but {kind} is needed")
     return weights.path

@@ -71,7 +71,7 @@ class PyramidTask:
         }
         self._rounds = 0
         self._source = crops(fields, np.random.default_rng(config.seed), config.crop)
-        self._held = _validation_crops(validation, config)
+        self._held = validation_crops(validation, 2 * config.crop, config.validation_points)
 
     def round(self, number: int, done: float) -> float:
         """Learn from a new pool of examples, the phases side by side."""
@@ -200,22 +200,27 @@ def log_mass(a: Tensor, scale: Tensor) -> Tensor:
     return F.logsigmoid(x) + F.logsigmoid(w - x) + torch.log(-torch.expm1(-w.clamp_max(60.0)) + 1e-30)
 
 
-def _validation_crops(fields: Sequence[Field], config: TrainConfig) -> list[Crop]:
-    source = crops(fields, np.random.default_rng(12345), 2 * config.crop)
-    result, points = [], 0
-    while points < config.validation_points:
-        crop = next(source)
-        result.append(crop)
-        points += crop.y.size
+def validation_crops(fields: Sequence[Field], crop: int, points: int, *, references: bool = True) -> list[Crop]:
+    """Return crops of about `crop` values each, `points` in all, that are the same every time."""
+    source = crops(fields, np.random.default_rng(12345), crop, references=references)
+    result = list[Crop]()
+    while sum(crop.y.size for crop in result) < points:
+        result.append(next(source))
     return result
 
 
 def to_bytes(networks: Trained) -> bytes:
     """Return the safetensors file of the integer networks and their tables."""
-    tensors: dict[str, np.ndarray] = {}
-    for name, net in networks.items():
-        for i, layer in enumerate(net.integers()):
-            tensors |= {f"{name}.{i}.{key}": np.ascontiguousarray(value) for key, value in vars(layer).items()}
-        tensors |= {f"{name}.{key}": value for key, value in net.conditions().items()}
     frequencies, support = logistic_tables()
-    return save(tensors | {"tables.frequencies": frequencies, "tables.support": support})
+    tensors = {"tables.frequencies": frequencies, "tables.support": support}
+    for name, net in networks.items():
+        tensors |= tensors_of(name, net)
+    return save(tensors)
+
+
+def tensors_of(name: str, net: RoundedMLP) -> dict[str, np.ndarray]:
+    """Return the tensors of an integer network by their names in a file."""
+    tensors = {f"{name}.{key}": value for key, value in net.conditions().items()}
+    for i, layer in enumerate(net.integers()):
+        tensors |= {f"{name}.{i}.{key}": np.ascontiguousarray(value) for key, value in vars(layer).items()}
+    return tensors

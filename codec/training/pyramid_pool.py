@@ -77,6 +77,18 @@ class Examples:
     def join(cls, parts: Sequence[Examples]) -> Examples:
         return cls(*(np.concatenate([getattr(p, f) for p in parts]) for f in cls.__dataclass_fields__))
 
+    def of_level(self, level: int) -> Examples:
+        """Return the points of one level."""
+        return self._at(np.flatnonzero(self.level == level))
+
+    def some(self, count: int, seed: int) -> Examples:
+        """Return points drawn as training draws them: in proportion to the root of their weight."""
+        root = np.sqrt(self.weight.astype(np.float64))
+        return self._at(np.random.default_rng(seed).choice(len(self), count, p=root / root.sum()))
+
+    def _at(self, at: NDArray[np.intp]) -> Examples:
+        return Examples(*(getattr(self, f)[at] for f in self.__dataclass_fields__))
+
 
 @dataclass(frozen=True)
 class Crop:
@@ -89,25 +101,40 @@ class Crop:
 
 def examples(crop: Crop, networks: Networks) -> tuple[dict[str, list[Examples]], float]:
     """Code one crop with integer networks; return its examples by phase, and its ideal size in bits."""
+    result: dict[str, list[Examples]] = {c.name: [] for c in CONTEXTS}
+    total, size = 0.0, crop.y[0, 0].size
+    for seen in _coded(crop, networks):
+        bits = np.sum([s.bits for s in seen], axis=0)
+        total += float(bits.sum())
+        # The loss is the logarithm of a field's size (every bound counts the same) plus half a bit-per-value of it.
+        weight = 1.0 / padded_bits(bits, size) + 1.0 / (2 * size)
+        for s in seen:
+            result[s.context.name].append(s.examples(weight))
+    return result, total
+
+
+def bits_of_phases(crop: Crop, networks: Networks) -> Iterator[tuple[int, str, int, float]]:
+    """Code one crop; yield level, phase, number of points and ideal size in bits of every phase of its fields."""
+    for seen in _coded(crop, networks):
+        for s in seen:
+            yield s.level, s.context.name, len(s.missed), float(s.bits.sum())
+
+
+def _coded(crop: Crop, networks: Networks) -> Iterator[list[_Seen]]:
+    """Code one crop; yield what was seen of all phases of the fields that are coded together."""
     y = crop.y.reshape(-1, *crop.y.shape[2:])
     decoded = np.zeros(y.shape, np.int32)
-    result: dict[str, list[Examples]] = {c.name: [] for c in CONTEXTS}
-    bits = 0.0
     for nodes in order(crop.y.shape[:2], crop.axes):
         fields = [node.field for node in nodes]
-        found, cost, decoded[fields] = _batch_examples(nodes, y[fields], decoded, crop.taper, networks)
-        bits += cost
-        for name, more in found:
-            result[name].append(more)
-    return result, bits
+        seen, decoded[fields] = _batch(nodes, y[fields], decoded, crop.taper, networks)
+        yield seen
 
 
-def _batch_examples(
+def _batch(
     nodes: Sequence[Node], y: F64, decoded: NDArray[np.int32], taper: int, networks: Networks
-) -> tuple[list[tuple[str, Examples]], float, NDArray[np.int32]]:
+) -> tuple[list[_Seen], NDArray[np.int32]]:
     quantisation, proxies = Quantisation(taper), proxies_of(nodes, decoded, *fit(nodes, y * UNITS, decoded))
     seen = list[_Seen]()
-    bits = np.zeros(len(nodes))
     step = 1 << depth(*y.shape[1:])
     v = (np.rint(y[:, ::step, ::step]) * UNITS).astype(np.int32)
     errors = np.zeros_like(v)
@@ -121,21 +148,19 @@ def _batch_examples(
             features, predicted = _predicted(grid, context, networks)
             target = y[phase_points(level, context)]
             symbols = quantisation.quantise(predicted.value, target, width)
-            bits += code_length(symbols, predicted, width).sum((1, 2))
+            bits = code_length(symbols, predicted, width).sum((1, 2))
             guess = 0 if grid.guess is None else grid.guess[context.plane]
             missed = target * UNITS - guess - features.base.reshape(target.shape)
-            seen.append(_Seen(context, level, grid.seen.condition, features, missed.ravel(), width))
+            seen.append(_Seen(context, level, grid.seen.condition, features, missed.ravel(), width, bits))
             grid.put(context, predicted, quantisation.dequantise(predicted.value, symbols, width))
         v, errors = grid.values, grid.errors
-    # The loss is the logarithm of a field's size (every bound counts the same) plus half a bit-per-value of it.
-    size = y[0].size
-    weight = 1.0 / padded_bits(bits, size) + 1.0 / (2 * size)
-    return [(s.context.name, s.examples(weight)) for s in seen], float(bits.sum()), v
+    return seen, v
 
 
 @dataclass(frozen=True)
 class _Seen:
-    """What the network saw of a phase, and what it missed: target less base prediction, in units."""
+    """What the network saw of a phase, what it missed (target less base prediction, in units), and what that costs,
+    in bits per field."""
 
     context: Context
     level: int
@@ -143,6 +168,7 @@ class _Seen:
     features: Features
     missed: F64
     width: int
+    bits: F64
 
     def examples(self, weight: F64) -> Examples:
         n = len(self.missed)
@@ -209,9 +235,9 @@ def logistic_mass(symbols: F64, sigma: F64) -> F64:
     return mass
 
 
-def crops(fields: Sequence[Field], rng: np.random.Generator, points: int) -> Iterator[Crop]:
+def crops(fields: Sequence[Field], rng: np.random.Generator, points: int, *, references: bool = True) -> Iterator[Crop]:
     """Draw crops of about `points` values for ever: variables by the root of their size and the number of their
-    fields, ERA5 and its operational kin twice as often."""
+    fields, ERA5 and its operational kin twice as often. Without `references`, of single fields only."""
     weight = np.array([_weight(f) for f in fields])
     weight /= weight.sum()
     partners = _partners(fields)
@@ -220,9 +246,9 @@ def crops(fields: Sequence[Field], rng: np.random.Generator, points: int) -> Ite
         bound = np.exp(rng.uniform(*np.log(BOUNDS)))
         # Tight bounds are best coded without a taper, loose ones with a strong one.
         taper = int(rng.integers(0, len(TAPERS))) if rng.random() < (0.3 if bound < 0.005 else 0.8) else 0
-        others = partners[i]
+        others = partners[i] if references else []
         pair = [i, int(rng.choice(others))] if len(others) and rng.random() < PAIRS else [i]
-        stack, axes = _block([fields[k].values for k in pair], rng, points)
+        stack, axes = _block([fields[k].values for k in pair], rng, points, references)
         steps = [2 * bound * fields[k].deviation for k in pair]
         # A random phase, or the anchors' rounding would always start from the same zero. Variables of a pair take
         # the place of levels.
@@ -243,11 +269,13 @@ def _partners(fields: Sequence[Field]) -> list[list[int]]:
     return [[k for k, key in enumerate(keys) if key == own and k != i] for i, own in enumerate(keys)]
 
 
-def _block(stack: Sequence[NDArray[np.floating]], rng: np.random.Generator, points: int) -> tuple[list[F64], Axes]:
+def _block(
+    stack: Sequence[NDArray[np.floating]], rng: np.random.Generator, points: int, references: bool
+) -> tuple[list[F64], Axes]:
     """Return the same piece (a, b, h, w) of every array, and axes for the references between its fields."""
     times, levels = stack[0].shape[:2]
     nt, nl = 1, 1
-    if rng.random() >= SINGLE:
+    if references and rng.random() >= SINGLE:
         nt = min(times, int(rng.choice(LENGTHS)))
         nl = min(levels, int(rng.choice((1, 2, 3)) if nt > 1 and rng.random() < 0.7 else rng.choice(LENGTHS)))
         nt, nl = min(nt, 9 // min(nl, 3)), 1 if len(stack) > 1 else nl

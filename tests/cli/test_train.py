@@ -13,7 +13,7 @@ from safetensors.numpy import save
 
 from isopress.cli import train_report
 from isopress.cli.main import main
-from isopress.codec.models.registry import describe
+from isopress.codec.models.registry import describe, find
 from isopress.codec.training import latent, vaeformer
 from isopress.codec.training.pyramid_pool import Field
 from tests.fields import spectral_field
@@ -139,6 +139,19 @@ def test_what_cannot_be_trained_is_refused_in_one_line(
     assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
     assert reason in result.stderr
     assert not calls
+
+
+def test_what_weights_cost_is_told_by_level_and_phase(data: Path, tmp_path: Path) -> None:
+    weights = str(find("field-0.8").path)
+    result = run("score", "field-0.8", weights, "--data", data, "--points", "5000")
+    assert result.exit_code == 0, result.stderr
+    head, *rows, last = (line.split("\t") for line in result.stdout.splitlines())
+    assert head == ["level", "phase", "values", "field-0.8", weights]
+    assert [row[:2] for row in rows] == [[str(level), phase] for level in range(4) for phase in "DHV"]
+    assert {row[-1] for row in [*rows, last]} == {"1.0000"}
+    assert int(last[2]) == sum(int(row[2]) for row in rows)
+    wrong = run("score", "latent-0.8", "--data", data)
+    assert (wrong.exit_code, "pyramid is needed" in wrong.stderr) == (2, True)
 
 
 def test_a_patch_vaeformer_is_trained_and_leaves_weights_and_a_card(

@@ -1,5 +1,6 @@
 """Training: what is trained is what is shipped, checkpoints go on, the command leaves a model card."""
 
+from dataclasses import replace
 from itertools import islice, product
 
 import numpy as np
@@ -17,9 +18,13 @@ from isopress.codec.bounded.reference_order import GAPS, KINDS, PROXIES, Axes, o
 from isopress.codec.bounded.traversal import depth
 from isopress.codec.bounded.weights import load_pyramid, parse_pyramid
 from isopress.codec.errors import ArgumentError
+from isopress.codec.models.registry import find
 from isopress.codec.training.pyramid import TrainConfig, integer_networks, to_bytes, train
+from isopress.codec.training.pyramid_finest import FinestConfig
+from isopress.codec.training.pyramid_finest import train as train_finest
 from isopress.codec.training.pyramid_network import LEVELS, RoundedMLP, build
 from isopress.codec.training.pyramid_pool import Crop, Examples, Field, crops, examples
+from isopress.codec.training.pyramid_pruning import pruned
 from isopress.format.source.training_fields import hold_out, load_fields
 from tests.fields import drifting_fields, spectral_field
 
@@ -35,6 +40,16 @@ QUICK = TrainConfig(
     crop=5000,
     validation_points=20_000,
     validate_every=0.1,
+)
+
+QUICK_FINEST = FinestConfig(
+    minutes=0.005,
+    widths=(((12, 8),) * 3, ((16, 8),) * 3),
+    batch=512,
+    pool_points=6000,
+    crop=3000,
+    validation_points=3000,
+    threads=1,
 )
 
 
@@ -156,6 +171,44 @@ def test_training_writes_weights_that_code_and_resumes_where_it_stopped(tmp_path
     second = train(FIELDS, FIELDS[:1], out, longer, resume=True)
     assert second.rounds > first.rounds
     assert second.validation[: len(first.validation)] == first.validation
+
+
+@pytest.mark.parametrize("name", ["field-0.8", "block-0.8"])
+def test_the_finest_levels_get_small_networks_and_the_others_stay(tmp_path, name):
+    init, out = find(name, "pyramid").path, tmp_path / "w.safetensors"
+    first = train_finest([*FIELDS, SEQUENCE], FIELDS[:1], init, out, QUICK_FINEST)
+    large, model = parse_pyramid("large", init.read_bytes()), parse_pyramid("w", out.read_bytes())
+    assert model.takes_references == large.takes_references
+    for context in CONTEXTS:
+        fine, middle, coarse = (networks[context.name].layers[0].affine.shape for networks in model.networks)
+        assert (fine[:2], middle[:2]) == ((1, 12), (1, 16))
+        assert coarse == large.networks[-1][context.name].layers[0].affine.shape
+    y = FIELDS[0].values[0] * 10
+    section, v = pyramid.encode(y, None, model=model)
+    np.testing.assert_array_equal(pyramid.decode(section, y.shape, model=model), v)
+    assert len(section) < 1.2 * len(pyramid.encode(y, None, model=large)[0])
+    if not large.takes_references:
+        longer = replace(QUICK_FINEST, minutes=first.seconds / 60 + 0.005)
+        assert train_finest([*FIELDS, SEQUENCE], FIELDS[:1], init, out, longer, resume=True).rounds > first.rounds
+
+
+def test_pruning_only_what_is_not_needed_changes_nothing():
+    large, context = random_networks()["D"], CONTEXTS[0]
+    layers = large.linears()
+    with torch.no_grad():
+        layers[1].weight[:, 3] = 0  # nobody looks at neuron 3
+        layers[0].weight[5], layers[0].bias[5] = layers[0].weight[4], layers[0].bias[4]  # 5 is another 4
+        for part in (large.level, large.kind, large.gap):
+            part[:, 5] = part[:, 4]
+    networks = integer_networks(random_networks())
+    found = [e for crop in drawn([*FIELDS, SEQUENCE], 4) for e in examples(crop, networks)[0]["D"]]
+    data = Examples.join(found).of_level(1)
+    small = pruned(large, 1, (10, 8), data)
+    x, level, kind, gap = (torch.from_numpy(getattr(data, f)) for f in ("features", "level", "kind", "gap"))
+    with torch.no_grad():
+        expected, found = large(x, level, kind, gap, True), small(x, level, kind, gap, True)
+    assert small.alone == context.n_features
+    assert (found - expected).abs().mean() < 0.05 * expected.std()
 
 
 def test_resuming_without_a_checkpoint_or_with_another_shape_is_refused(tmp_path):
