@@ -170,7 +170,7 @@ def scale_tables(context: Context) -> ScaleTables:
 
 
 @cache
-def kernel_geometry(context: Context) -> native.Geometry:
+def kernel_geometry(context: Context) -> native.Kept:
     """Return what the compiled kernels must know of a context; planes are numbered 2 * y + x by their parity."""
     a, t = algebra(context), scale_tables(context)
     n, w = len(context.offsets), a.weights
@@ -178,15 +178,13 @@ def kernel_geometry(context: Context) -> native.Geometry:
     seen = (*context.offsets, *context.near, *context.wide, (0, 0))
     # The plane fit by its three sums: `denominator` times mean and slopes are whole multiples of them.
     factors = [a.denominator / total for total in (w.sum(), (w * y * y).sum(), (w * x * x).sum())]
-    return native.Geometry(
-        counts=(n, len(context.near), len(context.wide)),
-        places=np.array([_place(context, o) for o in seen], np.int32),
-        sums=np.stack([w, w * y, w * x, y, x, a.matrix[n + 2]]),
-        constants=np.array([*factors, a.denominator, context.cubic_divisor, t.floor], np.float64),
-        first_index=t.first_index,
-        residual=t.residual,
-        error=t.error,
-        mean=t.mean,
+    return native.geometry(
+        (n, len(context.near), len(context.wide)),
+        t.first_index,
+        np.array([_place(context, o) for o in seen], np.int32),
+        np.stack([w, w * y, w * x, y, x, a.matrix[n + 2]]),
+        np.array([*factors, a.denominator, context.cubic_divisor, t.floor], np.float64),
+        (t.residual, t.error, t.mean),
     )
 
 

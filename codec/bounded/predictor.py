@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from isopress.codec import native
 from isopress.codec.arrays import Scratch
 from isopress.codec.bounded.geometry import (
     FEATURE_MAX,
@@ -21,7 +20,6 @@ from isopress.codec.bounded.geometry import (
     Context,
     Offset,
     algebra,
-    kernel_geometry,
     log_index,
     scale_tables,
 )
@@ -98,11 +96,6 @@ def predict(
     """Return what is known of all points (B, h, w) of one phase; block by block, in the cache."""
     whole = Prediction(np.empty(shape), np.empty(shape, np.int16), np.empty(shape, np.int8))
     scratch, condition = Scratch.of_thread(), seen.condition
-    if native.level() != native.NUMPY:
-        layers = network.integers(level, condition.kind, condition.gap)
-        planes = tuple(_plane(seen, (y, x)) for y in (0, 1) for x in (0, 1))
-        native.predict(planes, kernel_geometry(context), layers, whole.value, whole.scale, whole.tail)
-        return whole
     for at in blocks(shape):
         features = block_features(context, seen, at, shape[2], scratch)
         out = network(features.network, level, scratch, condition.kind, condition.gap)
@@ -112,10 +105,6 @@ def predict(
         whole.scale[at] = scale.reshape(size)
         whole.tail[at] = tail.reshape(size)
     return whole
-
-
-def _plane(seen: Neighbours, parity: Parity) -> native.Plane:
-    return seen.values.get(parity), seen.errors.get(parity), tuple(planes[parity] for planes in seen.proxies)
 
 
 def blocks(shape: tuple[int, ...], size: int = BLOCK) -> Iterator[tuple[slice, slice]]:

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from isopress.codec.bounded.geometry import CONTEXTS, Context
-from isopress.codec.bounded.predictor import F64, LIMIT, Networks
+from isopress.codec import native
+from isopress.codec.bounded.geometry import CONTEXTS, Context, kernel_geometry
+from isopress.codec.bounded.predictor import ALONE, F64, LIMIT, Networks
 from isopress.codec.bounded.reference_prediction import Proxies
 from isopress.codec.bounded.traversal import Shape3, depth, refine
 from isopress.codec.bytes import crc32c, read_varint, varint
@@ -123,6 +124,11 @@ def encode_fields(
 
     All fields go to one writer, or each to its own. Values that are not `valid` become the symbol 0.
     """
+    streams = [writer.native.kept for writer in writers if writer.native is not None]
+    if streams:
+        v = _around(anchors, y.shape)
+        _walk(y.shape, streams, coding, proxies).encode(y, valid, v)
+        return v
     v = (anchors * UNITS).astype(np.int32)
     errors = np.zeros_like(v)
     for level in reversed(range(depth(*y.shape[1:]))):
@@ -158,6 +164,13 @@ def decode_fields(
     """
     if np.abs(anchors).max(initial=0) > MAX_STEPS:
         raise CorruptPayloadError("an anchor is beyond the pyramid's range")
+    streams = [reader.native.kept for reader in readers if reader.native is not None]
+    if streams:
+        v = _around(anchors, shape)
+        _walk(shape, streams, coding, proxies).decode(v)
+        for reader in readers:
+            reader.finish()
+        return v
     v = (anchors * UNITS).astype(np.int32)
     errors = np.zeros_like(v)
     for level in reversed(range(depth(*shape[1:]))):
@@ -180,6 +193,34 @@ def decode_fields(
     for reader in readers:
         reader.finish()
     return v
+
+
+def _around(anchors: F64, shape: Shape3) -> I32:
+    """Return an array of `shape` in units with the anchors in their places, whatever is between them."""
+    v, step = np.empty(shape, np.int32), 1 << depth(*shape[1:])
+    v[:, ::step, ::step] = anchors * UNITS
+    return v
+
+
+def _walk(shape: Shape3, streams: Sequence[native.Kept], coding: Coding, proxies: Proxies | None) -> native.Walk:
+    """Return what the compiled kernels need to do all levels at once."""
+    networks, levels = coding.model.networks, []
+    for level in range(depth(*shape[1:])):
+        thin = min(-(-n >> level) for n in shape[1:]) == 1  # such grids look at nothing but themselves
+        condition = ALONE if proxies is None or thin else proxies.condition
+        of_level = networks[min(level, len(networks) - 1)]
+        kept = [of_level[c.name].kept(native.level(), level, condition.kind, condition.gap) for c in CONTEXTS]
+        width = coding.quantisation.width(level)
+        levels.append((width, SCALE_OF_WIDTH[width], tuple(kept)))
+    fields, coefficients = tuple[I32, ...](), None
+    if proxies is not None:
+        fields = tuple(proxies.fields.values())
+        coefficients = np.ascontiguousarray(proxies.coefficients[:, :, list(proxies.fields)])
+    geometries = tuple(kernel_geometry(c) for c in CONTEXTS)
+    quantisation, tables = coding.quantisation, coding.model.tables.kept
+    return native.Walk(
+        coding.wrap, quantisation.snap, geometries, tuple(levels), tables, fields, coefficients, tuple(streams)
+    )
 
 
 def phase_points(level: int, context: Context) -> tuple[slice, slice, slice]:

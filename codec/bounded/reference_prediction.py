@@ -33,15 +33,15 @@ I8 = NDArray[np.int8]
 class Proxies:
     """Proxies of a batch of b fields of one kind.
 
-    fields : per slot that the kind has, (b, H, W) float64, integers in units.
+    fields : per slot that the kind has, (b, H, W) int32 in units.
     coefficients : (b, LEVEL_SETS, PROXIES) int8, of the guess.
     """
 
-    fields: dict[int, F64]
+    fields: dict[int, I32]
     coefficients: I8
     condition: Condition
 
-    def at(self, level: int) -> tuple[list[F64], F64]:
+    def at(self, level: int) -> tuple[list[I32], F64]:
         """Return the proxies and the guess on the grid of `level`, (b, h, w) each."""
         step = 1 << level
         fields, guess = [], None
@@ -64,10 +64,10 @@ def proxies_of(nodes: Sequence[Node], decoded: I32, exponents: I8, coefficients:
         return None
     fields = {}
     for slot in slots_of(nodes[0].kind):
-        fields[slot] = field = np.empty((len(nodes), *decoded.shape[1:]))
+        fields[slot] = field = np.empty((len(nodes), *decoded.shape[1:]), np.int32)
         for row, node, exponent in zip(field, nodes, exponents[:, slot].tolist(), strict=True):
-            np.multiply(_proxy(node, slot, decoded), 2.0**exponent, out=row)
-        np.clip(np.rint(field, out=field), -LIMIT, LIMIT, out=field)
+            proxy = _proxy(node, slot, decoded) * 2.0**exponent
+            np.clip(np.rint(proxy, out=proxy), -LIMIT, LIMIT, out=row, casting="unsafe")
     return Proxies(fields, coefficients, Condition(nodes[0].kind, nodes[0].gap))
 
 

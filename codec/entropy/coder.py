@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from typing import TypeVar
 
 import constriction
 import numpy as np
@@ -21,7 +20,6 @@ from isopress.codec.errors import CorruptPayloadError, TruncatedPayloadError
 Decoder = constriction.stream.queue.RangeDecoder
 Encoder = constriction.stream.queue.RangeEncoder
 I32 = NDArray[np.int32]
-T = TypeVar("T")
 
 SCALES = 72  # tables per tail class: scales of 0.06 to 31 steps; beyond, low bits are coded raw
 TAILS = 4
@@ -30,6 +28,7 @@ SHIFT_MAX = 20  # raw low bits of a symbol
 SYMBOL_MAX = 2**29
 OFFSET_MAX = 31  # a phase's correction of its scale indexes, in eighths of an octave
 ONE = 2**24  # frequencies of a distribution add up to this
+BIT = 2**20  # a bit, where whole numbers say what symbols cost
 _SAMPLE = 1024  # symbols looked at to choose that correction
 _NEAR = 8  # its reach for phases of many symbols
 
@@ -70,13 +69,21 @@ class Tables:
 
     @property
     @cache  # noqa: B019
-    def cumulative(self) -> native.Tables:
+    def whole_cost(self) -> I32:
+        """The same as integers, in 1 / BIT bit: their sums decide, and are the same on every machine."""
+        return np.rint(self.cost.astype(np.float64) * BIT).astype(np.int32)
+
+    @property
+    @cache  # noqa: B019
+    def kept(self) -> native.Kept:
         """What the compiled kernels know of the tables."""
         centre, support = self.frequencies.shape[1] // 2, self.support
         rows = np.zeros((support.size, 2 * int(support.max()) + 2), np.uint32)
         for row, frequencies, a in zip(rows, self.frequencies, support.tolist(), strict=True):
             row[: 2 * a + 2] = cumulative_of(frequencies[centre - a : centre + a + 1])
-        return native.Tables(rows, np.ascontiguousarray(support, np.int32))
+        offsets = offset_model(False).cumulative, offset_model(True).cumulative
+        cost = self.whole_cost.reshape(support.size, -1)
+        return native.tables(rows, np.ascontiguousarray(support, np.int32), cost, offsets)
 
     def check_count(self, symbols: int, nbytes: int) -> None:
         """Raise TruncatedPayloadError if so few bytes cannot hold so many symbols, whatever they are.
@@ -159,7 +166,9 @@ def offset_model(peaked: bool) -> Distribution:
     return Distribution(np.array(weights, np.float64))
 
 
-OFFSET_BITS = np.array([0, *range(3, OFFSET_MAX + 3)])  # by magnitude: what coding it costs more than coding 0, peaked
+OFFSET_BITS = np.array(
+    [0, *range(3, OFFSET_MAX + 3)], np.int64
+)  # by magnitude: what coding it costs more than coding 0, peaked
 
 
 class SymbolWriter:
@@ -169,50 +178,47 @@ class SymbolWriter:
         self._tables = tables
         self._peaked = peaked
         self._coder = Encoder()  # stands idle where there are kernels
-        self._native = None if native.level() == native.NUMPY else native.RangeEncoder()
+        self.native = None if native.level() == native.NUMPY else native.RangeEncoder(peaked)
         self._escapes = bytearray()
 
     def symbol(self, value: int, distribution: Distribution) -> None:
         """Code one integer with a distribution of its own."""
-        if self._native is not None:
-            self._native.row(np.array([value], np.int32), distribution.cumulative)
+        if self.native is not None:
+            self.native.symbol(value, distribution.cumulative)
         else:
             self._coder.encode(np.array([value], np.int32), distribution.model)
 
     def phase(self, symbols: I32, scale: NDArray[np.int16], tail: NDArray[np.int8], *, corrected: bool = True) -> None:
         """Code the symbols (n,) of one phase, if `corrected` after the scale offset that suits them best."""
+        if self.native is not None:
+            self.native.phase(self._tables.kept, symbols, scale, tail, corrected)
+            return
         offset = 0
         if corrected:
             offset = best_offset(self._tables, symbols, scale, tail, self._peaked)
             self.symbol(offset + OFFSET_MAX, offset_model(self._peaked))
-        if self._native is not None:
-            excess, shift = self._native.phase(self._tables.cumulative, symbols, scale, tail, offset)
-            self._escape(excess)
-            for bits in [] if shift is None else _shifts(shift):
-                self._native.row(_low_part(symbols[shift == bits], bits), None, bits)
-            return
         group = Grouped.of(scale, tail, offset)
         high = high_part(symbols, group.shift)[group.order]
         limit = self._tables.support[group.tables].repeat(group.counts)
         excess = np.abs(high) - limit
-        self._escape(excess[excess >= 0])
+        for beyond in excess[excess >= 0].tolist():
+            self._escapes += varint(beyond)
         index = np.minimum(np.maximum(high, -limit), limit) + limit
         start = 0
         for table, count in zip(group.tables.tolist(), group.counts.tolist(), strict=True):
             self._coder.encode(index[start : start + count], self._tables.models[table])
             start += count
         for bits in _shifts(group.shift):
-            low = _low_part(symbols[group.shift == bits], bits)
+            low = (symbols[group.shift == bits] + (1 << (bits - 1))) & ((1 << bits) - 1)
             self._coder.encode(low, constriction.stream.model.Uniform(1 << bits))
-
-    def _escape(self, excess: I32) -> None:
-        for beyond in excess.tolist():
-            self._escapes += varint(beyond)
 
     def finish(self) -> bytes:
         """Return varint(escape bytes), the escape bytes, and the range coder's little-endian words."""
-        words = self._coder.get_compressed() if self._native is None else self._native.finish()
-        return varint(len(self._escapes)) + bytes(self._escapes) + words.astype("<u4").tobytes()
+        if self.native is not None:
+            words, escapes = self.native.finish()
+        else:
+            words, escapes = self._coder.get_compressed().astype("<u4").tobytes(), bytes(self._escapes)
+        return varint(len(escapes)) + escapes + words
 
 
 class SymbolReader:
@@ -233,22 +239,19 @@ class SymbolReader:
         self._escapes, self._position = data[start : start + size], 0
         words = np.frombuffer(data[start + size :], "<u4").astype(np.uint32)
         self._coder = Decoder(words)  # stands idle where there are kernels
-        self._native = None if native.level() == native.NUMPY else native.RangeDecoder(words)
+        self.native = None if native.level() == native.NUMPY else native.RangeDecoder(words, self._escapes, peaked)
 
     def symbol(self, distribution: Distribution) -> int:
         """Return one integer coded with a distribution of its own."""
-        if self._native is not None:
-            return int(_decodable(self._native.row(1, distribution.cumulative))[0])
+        if self.native is not None:
+            return self.native.symbol(distribution.cumulative)
         return int(self._decode(distribution.model, 1)[0])
 
     def phase(self, scale: NDArray[np.int16], tail: NDArray[np.int8], *, corrected: bool = True) -> I32:
         """Return the symbols (n,) coded with these scale indexes and tail classes."""
+        if self.native is not None:
+            return self.native.phase(self._tables.kept, scale, tail, corrected)
         offset = self.symbol(offset_model(self._peaked)) - OFFSET_MAX if corrected else 0
-        if self._native is not None:
-            high, escaped, shift = _decodable(self._native.phase(self._tables.cumulative, scale, tail, offset))
-            if escaped.size:
-                high[escaped] += np.sign(high[escaped]) * self._unescape(escaped.size)
-            return high if shift is None else self._join(high, shift)
         group = Grouped.of(scale, tail, offset)
         ordered = np.empty(scale.size, np.int32)
         start = 0
@@ -267,10 +270,7 @@ class SymbolReader:
     def _join(self, high: I32, shift: NDArray[np.int8]) -> I32:
         for bits in _shifts(shift):
             at = np.flatnonzero(shift == bits)
-            if self._native is not None:
-                low = _decodable(self._native.row(at.size, None, bits))
-            else:
-                low = self._decode(constriction.stream.model.Uniform(1 << bits), at.size)
+            low = self._decode(constriction.stream.model.Uniform(1 << bits), at.size)
             whole = (high[at].astype(np.int64) << bits) + low - (1 << (bits - 1))
             if np.abs(whole).max() > SYMBOL_MAX:
                 raise CorruptPayloadError(f"a symbol of {np.abs(whole).max()} is beyond the allowed {SYMBOL_MAX}")
@@ -293,21 +293,9 @@ class SymbolReader:
 
     def finish(self) -> None:
         """Check that everything was read."""
-        exhausted = (self._coder if self._native is None else self._native).maybe_exhausted()
-        if self._position != len(self._escapes) or not exhausted:
+        exhausted = self._coder.maybe_exhausted() and self._position == len(self._escapes)
+        if not (exhausted if self.native is None else self.native.is_exhausted()):
             raise CorruptPayloadError("symbol stream holds more data than its symbols need")
-
-
-def _decodable(found: T | None) -> T:
-    if found is None:
-        raise CorruptPayloadError("symbol stream is not decodable: no encoder writes such words")
-    return found
-
-
-def _low_part(symbols: I32, bits: int) -> I32:
-    """Return the raw low bits of symbols."""
-    low: I32 = (symbols + (1 << (bits - 1))) & ((1 << bits) - 1)
-    return low
 
 
 def best_offset(
@@ -336,22 +324,31 @@ def cheapest(
     some = symbols[pick]
     total = offset_bits(tables, some, scale[pick], tail[pick], offsets)
     if peaked:
-        total = total + OFFSET_BITS[np.abs(offsets)] * (some.size / symbols.size)
+        total = total + OFFSET_BITS[np.abs(offsets)] * BIT * some.size // symbols.size
     return int(offsets[total.argmin()])
 
 
 def offset_bits(
     tables: Tables, symbols: I32, scale: NDArray[np.int16], tail: NDArray[np.int8], offsets: NDArray[np.int16]
-) -> NDArray[np.float64]:
-    """Return the bits of symbols (n,) for each offset (m,) of their scale indexes, as far as tables can tell."""
+) -> NDArray[np.int64]:
+    """Return what symbols (n,) cost for each offset (m,) of their scale indexes, in 1 / BIT bit, as far as tables can
+    tell."""
     table, shift = split_scale(scale + offsets[:, None])
     high = np.abs(high_part(symbols, shift))
     kind = tail.astype(np.int32)
     limit = tables.support[table + SCALES * kind]
-    bits = tables.cost[kind, table, np.minimum(high, limit)] + shift
-    excess = high - limit
-    bits += np.where(excess >= 0, 10 + np.log2(np.maximum(excess, 0) + 1), 0)  # an escape costs a byte or more
-    return np.asarray(bits.sum(1, dtype=np.float64))
+    cost = tables.whole_cost[kind, table, np.minimum(high, limit)] + shift.astype(np.int64) * BIT
+    cost += np.where(high >= limit, _escape_cost(np.maximum(high - limit, 0)), 0)
+    total: NDArray[np.int64] = np.asarray(cost.sum(1))
+    return total
+
+
+def _escape_cost(excess: I32) -> NDArray[np.int64]:
+    """Return about 10 + log2(excess + 1) bits, in 1 / BIT bit: the logarithm from the bits of a binary32 number."""
+    bits = (excess.astype(np.int64) + 1).astype(np.float32).view(np.int32).astype(np.int64)
+    m = (bits & 0x7FFFFF) >> 3
+    cost: NDArray[np.int64] = ((bits >> 23) - 127 + 10) * BIT + m + ((m * (BIT - m) >> 20) * 11 >> 5)
+    return cost
 
 
 def high_part(symbols: I32, shift: NDArray[np.int8]) -> I32:

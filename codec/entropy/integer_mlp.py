@@ -144,10 +144,11 @@ class IntegerNetwork:
         return result
 
     @cache  # noqa: B019
-    def integers(self, level: int, kind: int = 0, gap: int = 0) -> tuple[native.Layer, ...]:
-        """Return the layers of `level` as the compiled kernels take them."""
+    def kept(self, name: str, level: int, kind: int = 0, gap: int = 0) -> native.Kept:
+        """Return the network of `level` as the compiled kernels called `name` take it."""
         affine = [self.first(level, kind, gap), *(layer.at(level) for layer in self.layers[1:])]
-        return tuple(native.layer_of(a, layer.scale) for a, layer in zip(affine, self.layers, strict=True))
+        layers = [native.layer_of(a, layer.scale) for a, layer in zip(affine, self.layers, strict=True)]
+        return native.network(tuple(layers), name)
 
     @cache  # noqa: B019
     def folded(self, rows: tuple[int, ...], known: tuple[tuple[int, int], ...]) -> IntegerNetwork:

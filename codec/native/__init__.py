@@ -7,16 +7,17 @@ environment variable ISOPRESS_KERNELS names (numpy, generic, avx2). Every one gi
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any
+from typing import NewType
 
 import numpy as np
 from numpy.typing import NDArray
 
-from isopress.codec.errors import ArgumentError
+from isopress.codec.errors import ArgumentError, CorruptPayloadError, TruncatedPayloadError
 
 try:
     from isopress.codec.native import _kernels
@@ -29,10 +30,11 @@ NUMPY = "numpy"
 F64 = NDArray[np.float64]
 F32 = NDArray[np.float32]
 I32 = NDArray[np.int32]
-# Values, coding errors and proxies of one of the four planes of a level, (B, h, w) each, padded; None for none.
-Plane = tuple[F64 | None, I32 | None, tuple[F64, ...]]
+I16 = NDArray[np.int16]
+I8 = NDArray[np.int8]
 # (inputs, outputs, weight (out, in) int8, bias (out,) int32, scale (out,) float32): round(sums * scale) comes out.
-Layer = tuple[int, int, NDArray[np.int8], I32, F32]
+Layer = tuple[int, int, I8, I32, F32]
+Kept = NewType("Kept", object)  # what the kernels checked once: geometry, a network, tables, a stream
 
 
 def levels() -> tuple[str, ...]:
@@ -73,23 +75,7 @@ def status() -> str:
     return level() if level() != NUMPY else f"numpy ({VARIABLE} says so: slower, the same bytes)"
 
 
-@dataclass(frozen=True, eq=False)
-class Geometry:
-    """Geometry of one phase; kernels.h says what each part means.
-
-    counts : numbers of neighbours whose values, and whose errors near and further off, are looked at.
-    places : (sum of counts + 1, 3) int32; sums : (6, n) float64; constants : (6,) float64.
-    residual, error : (320,) float32, and mean : (320,) float64, multipliers by roughness index.
-    """
-
-    counts: tuple[int, int, int]
-    places: I32
-    sums: F64
-    constants: F64
-    first_index: int
-    residual: F32
-    error: F32
-    mean: F64
+# --- what is checked once -------------------------------------------------------------------------------------
 
 
 def layer_of(affine: F32, scale: F32) -> Layer:
@@ -100,129 +86,154 @@ def layer_of(affine: F32, scale: F32) -> Layer:
     return weight.shape[1], weight.shape[0], weight, bias, np.ascontiguousarray(scale, np.float32)
 
 
-def predict(
-    planes: tuple[Plane, ...],
-    geometry: Geometry,
-    layers: tuple[Layer, ...],
-    value: F64,
-    scale: NDArray[np.int16],
-    tail: NDArray[np.int8],
-) -> None:
-    """Predict all points of a phase into `value`, `scale` and `tail`, (B, h, w) each.
+def network(layers: tuple[Layer, ...], name: str) -> Kept:
+    """Return a network as the kernels of the level `name` want it.
 
     Raises
     ------
     ValueError
-        A buffer has another type or size than the phase needs: a bug of the caller.
+        A size or weight is beyond what they can do.
     """
-    described = []
-    for values, errors, proxies in planes:
-        some = next((x for x in (values, errors, *proxies) if x is not None), None)
-        rows, columns = (0, 0) if some is None else some.shape[1:]
-        described.append((rows, columns, values, errors, proxies))
-    g = geometry
-    _kernels.predict(
-        level(),
-        value.shape,
-        len(planes[0][2]),
-        tuple(described),
-        (*g.counts, g.first_index, g.places, g.sums, g.constants, g.residual, g.error, g.mean),
-        layers,
-        value,
-        scale,
-        tail,
-    )
+    return Kept(_kernels.network(name, layers))
 
 
-@dataclass(frozen=True, eq=False)
-class Tables:
-    """Cumulative frequencies of all tables of symbols, (288, width) uint32, and how far each reaches, (288,) int32."""
+def geometry(
+    counts: tuple[int, int, int],
+    first_index: int,
+    places: I32,
+    reals: F64,
+    constants: F64,
+    by_index: tuple[F32, F32, F64],
+) -> Kept:
+    """Return the geometry of a phase; kernels.h says what each part means.
 
-    cumulative: NDArray[np.uint32]
-    support: I32
+    counts : numbers of neighbours whose values, and whose errors near and further off, are looked at.
+    places : (sum of counts + 1, 3) int32; reals : (6, n) float64; constants : (6,) float64.
+    by_index : (320,) float32 twice and float64, multipliers by roughness index.
+    """
+    return Kept(_kernels.geometry(*counts, first_index, places, reals, constants, *by_index))
+
+
+def tables(
+    cumulative: NDArray[np.uint32], support: I32, cost: I32, offsets: tuple[NDArray[np.uint32], NDArray[np.uint32]]
+) -> Kept:
+    """Return tables of symbols: cumulative frequencies (288, width), how far each reaches (288,), what symbols cost by
+    magnitude (288, reach + 1) in 2**-20 bit, and both distributions of offsets (64,)."""
+    return Kept(_kernels.tables(cumulative.shape[1], cost.shape[1] - 1, cumulative, support, cost, *offsets))
+
+
+# --- streams --------------------------------------------------------------------------------------------------
 
 
 class RangeEncoder:
-    """The range coder of SPEC, chapter 7; its state is four integers, its words are kept in pieces."""
+    """The range coder of SPEC, chapter 7, and the bytes of what exceeds tables."""
 
-    def __init__(self) -> None:
-        self._state = np.array([0, 2**64 - 1, 0, 0], np.uint64)  # lower, range, inverted words, the first of them
-        self._words: list[NDArray[np.uint32]] = []
+    def __init__(self, peaked: bool) -> None:
+        self.kept = Kept(_kernels.writer(peaked))
 
-    def _room(self, count: int) -> NDArray[np.uint32]:
-        return np.empty(count + int(self._state[2]) + 1, np.uint32)
+    def symbol(self, value: int, cumulative: NDArray[np.uint32]) -> None:
+        """Code an integer of one distribution."""
+        _kernels.write_symbol(self.kept, value, cumulative, cumulative.size - 1)
 
-    def row(self, integers: I32, cumulative: NDArray[np.uint32] | None, bits: int = 0) -> None:
-        """Code integers of one distribution, or where `cumulative` is None of 2**bits equally likely ones."""
-        integers = np.ascontiguousarray(integers, np.int32)
-        words, size = self._room(integers.size), 0 if cumulative is None else cumulative.size - 1
-        written = _kernels.encode_row(self._state, integers.size, integers, cumulative, size, bits, words)
-        self._words.append(words[:written].copy())
+    def phase(self, tables: Kept, symbols: I32, scale: I16, tail: I8, corrected: bool) -> None:
+        """Code all symbols of a phase, if `corrected` after the scale offset that suits them best."""
+        arrays = _arrays(symbols, scale, tail)
+        raise_for(_kernels.write_phase(self.kept, tables, *arrays, corrected))
 
-    def phase(
-        self, tables: Tables, symbols: I32, scale: NDArray[np.int16], tail: NDArray[np.int8], offset: int
-    ) -> tuple[I32, NDArray[np.int8] | None]:
-        """Code the high parts of symbols; return what exceeds tables, in the order of coding, and the raw low bits of
-        each symbol, None if there are none."""
-        n = symbols.size
-        words, excess, group = self._room(n), np.empty(n, np.int32), _group(scale, tail, offset)
-        symbols = np.ascontiguousarray(symbols, np.int32)
-        written, escapes, top = _kernels.encode_phase(
-            self._state, group, (tables.cumulative, tables.support, tables.cumulative.shape[1]), symbols, words, excess
-        )
-        self._words.append(words[:written].copy())
-        return excess[:escapes], group[-1] if top else None
-
-    def finish(self) -> NDArray[np.uint32]:
-        """Return all words, the coder sealed."""
-        lower, span, inverted, first = (int(x) for x in self._state)
-        end = []
-        if span != 2**64 - 1:
-            point = (lower + 2**32 - 1) % 2**64
-            if inverted:
-                carry = point < lower
-                end += [(first + carry) % 2**32, *[0 if carry else 2**32 - 1] * (inverted - 1)]
-            end.append(point >> 32)
-            if (lower + span) % 2**64 >> 32 == point >> 32:
-                end.append(0)
-        return np.concatenate([*self._words, np.array(end, np.uint32)])
+    def finish(self) -> tuple[bytes, bytes]:
+        """Return all words, little-endian, and the bytes of escapes; the coder is sealed."""
+        words, escapes = _kernels.written(self.kept)
+        return words if sys.byteorder == "little" else np.frombuffer(words, np.uint32).astype("<u4").tobytes(), escapes
 
 
 class RangeDecoder:
-    """Mirror of RangeEncoder; `None` and False tell what no encoder writes."""
+    """Mirror of RangeEncoder."""
 
-    def __init__(self, words: NDArray[np.uint32]) -> None:
-        self._words = np.ascontiguousarray(words, np.uint32)
-        first = [int(w) for w in self._words[:2]] + [0, 0]
-        position = min(2, self._words.size)
-        self._state = np.array([0, 2**64 - 1, first[0] << 32 | first[1], position], np.uint64)
+    def __init__(self, words: NDArray[np.uint32], escapes: memoryview, peaked: bool) -> None:
+        self.kept = Kept(_kernels.reader(words, escapes, peaked))
 
-    def row(self, count: int, cumulative: NDArray[np.uint32] | None, bits: int = 0) -> I32 | None:
-        """Return `count` integers of one distribution."""
-        integers = np.empty(count, np.int32)
-        size, words = 0 if cumulative is None else cumulative.size - 1, self._words
-        wrong = _kernels.decode_row(self._state, count, integers, cumulative, size, bits, words, words.size)
-        return None if wrong else integers
+    def symbol(self, cumulative: NDArray[np.uint32]) -> int:
+        """Return an integer of one distribution."""
+        value = _kernels.read_symbol(self.kept, cumulative, cumulative.size - 1)
+        raise_for(UNDECODABLE if value < 0 else 0)
+        return value
 
-    def phase(
-        self, tables: Tables, scale: NDArray[np.int16], tail: NDArray[np.int8], offset: int
-    ) -> tuple[I32, I32, NDArray[np.int8] | None] | None:
-        """Return the high parts of symbols, the places of those that exceed their table, in the order of coding, and
-        the raw low bits of each symbol, None if there are none."""
-        n, words, group = scale.size, self._words, _group(scale, tail, offset)
-        symbols, escaped = np.empty(n, np.int32), np.empty(n, np.int32)
-        described = tables.cumulative, tables.support, tables.cumulative.shape[1]
-        escapes, top = _kernels.decode_phase(self._state, group, described, words, words.size, symbols, escaped)
-        return None if escapes < 0 else (symbols, escaped[:escapes], group[-1] if top else None)
+    def phase(self, tables: Kept, scale: I16, tail: I8, corrected: bool) -> I32:
+        """Return all symbols of a phase."""
+        symbols = np.empty(scale.size, np.int32)
+        raise_for(_kernels.read_phase(self.kept, tables, *_arrays(symbols, scale, tail), corrected))
+        return symbols
 
-    def maybe_exhausted(self) -> bool:
-        """Whether an encoder may have ended here."""
-        lower, span, point, position = (int(x) for x in self._state)
-        return position == self._words.size and (span == 2**64 - 1 or (point - lower) % 2**64 < 2**33 - 1)
+    def is_exhausted(self) -> bool:
+        """Whether all was read, and an encoder may have ended here."""
+        return _kernels.exhausted(self.kept)
 
 
-def _group(scale: NDArray[np.int16], tail: NDArray[np.int8], offset: int) -> tuple[Any, ...]:
-    """Return what the kernels need to sort symbols by table; the last is the raw low bits of each, to be filled in."""
-    n = scale.size
-    scale, tail = np.ascontiguousarray(scale, np.int16), np.ascontiguousarray(tail, np.int8)
-    return n, scale, tail, offset, np.empty(n, np.int32), np.empty(n, np.int16), np.empty(n, np.int8)
+def _arrays(symbols: I32, scale: I16, tail: I8) -> tuple[I32, I16, I8]:
+    of = np.ascontiguousarray
+    return of(symbols, np.int32), of(scale, np.int16), of(tail, np.int8)
+
+
+UNDECODABLE = 2
+# Of what kernels say, by entropy.h's numbers.
+_ENDS: dict[int, tuple[type[Exception], str]] = {
+    1: (MemoryError, "the compiled kernels found no memory"),
+    UNDECODABLE: (CorruptPayloadError, "symbol stream is not decodable: no encoder writes such words"),
+    3: (TruncatedPayloadError, "the escape bytes of a symbol stream end inside a symbol"),
+    4: (CorruptPayloadError, "an escaped symbol is longer than it needs to be"),
+    5: (CorruptPayloadError, "an escaped symbol is beyond the allowed 2**28"),
+    6: (CorruptPayloadError, "a symbol is beyond the allowed 2**29"),
+    7: (CorruptPayloadError, "a decoded value is beyond the pyramid's range"),
+    8: (ValueError, "the compiled kernels refuse what they are given: a bug"),
+}
+
+
+def raise_for(outcome: int) -> None:
+    """Raise what an outcome of the kernels other than 0 means."""
+    if outcome:
+        kind, message = _ENDS[outcome]
+        raise kind(message)
+
+
+# --- the walk ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Walk:
+    """All that both directions know of the fields of a walk.
+
+    geometries : of D, H and V.
+    levels : the finest first: quantiser width in units, by how much scale indexes are less, networks of D, H and V.
+    proxies : (B, H, W) int32 each; coefficients : (B, 3, proxies) int8 of the guess; streams : one, or B of them.
+    """
+
+    wrap: bool
+    snap: bool
+    geometries: tuple[Kept, ...]
+    levels: tuple[tuple[int, int, tuple[Kept, ...]], ...]
+    tables: Kept
+    proxies: tuple[I32, ...]
+    coefficients: I8 | None
+    streams: tuple[Kept, ...]
+
+    def encode(self, y: F64, valid: NDArray[np.bool_] | None, v: I32) -> None:
+        """Code all points of y (B, H, W) but the anchors, which stand in `v`; enter there what the decoder gets."""
+        self._run(False, v, np.ascontiguousarray(y, np.float64), None if valid is None else np.ascontiguousarray(valid))
+
+    def decode(self, v: I32) -> None:
+        """Decode all points of `v` (B, H, W) but the anchors, which stand there.
+
+        Raises
+        ------
+        TruncatedPayloadError, CorruptPayloadError
+            Streams are none that an encoder writes.
+        """
+        self._run(True, v, None, None)
+
+    def _run(self, reads: bool, v: I32, y: F64 | None, valid: NDArray[np.bool_] | None) -> None:
+        references = self.proxies, self.coefficients
+        outcome = _kernels.walk(
+            level(), reads, v.shape, self.wrap, self.snap, self.geometries, self.levels, self.tables, references,
+            self.streams, v, y, valid,
+        )  # fmt: skip
+        raise_for(outcome)

@@ -16,12 +16,24 @@
 #include "vectors.h"
 
 #define DOT2(sum, x, w) ((sum) + (vi)_mm256_madd_epi16((__m256i)(x), (__m256i)(w)))
-/* 2 * 127 * 127 < 2^15: no pair of products is cut off. */
-#define DOT4(sum, x, w) \
-    ((sum) + (vi)_mm256_madd_epi16(_mm256_maddubs_epi16((__m256i)(x), (__m256i)(w)), _mm256_set1_epi16(1)))
+#define MULTIPLY4(x, w) ((vs)_mm256_maddubs_epi16((__m256i)(x), (__m256i)(w)))
+#define PAIRS(part) ((vi)_mm256_madd_epi16((__m256i)(part), _mm256_set1_epi16(1)))
+
+/* Rounds to even; |sum * scale| < 2^24 * SCALE_MAX. */
+INLINE __m256i activation(vi sum, float scale) { return _mm256_cvtps_epi32(__builtin_convertvector(sum, vf) * scale); }
+
+/* Clips to 0..127, and puts four bytes side by side: lanes of 128 bits are first (a, a, a, a, b, ..), then transposed. */
+INLINE vi pack4(vi a, vi b, vi c, vi d, const float *scale) {
+    __m256i ab = _mm256_packs_epi32(activation(a, scale[0]), activation(b, scale[1]));
+    __m256i cd = _mm256_packs_epi32(activation(c, scale[2]), activation(d, scale[3]));
+    __m256i bytes = _mm256_max_epi8(_mm256_packs_epi16(ab, cd), _mm256_setzero_si256());
+    __m256i order = _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
+    return (vi)_mm256_shuffle_epi8(bytes, order);
+}
+#define PACK4 pack4
 
 #include "network.h"
 #include "predict.h"
 
-const Level isopress_avx2 = {"avx2", predict_avx2};
+const Level isopress_avx2 = {"avx2", pack_avx2, predict_avx2};
 #endif

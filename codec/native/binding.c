@@ -1,11 +1,11 @@
-/* What Python sees of the kernels: buffers in, checked sizes, the GIL released. No algorithm lives here. */
+/* What Python sees of the kernels: buffers in, checked sizes, the GIL released. No algorithm lives here. What is used
+   again and again (geometry, networks, tables, streams) is checked once and kept in capsules. */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
 #include <string.h>
 
-#include "entropy.h"
-#include "kernels.h"
+#include "walk.h"
 
 enum { HELD_MAX = 64 };
 
@@ -39,82 +39,56 @@ static void *hold(Held *held, PyObject *object, char format, int64_t count, int 
     return view->buf;
 }
 
+/* --- capsules: what was checked once ---------------------------------------------------------------------------- */
 
-static int read_planes(Held *held, Phase *p, PyObject *planes) {
-    /* Four of (rows, columns, values or None, errors or None, tuple of proxies). */
-    for (int i = 0; i < 4; i++) {
-        Plane *plane = &p->planes[i];
-        PyObject *values, *errors, *proxies;
-        long long rows, columns;
-        if (!PyArg_ParseTuple(PyTuple_GET_ITEM(planes, i), "LLOOO!", &rows, &columns, &values, &errors, &PyTuple_Type, &proxies))
-            return 0;
-        if (rows < 0 || columns < 0 || (columns && rows > INT64_MAX / 16 / columns) ||
-            (rows && columns && p->fields > INT64_MAX / 16 / (rows * columns))) {
-            PyErr_SetString(PyExc_ValueError, "a plane's size");
-            return 0;
-        }
-        int64_t size = p->fields * rows * columns;
-        plane->rows = rows, plane->columns = columns;
-        if (values != Py_None && !(plane->values = hold(held, values, 'd', size, 0))) return 0;
-        if (errors != Py_None && !(plane->errors = hold(held, errors, 'i', size, 0))) return 0;
-        if (PyTuple_GET_SIZE(proxies) > PROXIES_MAX) {
-            PyErr_SetString(PyExc_ValueError, "the number of proxies");
-            return 0;
-        }
-        for (int k = 0; k < PyTuple_GET_SIZE(proxies); k++)
-            if (!(plane->proxies[k] = hold(held, PyTuple_GET_ITEM(proxies, k), 'd', size, 0))) return 0;
-    }
-    return 1;
+#define GEOMETRY "isopress.geometry"
+#define NETWORK "isopress.network"
+#define TABLES_NAME "isopress.tables"
+#define WRITER "isopress.writer"
+#define READER "isopress.reader"
+
+typedef struct {
+    const Level *level;
+    Packed *packed;
+    int inputs;
+} HeldNetwork;
+
+/* A reader and the bytes that it reads. */
+typedef struct {
+    Reader reader;
+    Py_buffer words, escapes;
+} HeldReader;
+
+static void free_plain(PyObject *capsule) { PyMem_Free(PyCapsule_GetPointer(capsule, PyCapsule_GetName(capsule))); }
+
+static void free_network(PyObject *capsule) {
+    HeldNetwork *network = PyCapsule_GetPointer(capsule, NETWORK);
+    free(network->packed);
+    PyMem_Free(network);
 }
 
-static int read_geometry(Held *held, Geometry *g, PyObject *geometry) {
-    /* (n, near, wide, first index, places (n + near + wide + 1, 3) int32, reals (6, n) float64, constants (6,) float64,
-       residual, error float32, mean float64). */
-    PyObject *places, *reals, *constants, *residual, *error, *mean;
-    if (!PyArg_ParseTuple(geometry, "iiiiOOOOOO", &g->n, &g->near, &g->wide, &g->first_index, &places, &reals, &constants,
-                          &residual, &error, &mean))
-        return 0;
-    if (g->n < 1 || g->n > OFFSETS_MAX || g->near < 0 || g->near > NEAR_MAX || g->wide < 0 || g->wide > WIDE_MAX) {
-        PyErr_SetString(PyExc_ValueError, "the number of neighbours");
-        return 0;
-    }
-    const Neighbour *at = hold(held, places, 'i', 3 * (g->n + g->near + g->wide + 1), 0);
-    const double *r = at ? hold(held, reals, 'd', 6 * g->n, 0) : NULL;
-    const double *c = r ? hold(held, constants, 'd', 6, 0) : NULL;
-    if (!c || !(g->residual = hold(held, residual, 'f', INDEXES, 0)) || !(g->error = hold(held, error, 'f', INDEXES, 0)) ||
-        !(g->mean_of = hold(held, mean, 'd', INDEXES, 0)))
-        return 0;
-    memcpy(g->offsets, at, g->n * sizeof *at);
-    memcpy(g->near_at, at + g->n, g->near * sizeof *at);
-    memcpy(g->wide_at, at + g->n + g->near, g->wide * sizeof *at);
-    g->centre = at[g->n + g->near + g->wide];
-    double *const rows[6] = {g->weight, g->weight_y, g->weight_x, g->y, g->x, g->cubic};
-    for (int i = 0; i < 6; i++) memcpy(rows[i], r + i * g->n, g->n * sizeof *r);
-    g->mean = c[0], g->slope_y = c[1], g->slope_x = c[2], g->denominator = c[3], g->cubic_divisor = c[4], g->floor = c[5];
-    return 1;
+static void free_writer(PyObject *capsule) {
+    Writer *writer = PyCapsule_GetPointer(capsule, WRITER);
+    free(writer->words), free(writer->escapes);
+    PyMem_Free(writer);
 }
 
-static int read_network(Held *held, Network *net, PyObject *layers) {
-    /* Of each layer (inputs, outputs, weight int8, bias int32, scale float32). */
-    net->layers = (int32_t)PyTuple_GET_SIZE(layers);
-    if (net->layers < 1 || net->layers > LAYERS_MAX) {
-        PyErr_SetString(PyExc_ValueError, "the number of layers");
-        return 0;
-    }
-    for (int l = 0; l < net->layers; l++) {
-        Layer *layer = &net->layer[l];
-        PyObject *weight, *bias, *scale;
-        if (!PyArg_ParseTuple(PyTuple_GET_ITEM(layers, l), "iiOOO", &layer->inputs, &layer->outputs, &weight, &bias, &scale)) return 0;
-        if (layer->inputs < 1 || layer->inputs > WIDTH_MAX || layer->outputs < 1 || layer->outputs > WIDTH_MAX) {
-            PyErr_SetString(PyExc_ValueError, "a layer's size");
-            return 0;
-        }
-        if (!(layer->weight = hold(held, weight, 'b', layer->inputs * layer->outputs, 0)) ||
-            !(layer->bias = hold(held, bias, 'i', layer->outputs, 0)) ||
-            !(layer->scale = hold(held, scale, 'f', layer->outputs, 0)))
-            return 0;
-    }
-    return 1;
+static void free_reader(PyObject *capsule) {
+    HeldReader *reader = PyCapsule_GetPointer(capsule, READER);
+    PyBuffer_Release(&reader->words), PyBuffer_Release(&reader->escapes);
+    PyMem_Free(reader);
+}
+
+/* Returns a capsule that owns `memory`, freed where that fails. */
+static PyObject *capsule_of(void *memory, const char *name, PyCapsule_Destructor destructor) {
+    PyObject *capsule = PyCapsule_New(memory, name, destructor);
+    if (!capsule) PyMem_Free(memory);
+    return capsule;
+}
+
+static void *wrong_argument(const char *what) {
+    if (!PyErr_Occurred()) PyErr_SetString(PyExc_ValueError, what);
+    return NULL;
 }
 
 static const Level *level_named(const char *name) {
@@ -124,125 +98,179 @@ static const Level *level_named(const char *name) {
     return NULL;
 }
 
-static PyObject *py_predict(PyObject *self, PyObject *args) {
+/* (n, near, wide, first index, places (n + near + wide + 1, 3) int32, reals (6, n) float64, constants (6,) float64,
+   residual, error float32, mean float64 (INDEXES,)) -> geometry of a phase */
+static PyObject *py_geometry(PyObject *self, PyObject *args) {
     (void)self;
-    const char *name;
-    PyObject *planes, *geometry, *layers, *value, *scale, *tail, *result = NULL;
-    long long fields, rows, columns;
-    Phase p;
+    PyObject *places, *reals, *constants, *residual, *error, *mean;
     Held held = {.count = 0};
-    memset(&p, 0, sizeof p);
-    if (!PyArg_ParseTuple(args, "s(LLL)iO!O!O!OOO", &name, &fields, &rows, &columns, &p.proxies, &PyTuple_Type, &planes, &PyTuple_Type,
-                          &geometry, &PyTuple_Type, &layers, &value, &scale, &tail))
-        return NULL;
-    const Level *level = level_named(name);
-    if (!level) return NULL;
-    if (fields < 1 || rows < 1 || columns < 1 || rows > INT64_MAX / 16 / columns || fields > INT64_MAX / 16 / (rows * columns) ||
-        PyTuple_GET_SIZE(planes) != 4) {
-        PyErr_SetString(PyExc_ValueError, "the phase's size");
-        return NULL;
+    Geometry *g = PyMem_Calloc(1, sizeof *g);
+    if (!g) return PyErr_NoMemory();
+    if (!PyArg_ParseTuple(args, "iiiiOOOOOO", &g->n, &g->near, &g->wide, &g->first_index, &places, &reals, &constants, &residual,
+                          &error, &mean))
+        goto failed;
+    if (g->n < 1 || g->n > OFFSETS_MAX || g->near < 0 || g->near > NEAR_MAX || g->wide < 0 || g->wide > WIDE_MAX) {
+        wrong_argument("the number of neighbours");
+        goto failed;
     }
-    p.fields = fields, p.rows = rows, p.columns = columns;
-    int64_t total = fields * rows * columns;
-    if (read_planes(&held, &p, planes) && read_geometry(&held, &p.geometry, geometry) && read_network(&held, &p.network, layers) &&
-        (p.value = hold(&held, value, 'd', total, 1)) && (p.scale = hold(&held, scale, 'h', total, 1)) &&
-        (p.tail = hold(&held, tail, 'b', total, 1))) {
-        const char *wrong = isopress_check_phase(&p);
-        if (wrong) {
-            PyErr_SetString(PyExc_ValueError, wrong);
+    int seen = g->n + g->near + g->wide + 1;
+    const void *at = hold(&held, places, 'i', 3 * seen, 0), *c = hold(&held, constants, 'd', 6, 0);
+    const double *r = hold(&held, reals, 'd', 6 * g->n, 0);
+    const void *res = hold(&held, residual, 'f', INDEXES, 0), *err = hold(&held, error, 'f', INDEXES, 0);
+    const void *mean_of = hold(&held, mean, 'd', INDEXES, 0);
+    if (!at || !c || !r || !res || !err || !mean_of) goto failed;
+    memcpy(g->seen, at, seen * sizeof *g->seen);
+    double *const rows[6] = {g->weight, g->weight_y, g->weight_x, g->y, g->x, g->cubic}, k[6];
+    for (int i = 0; i < 6; i++) memcpy(rows[i], r + i * g->n, g->n * sizeof *r);
+    memcpy((void *)k, c, sizeof k);
+    g->mean = k[0], g->slope_y = k[1], g->slope_x = k[2], g->denominator = k[3], g->cubic_divisor = k[4], g->floor = k[5];
+    memcpy(g->residual, res, sizeof g->residual);
+    memcpy(g->error, err, sizeof g->error);
+    memcpy(g->mean_of, mean_of, sizeof g->mean_of);
+    const char *wrong = isopress_check_geometry(g);
+    release(&held);
+    if (!wrong) return capsule_of(g, GEOMETRY, free_plain);
+    wrong_argument(wrong);
+failed:
+    release(&held);
+    PyMem_Free(g);
+    return NULL;
+}
+
+/* Of each layer (inputs, outputs, weight int8, bias int32, scale float32). */
+static int read_layers(Held *held, Network *net, PyObject *layers) {
+    net->layers = (int32_t)PyTuple_GET_SIZE(layers);
+    if (net->layers < 1 || net->layers > LAYERS_MAX) return wrong_argument("the number of layers") != NULL;
+    for (int l = 0; l < net->layers; l++) {
+        Layer *layer = &net->layer[l];
+        PyObject *weight, *bias, *scale;
+        if (!PyArg_ParseTuple(PyTuple_GET_ITEM(layers, l), "iiOOO", &layer->inputs, &layer->outputs, &weight, &bias, &scale)) return 0;
+        if (layer->inputs < 1 || layer->inputs > WIDTH_MAX || layer->outputs < 1 || layer->outputs > WIDTH_MAX)
+            return wrong_argument("a layer's size") != NULL;
+        if (!(layer->weight = hold(held, weight, 'b', layer->inputs * layer->outputs, 0)) ||
+            !(layer->bias = hold(held, bias, 'i', layer->outputs, 0)) ||
+            !(layer->scale = hold(held, scale, 'f', layer->outputs, 0)))
+            return 0;
+    }
+    return 1;
+}
+
+/* (level, layers) -> a network as the kernels of this level want it */
+static PyObject *py_network(PyObject *self, PyObject *args) {
+    (void)self;
+    const char *name, *wrong;
+    PyObject *layers, *result = NULL;
+    Network net;
+    Held held = {.count = 0};
+    if (!PyArg_ParseTuple(args, "sO!", &name, &PyTuple_Type, &layers)) return NULL;
+    const Level *level = level_named(name);
+    if (level && read_layers(&held, &net, layers)) {
+        if ((wrong = isopress_check_network(&net))) {
+            wrong_argument(wrong);
         } else {
-            Py_BEGIN_ALLOW_THREADS level->predict(&p);
-            Py_END_ALLOW_THREADS result = Py_NewRef(Py_None);
+            HeldNetwork *network = PyMem_Malloc(sizeof *network);
+            Packed *packed = level->pack(&net);
+            if (network && packed) *network = (HeldNetwork){level, packed, net.layer[0].inputs};
+            if (network && packed) result = capsule_of(network, NETWORK, free_network);
+            else PyErr_NoMemory();
+            if (!result) free(packed);
+            if (!packed) PyMem_Free(network);
         }
     }
     release(&held);
     return result;
 }
 
-/* --- entropy coding ----------------------------------------------------------------------------------------- */
-
-/* Reads (cumulative (288, width) uint32, support (288,) int32, width). */
-static int read_tables(Held *held, Tables *t, PyObject *tables) {
-    PyObject *cumulative, *support;
-    if (!PyArg_ParseTuple(tables, "OOi", &cumulative, &support, &t->width)) return 0;
-    if (t->width < 2 || t->width > 1 << 16) {
-        PyErr_SetString(PyExc_ValueError, "the width of the tables");
-        return 0;
-    }
-    if (!(t->cumulative = hold(held, cumulative, 'I', (int64_t)TABLES * t->width, 0)) ||
-        !(t->support = hold(held, support, 'i', TABLES, 0)))
-        return 0;
-    const char *wrong = isopress_check_tables(t);
-    if (wrong) PyErr_SetString(PyExc_ValueError, wrong);
-    return !wrong;
-}
-
-/* Reads (n, scale, tail, offset, and as scratch order int32, table int16, shift int8). */
-static int read_group(Held *held, Group *g, PyObject *group) {
-    PyObject *scale, *tail, *order, *table, *shift;
-    long long n;
-    if (!PyArg_ParseTuple(group, "LOOiOOO", &n, &scale, &tail, &g->offset, &order, &table, &shift)) return 0;
-    if (n < 0 || n > INT32_MAX || g->offset < -1024 || g->offset > 1024) {
-        PyErr_SetString(PyExc_ValueError, "the number of symbols, or the offset");
-        return 0;
-    }
-    g->n = n;
-    return (g->scale = hold(held, scale, 'h', n, 0)) && (g->tail = hold(held, tail, 'b', n, 0)) &&
-           (g->order = hold(held, order, 'i', n, 1)) && (g->table = hold(held, table, 'h', n, 1)) &&
-           (g->shift = hold(held, shift, 'b', n, 1));
-}
-
-static PyObject *py_encode_phase(PyObject *self, PyObject *args) {
+/* (width, reach, cumulative (288, width) uint32, support (288,) int32, cost (288, reach + 1) int32, two distributions of
+   offsets (64,) uint32) -> tables; they are copied */
+static PyObject *py_tables(PyObject *self, PyObject *args) {
     (void)self;
-    PyObject *state, *group, *tables, *symbols, *words, *excess, *result = NULL;
-    Held held = {.count = 0};
-    Group g;
+    PyObject *parts[5], *result = NULL;
     Tables t;
-    if (!PyArg_ParseTuple(args, "OO!O!OOO", &state, &PyTuple_Type, &group, &PyTuple_Type, &tables, &symbols, &words, &excess))
-        return NULL;
-    Encoder *coder = hold(&held, state, 'L', 4, 1);
-    const int32_t *s;
-    uint32_t *w;
-    int32_t *e;
-    if (coder && read_group(&held, &g, group) && read_tables(&held, &t, tables) && (s = hold(&held, symbols, 'i', g.n, 0)) &&
-        coder->inverted <= INT32_MAX && (w = hold(&held, words, 'I', g.n + (int64_t)coder->inverted + 1, 1)) &&
-        (e = hold(&held, excess, 'i', g.n, 1))) {
-        int64_t escapes = 0, written = 0;
-        int top;
-        Py_BEGIN_ALLOW_THREADS top = isopress_group(&g);
-        if (top >= 0) written = isopress_encode_phase(coder, &g, &t, s, w, e, &escapes);
-        Py_END_ALLOW_THREADS if (top < 0) PyErr_SetString(PyExc_ValueError, "a tail class");
-        else result = Py_BuildValue("LLi", (long long)written, (long long)escapes, top);
+    Held held = {.count = 0};
+    if (!PyArg_ParseTuple(args, "iiOOOOO", &t.width, &t.reach, &parts[0], &parts[1], &parts[2], &parts[3], &parts[4])) return NULL;
+    if (t.width < 2 || t.width > 1 << 16 || t.reach < 1 || t.reach > 1 << 16) return wrong_argument("the width of the tables");
+    const int64_t sizes[5] = {(int64_t)TABLES * t.width, TABLES, (int64_t)TABLES * (t.reach + 1), OFFSETS + 1, OFFSETS + 1};
+    const char *formats = "IiiII";
+    const void *from[5];
+    size_t total = sizeof t;
+    for (int i = 0; i < 5; i++) {
+        if (!(from[i] = hold(&held, parts[i], formats[i], sizes[i], 0))) goto done;
+        total += (size_t)sizes[i] * 4;
     }
-    if (!result && !PyErr_Occurred()) PyErr_SetString(PyExc_ValueError, "the state of the coder");
+    t.cumulative = from[0], t.support = from[1], t.cost = from[2], t.offsets[0] = from[3], t.offsets[1] = from[4];
+    const char *wrong = isopress_check_tables(&t);
+    if (wrong) {
+        wrong_argument(wrong);
+        goto done;
+    }
+    Tables *copy = PyMem_Malloc(total);
+    if (!copy) {
+        PyErr_NoMemory();
+        goto done;
+    }
+    char *at = (char *)(copy + 1);
+    for (int i = 0; i < 5; at += sizes[i] * 4, i++) from[i] = memcpy(at, from[i], (size_t)sizes[i] * 4);
+    t.cumulative = from[0], t.support = from[1], t.cost = from[2], t.offsets[0] = from[3], t.offsets[1] = from[4];
+    *copy = t;
+    result = capsule_of(copy, TABLES_NAME, free_plain);
+done:
     release(&held);
     return result;
 }
 
-static PyObject *py_decode_phase(PyObject *self, PyObject *args) {
+/* --- streams -------------------------------------------------------------------------------------------------------- */
+
+static PyObject *py_writer(PyObject *self, PyObject *args) {
     (void)self;
-    PyObject *state, *group, *tables, *words, *symbols, *escaped, *result = NULL;
-    long long count;
-    Held held = {.count = 0};
-    Group g;
-    Tables t;
-    if (!PyArg_ParseTuple(args, "OO!O!OLOO", &state, &PyTuple_Type, &group, &PyTuple_Type, &tables, &words, &count, &symbols, &escaped))
-        return NULL;
-    Decoder *coder = hold(&held, state, 'L', 4, 1);
-    const uint32_t *w;
-    int32_t *s, *e;
-    if (coder && read_group(&held, &g, group) && read_tables(&held, &t, tables) && (w = hold(&held, words, 'I', count, 0)) &&
-        (s = hold(&held, symbols, 'i', g.n, 1)) && (e = hold(&held, escaped, 'i', g.n, 1)) && coder->range >= (uint64_t)1 << 32) {
-        int64_t escapes = 0;
-        int top;
-        Py_BEGIN_ALLOW_THREADS top = isopress_group(&g);
-        if (top >= 0) escapes = isopress_decode_phase(coder, &g, &t, w, (uint64_t)count, s, e);
-        Py_END_ALLOW_THREADS if (top < 0) PyErr_SetString(PyExc_ValueError, "a tail class");
-        else result = Py_BuildValue("Li", (long long)escapes, top);
+    int peaked;
+    if (!PyArg_ParseTuple(args, "p", &peaked)) return NULL;
+    Writer *writer = PyMem_Malloc(sizeof *writer);
+    if (!writer) return PyErr_NoMemory();
+    isopress_begin_writing(writer, peaked);
+    return capsule_of(writer, WRITER, free_writer);
+}
+
+/* (words, escapes, peaked): bytes of little-endian words, and of escapes */
+static PyObject *py_reader(PyObject *self, PyObject *args) {
+    (void)self;
+    int peaked;
+    PyObject *words, *escapes;
+    if (!PyArg_ParseTuple(args, "OOp", &words, &escapes, &peaked)) return NULL;
+    HeldReader *held = PyMem_Calloc(1, sizeof *held);
+    if (!held) return PyErr_NoMemory();
+    if (PyObject_GetBuffer(words, &held->words, PyBUF_C_CONTIGUOUS) || PyObject_GetBuffer(escapes, &held->escapes, PyBUF_C_CONTIGUOUS) ||
+        held->words.len % 4 || (uintptr_t)held->words.buf % 4) {
+        if (held->words.obj) PyBuffer_Release(&held->words);
+        if (held->escapes.obj) PyBuffer_Release(&held->escapes);
+        PyMem_Free(held);
+        return wrong_argument("words of four bytes, aligned");
     }
-    if (!result && !PyErr_Occurred()) PyErr_SetString(PyExc_ValueError, "the state of the coder");
-    release(&held);
-    return result;
+    isopress_begin_reading(&held->reader, held->words.buf, (uint64_t)held->words.len / 4, held->escapes.buf, held->escapes.len, peaked);
+    PyObject *capsule = PyCapsule_New(held, READER, free_reader);
+    if (!capsule) PyBuffer_Release(&held->words), PyBuffer_Release(&held->escapes), PyMem_Free(held);
+    return capsule;
+}
+
+static Reader *reader_of(PyObject *capsule) {
+    HeldReader *held = PyCapsule_GetPointer(capsule, READER);
+    return held ? &held->reader : NULL;
+}
+
+/* (writer) -> (words, escapes), the stream sealed */
+static PyObject *py_written(PyObject *self, PyObject *capsule) {
+    (void)self;
+    Writer *w = PyCapsule_GetPointer(capsule, WRITER);
+    if (!w) return NULL;
+    if (isopress_seal(w)) return PyErr_NoMemory();
+    return Py_BuildValue("y#y#", w->words ? (const char *)w->words : "", (Py_ssize_t)(4 * w->count),
+                         w->escapes ? (const char *)w->escapes : "", (Py_ssize_t)w->size);
+}
+
+static PyObject *py_exhausted(PyObject *self, PyObject *capsule) {
+    (void)self;
+    Reader *reader = reader_of(capsule);
+    return reader ? PyBool_FromLong(isopress_is_exhausted(reader)) : NULL;
 }
 
 /* Holds a distribution: cumulative (size + 1,) uint32, or None for 2^bits equal integers. */
@@ -255,47 +283,162 @@ static int read_row(Held *held, PyObject *cumulative, int32_t *size, int32_t bit
         for (int i = 0; i < *size; i++)
             if ((*row)[i] >= (*row)[i + 1] || (*row)[*size] != 1u << PRECISION || (*row)[0]) *size = 0;
     }
-    if (!*size && !PyErr_Occurred()) PyErr_SetString(PyExc_ValueError, "a distribution");
+    if (!*size) wrong_argument("a distribution");
     return *size > 0;
 }
 
-static PyObject *py_encode_row(PyObject *self, PyObject *args) {
+/* (writer, integer, cumulative, size) */
+static PyObject *py_write_symbol(PyObject *self, PyObject *args) {
     (void)self;
-    PyObject *state, *integers, *cumulative, *words, *result = NULL;
-    long long n;
-    int32_t size, bits;
+    PyObject *capsule, *cumulative, *result = NULL;
+    int32_t symbol, size;
     const uint32_t *row;
     Held held = {.count = 0};
-    if (!PyArg_ParseTuple(args, "OLOOiiO", &state, &n, &integers, &cumulative, &size, &bits, &words)) return NULL;
-    Encoder *coder = hold(&held, state, 'L', 4, 1);
-    const int32_t *k;
-    uint32_t *w;
-    if (coder && n >= 0 && n <= INT32_MAX && coder->inverted <= INT32_MAX && read_row(&held, cumulative, &size, bits, &row) &&
-        (k = hold(&held, integers, 'i', n, 0)) && (w = hold(&held, words, 'I', n + (int64_t)coder->inverted + 1, 1))) {
-        int inside = 1;
-        for (int64_t i = 0; i < n; i++) inside &= k[i] >= 0 && k[i] < size;
-        if (inside) result = PyLong_FromLongLong(isopress_encode_row(coder, n, k, row, bits, w));
+    if (!PyArg_ParseTuple(args, "OiOi", &capsule, &symbol, &cumulative, &size)) return NULL;
+    Writer *writer = PyCapsule_GetPointer(capsule, WRITER);
+    if (writer && read_row(&held, cumulative, &size, 0, &row)) {
+        if (symbol < 0 || symbol >= size) wrong_argument("an integer");
+        else if (isopress_write_row(writer, 1, &symbol, row, 0)) PyErr_NoMemory();
+        else result = Py_NewRef(Py_None);
     }
-    if (!result && !PyErr_Occurred()) PyErr_SetString(PyExc_ValueError, "an integer, or the state of the coder");
     release(&held);
     return result;
 }
 
-static PyObject *py_decode_row(PyObject *self, PyObject *args) {
+/* (reader, cumulative, size) -> integer, or -1 */
+static PyObject *py_read_symbol(PyObject *self, PyObject *args) {
     (void)self;
-    PyObject *state, *integers, *cumulative, *words, *result = NULL;
-    long long n, count;
-    int32_t size, bits;
+    PyObject *capsule, *cumulative, *result = NULL;
+    int32_t symbol, size;
     const uint32_t *row;
     Held held = {.count = 0};
-    if (!PyArg_ParseTuple(args, "OLOOiiOL", &state, &n, &integers, &cumulative, &size, &bits, &words, &count)) return NULL;
-    Decoder *coder = hold(&held, state, 'L', 4, 1);
-    const uint32_t *w;
-    int32_t *k;
-    if (coder && coder->range >= (uint64_t)1 << 32 && read_row(&held, cumulative, &size, bits, &row) &&
-        (k = hold(&held, integers, 'i', n, 1)) && (w = hold(&held, words, 'I', count, 0)))
-        result = PyLong_FromLong(isopress_decode_row(coder, n, k, row, size, bits, w, (uint64_t)count));
-    if (!result && !PyErr_Occurred()) PyErr_SetString(PyExc_ValueError, "the state of the coder");
+    if (!PyArg_ParseTuple(args, "OOi", &capsule, &cumulative, &size)) return NULL;
+    Reader *reader = reader_of(capsule);
+    if (reader && read_row(&held, cumulative, &size, 0, &row))
+        result = PyLong_FromLong(isopress_read_row(reader, 1, &symbol, row, size, 0) ? -1 : symbol);
+    release(&held);
+    return result;
+}
+
+/* (reader or writer, tables, symbols int32, scale int16, tail int8 (n,), corrected) -> outcome */
+static PyObject *do_phase(PyObject *args, int reads) {
+    PyObject *stream, *tables, *symbols, *scale, *tail, *result = NULL;
+    int corrected, outcome = NO_MEMORY;
+    Held held = {.count = 0};
+    Sorted room = {0};
+    if (!PyArg_ParseTuple(args, "OOOOOp", &stream, &tables, &symbols, &scale, &tail, &corrected)) return NULL;
+    void *coder = reads ? (void *)reader_of(stream) : PyCapsule_GetPointer(stream, WRITER);
+    const Tables *t = coder ? PyCapsule_GetPointer(tables, TABLES_NAME) : NULL;
+    int64_t n = t ? PyObject_Length(scale) : -1;
+    if (n < 0 || n > INT32_MAX) return wrong_argument("the number of symbols");
+    int32_t *s = hold(&held, symbols, 'i', n, reads);
+    const int16_t *index = s ? hold(&held, scale, 'h', n, 0) : NULL;
+    const int8_t *kind = index ? hold(&held, tail, 'b', n, 0) : NULL;
+    if (kind) {
+        int fine = 1;
+        for (int64_t i = 0; i < n; i++) fine &= kind[i] >= 0 && kind[i] < TAILS;
+        if (!fine) {
+            wrong_argument("a tail class");
+        } else {
+            Py_BEGIN_ALLOW_THREADS if (!isopress_make_room(&room, n ? n : 1)) {
+                if (reads) outcome = isopress_read_phase(coder, t, n, s, index, kind, corrected, &room);
+                else outcome = isopress_write_phase(coder, t, n, s, index, kind, corrected, &room);
+            }
+            isopress_free_room(&room);
+            Py_END_ALLOW_THREADS result = PyLong_FromLong(outcome);
+        }
+    }
+    release(&held);
+    return result;
+}
+
+static PyObject *py_write_phase(PyObject *self, PyObject *args) {
+    (void)self;
+    return do_phase(args, 0);
+}
+
+static PyObject *py_read_phase(PyObject *self, PyObject *args) {
+    (void)self;
+    return do_phase(args, 1);
+}
+
+/* --- the walk -------------------------------------------------------------------------------------------------------- */
+
+/* Reads per level (width in units, eighths of an octave, network of each phase). */
+static int read_levels(Walk *w, const Level *level, PyObject *levels) {
+    w->depth = (int32_t)PyTuple_GET_SIZE(levels);
+    if (w->depth > DEPTH_MAX) return wrong_argument("the number of levels") != NULL;
+    for (int l = 0; l < w->depth; l++) {
+        PyObject *networks[PHASES];
+        if (!PyArg_ParseTuple(PyTuple_GET_ITEM(levels, l), "ii(OOO)", &w->quantum[l], &w->finer[l], &networks[0], &networks[1], &networks[2]))
+            return 0;
+        if (w->quantum[l] < 1 || w->quantum[l] > UNITS || w->finer[l] < 0 || w->finer[l] > 64) return wrong_argument("the width of a level") != NULL;
+        for (int i = 0; i < PHASES; i++) {
+            const HeldNetwork *network = PyCapsule_GetPointer(networks[i], NETWORK);
+            if (!network) return 0;
+            if (network->level != level) return wrong_argument("a network of another level of the kernels") != NULL;
+            w->network[l][i] = network->packed, w->inputs[l][i] = network->inputs;
+        }
+    }
+    return 1;
+}
+
+/* Reads the capsules of readers or writers: one for all fields, or one each. */
+static int read_streams(const Walk *w, PyObject *streams, int reads, void **out) {
+    if (PyTuple_GET_SIZE(streams) != w->streams) return wrong_argument("the number of streams") != NULL;
+    for (int i = 0; i < w->streams; i++) {
+        PyObject *one = PyTuple_GET_ITEM(streams, i);
+        if (!(out[i] = reads ? (void *)reader_of(one) : PyCapsule_GetPointer(one, WRITER))) return 0;
+    }
+    return 1;
+}
+
+/* Reads (proxies (fields, height, width) int32, coefficients (fields, COEFFICIENT_SETS, proxies) int8). */
+static int read_proxies(Held *held, Walk *w, int64_t total, PyObject *proxies, PyObject *coefficients) {
+    w->proxies = (int32_t)PyTuple_GET_SIZE(proxies);
+    if (w->proxies > PROXIES_MAX) return wrong_argument("the number of proxies") != NULL;
+    for (int k = 0; k < w->proxies; k++)
+        if (!(w->proxy[k] = hold(held, PyTuple_GET_ITEM(proxies, k), 'i', total, 0))) return 0;
+    return !w->proxies || (w->coefficients = hold(held, coefficients, 'b', w->fields * COEFFICIENT_SETS * w->proxies, 0));
+}
+
+/* (level, reads, (fields, height, width), wrap, snap, geometries, levels, tables, (proxies, coefficients), streams, v,
+   y or None, valid or None) -> outcome */
+static PyObject *py_walk(PyObject *self, PyObject *args) {
+    (void)self;
+    const char *name;
+    int reads, outcome = A_BUG;
+    long long fields, height, width;
+    PyObject *geometry[PHASES], *levels, *tables, *proxies, *coefficients, *streams, *v, *y, *valid, *result = NULL;
+    Held held = {.count = 0};
+    Walk w;
+    memset(&w, 0, sizeof w);
+    if (!PyArg_ParseTuple(args, "sp(LLL)pp(OOO)O!O(O!O)O!OOO", &name, &reads, &fields, &height, &width, &w.wrap, &w.snap, &geometry[0],
+                          &geometry[1], &geometry[2], &PyTuple_Type, &levels, &tables, &PyTuple_Type, &proxies, &coefficients,
+                          &PyTuple_Type, &streams, &v, &y, &valid))
+        return NULL;
+    const Level *level = level_named(name);
+    if (!level) return NULL;
+    if (fields < 1 || height < 1 || width < 1 || height > INT32_MAX / width || fields > INT32_MAX / (height * width))
+        return wrong_argument("the size of the fields");
+    w.fields = fields, w.height = height, w.width = width;
+    int64_t total = fields * height * width;
+    w.streams = (int32_t)PyTuple_GET_SIZE(streams);
+    if (w.streams != 1 && w.streams != fields) return wrong_argument("the number of streams");
+    for (int i = 0; i < PHASES; i++)
+        if (!(w.geometry[i] = PyCapsule_GetPointer(geometry[i], GEOMETRY))) return NULL;
+    if (!(w.tables = PyCapsule_GetPointer(tables, TABLES_NAME)) || !read_levels(&w, level, levels)) return NULL;
+    void **coders = PyMem_Calloc(w.streams, sizeof *coders);
+    if (!coders) return PyErr_NoMemory();
+    if (read_streams(&w, streams, reads, coders) && read_proxies(&held, &w, total, proxies, coefficients) &&
+        (w.v = hold(&held, v, 'i', total, 1)) && (reads || (w.y = hold(&held, y, 'd', total, 0))) &&
+        (valid == Py_None || (w.valid = hold(&held, valid, '?', total, 0)))) {
+        if (reads) w.readers = (Reader *const *)coders;
+        else w.writers = (Writer *const *)coders;
+        Py_BEGIN_ALLOW_THREADS outcome = isopress_walk(level, &w);
+        Py_END_ALLOW_THREADS result = PyLong_FromLong(outcome);
+    }
+    PyMem_Free(coders);
     release(&held);
     return result;
 }
@@ -313,11 +456,18 @@ static PyObject *py_levels(PyObject *self, PyObject *args) {
 
 static PyMethodDef methods[] = {
     {"levels", py_levels, METH_NOARGS, "Names of the instruction sets that can be used here, best first."},
-    {"predict", py_predict, METH_VARARGS, "Predict one phase; see isopress.codec.native."},
-    {"encode_phase", py_encode_phase, METH_VARARGS, "Range-code the symbols of a phase."},
-    {"decode_phase", py_decode_phase, METH_VARARGS, "Decode the symbols of a phase."},
-    {"encode_row", py_encode_row, METH_VARARGS, "Range-code integers of one distribution."},
-    {"decode_row", py_decode_row, METH_VARARGS, "Decode integers of one distribution."},
+    {"geometry", py_geometry, METH_VARARGS, "Check and keep the geometry of a phase."},
+    {"network", py_network, METH_VARARGS, "Check and keep a network."},
+    {"tables", py_tables, METH_VARARGS, "Check and keep the tables of symbols."},
+    {"writer", py_writer, METH_VARARGS, "Begin a stream."},
+    {"written", py_written, METH_O, "Seal a stream; return its words and escapes."},
+    {"reader", py_reader, METH_VARARGS, "Begin to read a stream."},
+    {"exhausted", py_exhausted, METH_O, "Whether a stream was read to its end."},
+    {"write_symbol", py_write_symbol, METH_VARARGS, "Code one integer of a distribution."},
+    {"read_symbol", py_read_symbol, METH_VARARGS, "Decode one integer of a distribution."},
+    {"write_phase", py_write_phase, METH_VARARGS, "Code the symbols of a phase."},
+    {"read_phase", py_read_phase, METH_VARARGS, "Decode the symbols of a phase."},
+    {"walk", py_walk, METH_VARARGS, "Code or decode all levels of some fields."},
     {NULL, NULL, 0, NULL},
 };
 

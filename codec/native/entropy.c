@@ -1,52 +1,19 @@
 #include "entropy.h"
 
 #include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
 
-int isopress_group(Group *g) {
-    int64_t counts[TABLES] = {0};
-    int top = 0;
-    for (int64_t i = 0; i < g->n; i++) {
-        int scale = g->scale[i] + g->offset - FIRST_SCALE, tail = g->tail[i], shift = 0;
-        if (tail < 0 || tail >= TAILS) return -1;
-        if (scale >= SCALES) {
-            shift = (scale - SCALES) / 8 + 1;
-            if (shift > SHIFT_MAX) shift = SHIFT_MAX;
-            scale -= 8 * shift;
-            if (scale >= SCALES) scale = SCALES - 1;
-            if (shift > top) top = shift;
-        }
-        if (scale < 0) scale = 0;
-        g->shift[i] = (int8_t)shift;
-        g->table[i] = (int16_t)(tail * SCALES + scale);
-        counts[g->table[i]]++;
-    }
-    int64_t next[TABLES], sum = 0;
-    for (int t = 0; t < TABLES; t++) g->starts[t] = next[t] = sum, sum += counts[t];
-    g->starts[TABLES] = sum;
-    for (int64_t i = 0; i < g->n; i++) g->order[next[g->table[i]]++] = (int32_t)i;
-    return top;
-}
+/* --- one integer ---------------------------------------------------------------------------------------------- */
 
-const char *isopress_check_tables(const Tables *t) {
-    for (int i = 0; i < TABLES; i++) {
-        const uint32_t *row = t->cumulative + (size_t)i * t->width;
-        int a = t->support[i];
-        if (a < 1 || 2 * a + 2 > t->width || row[0] || row[2 * a + 1] != 1u << PRECISION) return "a table";
-        for (int k = 0; k <= 2 * a; k++)
-            if (row[k] >= row[k + 1]) return "a table";
-    }
-    return NULL;
-}
-
-/* Codes one integer of cumulative frequencies low..high; returns where the next word goes. */
-static inline uint32_t *put(Encoder *c, uint32_t low, uint32_t high, uint32_t *out) {
+/* Codes an integer of cumulative frequencies low..high; there is room for the words. */
+static inline void put(Writer *c, uint32_t low, uint32_t high) {
     uint64_t scale = c->range >> PRECISION, lower = c->lower + scale * low;
     c->range = scale * (high - low);
     if (c->inverted && lower + c->range > lower) { /* the carry is known now */
         int carry = lower < c->lower;
-        *out++ = (uint32_t)(c->first + carry);
-        for (; c->inverted > 1; c->inverted--) *out++ = carry ? 0 : UINT32_MAX;
+        c->words[c->count++] = (uint32_t)(c->first + carry);
+        for (; c->inverted > 1; c->inverted--) c->words[c->count++] = carry ? 0 : UINT32_MAX;
         c->inverted = 0;
     }
     c->lower = lower;
@@ -54,99 +21,329 @@ static inline uint32_t *put(Encoder *c, uint32_t low, uint32_t high, uint32_t *o
         uint32_t word = (uint32_t)(lower >> 32);
         c->lower <<= 32, c->range <<= 32;
         if (c->inverted) c->inverted++;
-        else if (c->lower + c->range > c->lower) *out++ = word;
+        else if (c->lower + c->range > c->lower) c->words[c->count++] = word;
         else c->inverted = 1, c->first = word;
     }
-    return out;
 }
 
 /* Returns the quantile of the next integer, 2^24 or more where no encoder wrote this. */
-static inline uint64_t peek(const Decoder *c) { return (c->point - c->lower) / (c->range >> PRECISION); }
+static inline uint64_t peek(const Reader *c) { return (c->point - c->lower) / (c->range >> PRECISION); }
 
-static inline void take(Decoder *c, uint32_t low, uint32_t high, const uint32_t *words, uint64_t count) {
+static inline void take(Reader *c, uint32_t low, uint32_t high) {
     uint64_t scale = c->range >> PRECISION;
     c->lower += scale * low;
     c->range = scale * (high - low);
     if (c->range < (uint64_t)1 << 32) {
         c->lower <<= 32, c->range <<= 32;
-        c->point = c->point << 32 | (c->position < count ? words[c->position] : 0);
-        c->position += c->position < count;
+        c->point = c->point << 32 | (c->position < c->count ? c->words[c->position] : 0);
+        c->position += c->position < c->count;
     }
+}
+
+/* --- streams -------------------------------------------------------------------------------------------------- */
+
+void isopress_begin_writing(Writer *w, int peaked) {
+    memset(w, 0, sizeof *w);
+    w->range = UINT64_MAX, w->peaked = peaked;
+}
+
+void isopress_begin_reading(Reader *r, const uint32_t *words, uint64_t count, const uint8_t *escapes, int64_t size, int peaked) {
+    uint64_t first = count > 0 ? words[0] : 0, second = count > 1 ? words[1] : 0;
+    *r = (Reader){0, UINT64_MAX, first << 32 | second, count < 2 ? count : 2, words, count, escapes, size, 0, peaked};
+}
+
+/* Makes room for the words of n more integers: at most one each, and those whose carry is not known. */
+static int reserve(Writer *w, int64_t n) {
+    int64_t needed = w->count + n + (int64_t)w->inverted + 3;
+    if (needed <= w->room) return FINE;
+    int64_t room = needed + w->room / 2;
+    uint32_t *words = realloc(w->words, (size_t)room * sizeof *words);
+    if (!words) return NO_MEMORY;
+    w->words = words, w->room = room;
+    return FINE;
+}
+
+int isopress_seal(Writer *w) {
+    if (w->range == UINT64_MAX) return FINE; /* nothing was written */
+    if (reserve(w, 0)) return NO_MEMORY;
+    uint64_t point = w->lower + UINT32_MAX;
+    if (w->inverted) {
+        int carry = point < w->lower;
+        w->words[w->count++] = (uint32_t)(w->first + carry);
+        for (; w->inverted > 1; w->inverted--) w->words[w->count++] = carry ? 0 : UINT32_MAX;
+    }
+    w->words[w->count++] = (uint32_t)(point >> 32);
+    if ((w->lower + w->range) >> 32 == point >> 32) w->words[w->count++] = 0;
+    return FINE;
+}
+
+int isopress_is_exhausted(const Reader *r) {
+    int words = r->position == r->count && (r->range == UINT64_MAX || r->point - r->lower < ((uint64_t)1 << 33) - 1);
+    return words && r->at == r->size;
+}
+
+int isopress_write_row(Writer *w, int64_t n, const int32_t *integers, const uint32_t *cumulative, int bits) {
+    if (reserve(w, n)) return NO_MEMORY;
+    for (int64_t i = 0; i < n; i++) {
+        uint32_t k = (uint32_t)integers[i];
+        if (cumulative) put(w, cumulative[k], cumulative[k + 1]);
+        else put(w, k << (PRECISION - bits), (k + 1) << (PRECISION - bits));
+    }
+    return FINE;
+}
+
+int isopress_read_row(Reader *r, int64_t n, int32_t *integers, const uint32_t *cumulative, int32_t size, int bits) {
+    for (int64_t i = 0; i < n; i++) {
+        uint64_t q = peek(r);
+        int32_t k = 0;
+        if (q >> PRECISION) return UNDECODABLE;
+        if (cumulative) {
+            while (k + 1 < size && cumulative[k + 1] <= q) k++;
+            take(r, cumulative[k], cumulative[k + 1]);
+        } else {
+            k = (int32_t)(q >> (PRECISION - bits));
+            take(r, (uint32_t)k << (PRECISION - bits), (uint32_t)(k + 1) << (PRECISION - bits));
+        }
+        integers[i] = k;
+    }
+    return FINE;
+}
+
+static int write_escape(Writer *w, uint32_t value) {
+    if (w->size + 5 > w->space) {
+        int64_t space = 2 * w->space + 64;
+        uint8_t *escapes = realloc(w->escapes, (size_t)space);
+        if (!escapes) return NO_MEMORY;
+        w->escapes = escapes, w->space = space;
+    }
+    for (; value >= 0x80; value >>= 7) w->escapes[w->size++] = (uint8_t)(value & 0x7f) | 0x80;
+    w->escapes[w->size++] = (uint8_t)value;
+    return FINE;
+}
+
+static int read_escape(Reader *r, uint64_t *value) {
+    *value = 0;
+    for (int i = 0; i < 5; i++) {
+        if (r->at >= r->size) return ESCAPES_END;
+        uint8_t byte = r->escapes[r->at++];
+        *value |= (uint64_t)(byte & 0x7f) << (7 * i);
+        if (byte < 0x80) return !byte && i ? ESCAPE_LONG : FINE;
+    }
+    return ESCAPE_LONG;
+}
+
+/* --- tables ----------------------------------------------------------------------------------------------------- */
+
+const char *isopress_check_tables(const Tables *t) {
+    for (int i = 0; i < TABLES; i++) {
+        const uint32_t *row = t->cumulative + (size_t)i * t->width;
+        int a = t->support[i];
+        if (a < 1 || a > t->reach || 2 * a + 2 > t->width || row[0] || row[2 * a + 1] != 1u << PRECISION) return "a table";
+        for (int k = 0; k <= 2 * a; k++)
+            if (row[k] >= row[k + 1]) return "a table";
+    }
+    for (int64_t i = 0; i < (int64_t)TABLES * (t->reach + 1); i++)
+        if (t->cost[i] < 0 || t->cost[i] > 24 << 20) return "a cost";
+    for (int i = 0; i < 2; i++) {
+        if (t->offsets[i][0] || t->offsets[i][OFFSETS] != 1u << PRECISION) return "the distribution of offsets";
+        for (int k = 0; k < OFFSETS; k++)
+            if (t->offsets[i][k] >= t->offsets[i][k + 1]) return "the distribution of offsets";
+    }
+    return NULL;
+}
+
+/* Returns the table of a scale index and tail class; beyond the last, `shift` low bits are coded raw. */
+static inline int table_of(int scale, int tail, int *shift) {
+    scale -= FIRST_SCALE, *shift = 0;
+    if (scale >= SCALES) {
+        *shift = (scale - SCALES) / 8 + 1;
+        if (*shift > SHIFT_MAX) *shift = SHIFT_MAX;
+        scale -= 8 * *shift;
+        if (scale >= SCALES) scale = SCALES - 1;
+    }
+    return tail * SCALES + (scale < 0 ? 0 : scale);
 }
 
 static inline int64_t high_part(int64_t symbol, int shift) { return (symbol + ((1 << shift) >> 1)) >> shift; }
 
-int64_t isopress_encode_phase(Encoder *c, const Group *g, const Tables *tables, const int32_t *symbols, uint32_t *words,
-                              int32_t *excess, int64_t *escapes) {
-    uint32_t *out = words;
-    *escapes = 0;
+/* --- the offset that suits a phase best ------------------------------------------------------------------------- */
+
+enum { SAMPLE = 1024, NEARBY = 8 };
+
+/* About 10 + log2(excess + 1) bits, in 2^-20 bit: the logarithm from the bits of a binary32 number. */
+static inline int64_t cost_of_escape(int64_t excess) {
+    float size = (float)(excess + 1);
+    uint32_t bits;
+    memcpy(&bits, &size, sizeof bits);
+    int64_t m = (bits & 0x7fffff) >> 3;
+    return ((int64_t)(bits >> 23) - 127 + 10) * (1 << 20) + m + ((m * ((1 << 20) - m) >> 20) * 11 >> 5);
+}
+
+static int64_t cost_of_offset(const Tables *t, int64_t n, int64_t stride, const int32_t *symbols, const int16_t *scale,
+                              const int8_t *tail, int offset) {
+    int64_t total = 0;
+    for (int64_t i = 0; i < n; i += stride) {
+        int shift, table = table_of(scale[i] + offset, tail[i], &shift);
+        int64_t high = high_part(symbols[i], shift), limit = t->support[table];
+        if (high < 0) high = -high;
+        total += t->cost[(int64_t)table * (t->reach + 1) + (high < limit ? high : limit)] + ((int64_t)shift << 20);
+        if (high >= limit) total += cost_of_escape(high - limit);
+    }
+    return total;
+}
+
+/* As best_offset in coder.py: few symbols may need any offset, many do not. */
+static int best_offset(const Tables *t, int64_t n, const int32_t *symbols, const int16_t *scale, const int8_t *tail, int peaked) {
+    int64_t stride = (n + SAMPLE - 1) / SAMPLE, some = (n + stride - 1) / stride, least = INT64_MAX;
+    int reach = some < SAMPLE / 4 ? OFFSET_MAX : NEARBY, best = 0;
+    for (int k = 0; k <= 2 * reach; k++) { /* 0, -1, 1, -2, 2, .. */
+        int size = (k + 1) / 2, offset = k & 1 ? -size : size;
+        int64_t total = cost_of_offset(t, n, stride, symbols, scale, tail, offset);
+        if (peaked && size) total += ((int64_t)(size + 2) << 20) * some / n;
+        if (total < least) least = total, best = offset;
+    }
+    return best;
+}
+
+/* --- phases ------------------------------------------------------------------------------------------------------- */
+
+int isopress_make_room(Sorted *room, int64_t n) {
+    if (n <= room->room) return FINE;
+    isopress_free_room(room);
+    room->order = malloc((size_t)n * sizeof *room->order);
+    room->table = malloc((size_t)n * sizeof *room->table);
+    room->shift = malloc((size_t)n * sizeof *room->shift);
+    if (!room->order || !room->table || !room->shift) {
+        isopress_free_room(room);
+        return NO_MEMORY;
+    }
+    room->room = n;
+    return FINE;
+}
+
+void isopress_free_room(Sorted *room) {
+    free(room->order), free(room->table), free(room->shift);
+    memset(room, 0, sizeof *room);
+}
+
+/* Finds the table of each point; those of table t come from starts[t] to starts[t + 1]. Returns the largest shift. */
+static int sort(Sorted *s, int64_t n, const int16_t *scale, const int8_t *tail, int offset, int64_t starts[TABLES + 1]) {
+    int64_t counts[TABLES] = {0}, sum = 0;
+    int top = 0;
+    for (int64_t i = 0; i < n; i++) {
+        int shift, table = table_of(scale[i] + offset, tail[i], &shift);
+        s->shift[i] = (int8_t)shift;
+        s->table[i] = (int16_t)table;
+        counts[table]++;
+        if (shift > top) top = shift;
+    }
+    for (int t = 0; t < TABLES; t++) starts[t] = sum, sum += counts[t];
+    starts[TABLES] = sum;
+    return top;
+}
+
+int isopress_write_phase(Writer *w, const Tables *tables, int64_t n, const int32_t *symbols, const int16_t *scale,
+                         const int8_t *tail, int corrected, Sorted *s) {
+    int offset = corrected ? best_offset(tables, n, symbols, scale, tail, w->peaked) : 0;
+    int64_t starts[TABLES + 1], next[TABLES];
+    int top = sort(s, n, scale, tail, offset, starts);
+    if (reserve(w, n + 1)) return NO_MEMORY;
+    if (corrected) {
+        const uint32_t *row = tables->offsets[w->peaked ? 1 : 0] + offset + OFFSET_MAX;
+        put(w, row[0], row[1]);
+    }
+    memcpy(next, starts, sizeof next);
+    for (int64_t i = 0; i < n; i++) s->order[next[s->table[i]]++] = (int32_t)high_part(symbols[i], s->shift[i]);
     for (int t = 0; t < TABLES; t++) {
         const uint32_t *row = tables->cumulative + (size_t)t * tables->width;
         int32_t a = tables->support[t];
-        for (int64_t j = g->starts[t]; j < g->starts[t + 1]; j++) {
-            int32_t i = g->order[j];
-            int64_t high = high_part(symbols[i], g->shift[i]);
-            if (high >= a) excess[(*escapes)++] = (int32_t)(high - a), high = a;
-            else if (high <= -a) excess[(*escapes)++] = (int32_t)(-high - a), high = -a;
-            out = put(c, row[high + a], row[high + a + 1], out);
+        for (int64_t j = starts[t]; j < starts[t + 1]; j++) {
+            int64_t high = s->order[j], size = high < 0 ? -high : high;
+            if (size >= a) {
+                if (write_escape(w, (uint32_t)(size - a))) return NO_MEMORY;
+                high = high < 0 ? -a : a;
+            }
+            put(w, row[high + a], row[high + a + 1]);
         }
     }
-    return out - words;
+    for (int bits = 1; bits <= top; bits++)
+        for (int64_t i = 0; i < n; i++) {
+            if (s->shift[i] != bits) continue;
+            if (reserve(w, 1)) return NO_MEMORY;
+            uint32_t low = ((uint32_t)symbols[i] + (1u << (bits - 1))) & ((1u << bits) - 1);
+            put(w, low << (PRECISION - bits), (low + 1) << (PRECISION - bits));
+        }
+    return FINE;
 }
 
 enum { GUESS_BITS = 10, FEW = 64 };
 
-int64_t isopress_decode_phase(Decoder *c, const Group *g, const Tables *tables, const uint32_t *words, uint64_t count,
-                              int32_t *symbols, int32_t *escaped) {
-    int64_t escapes = 0;
+/* Reads the high parts of the points of one table, which `order` lists; moves those that escape to its front. */
+static int read_table(Reader *r, const uint32_t *row, int32_t a, int64_t n, int32_t *order, int32_t *symbols, int64_t *escapes) {
     uint16_t guess[1 << GUESS_BITS];
-    for (int t = 0; t < TABLES; t++) {
-        const uint32_t *row = tables->cumulative + (size_t)t * tables->width;
-        int32_t a = tables->support[t];
-        int guessed = g->starts[t + 1] - g->starts[t] >= FEW;
-        if (guessed) /* the integer at the beginning of each 1024th */
-            for (int s = 0, k = 0; s < 1 << GUESS_BITS; s++) {
-                while (row[k + 1] <= (uint32_t)s << (PRECISION - GUESS_BITS)) k++;
-                guess[s] = (uint16_t)k;
-            }
-        for (int64_t j = g->starts[t]; j < g->starts[t + 1]; j++) {
-            uint64_t q = peek(c);
-            if (q >> PRECISION) return -1;
-            int32_t k = guessed ? guess[q >> (PRECISION - GUESS_BITS)] : 0;
-            while (row[k + 1] <= q) k++; /* ends: the row's last entry is 2^24 */
-            take(c, row[k], row[k + 1], words, count);
-            int32_t i = g->order[j];
-            symbols[i] = k - a;
-            if (k == 0 || k == 2 * a) escaped[escapes++] = i;
+    if (n >= FEW) /* the integer at the beginning of each 1024th */
+        for (int s = 0, k = 0; s < 1 << GUESS_BITS; s++) {
+            while (row[k + 1] <= (uint32_t)s << (PRECISION - GUESS_BITS)) k++;
+            guess[s] = (uint16_t)k;
         }
+    *escapes = 0;
+    for (int64_t j = 0; j < n; j++) {
+        uint64_t q = peek(r);
+        if (q >> PRECISION) return UNDECODABLE;
+        int32_t k = n >= FEW ? guess[q >> (PRECISION - GUESS_BITS)] : 0;
+        while (row[k + 1] <= q) k++; /* ends: the row's last entry is 2^24 */
+        take(r, row[k], row[k + 1]);
+        int32_t i = order[j];
+        symbols[i] = k - a;
+        if (k == 0 || k == 2 * a) order[(*escapes)++] = i;
     }
-    return escapes;
+    return FINE;
 }
 
-int64_t isopress_encode_row(Encoder *c, int64_t n, const int32_t *integers, const uint32_t *cumulative, int32_t bits, uint32_t *words) {
-    uint32_t *out = words;
-    for (int64_t i = 0; i < n; i++) {
-        uint32_t k = (uint32_t)integers[i];
-        if (cumulative) out = put(c, cumulative[k], cumulative[k + 1], out);
-        else out = put(c, k << (PRECISION - bits), (k + 1) << (PRECISION - bits), out);
+/* Adds to the symbols that exceed their tables by how much they do. */
+static int read_escapes(Reader *r, int64_t n, const int32_t *order, int32_t *symbols) {
+    uint64_t largest = 0;
+    for (int64_t j = 0; j < n; j++) {
+        uint64_t beyond;
+        int wrong = read_escape(r, &beyond);
+        if (wrong) return wrong;
+        if (beyond > largest) largest = beyond;
+        if (beyond < ESCAPE_MAX) symbols[order[j]] += symbols[order[j]] < 0 ? -(int32_t)beyond : (int32_t)beyond;
     }
-    return out - words;
+    return largest < ESCAPE_MAX ? FINE : ESCAPE_LARGE;
 }
 
-int isopress_decode_row(Decoder *c, int64_t n, int32_t *integers, const uint32_t *cumulative, int32_t size, int32_t bits,
-                        const uint32_t *words, uint64_t count) {
+/* Reads the raw low bits of all symbols that have so many of them. */
+static int read_low(Reader *r, int64_t n, int bits, const int8_t *shift, int32_t *symbols) {
+    int too_large = 0;
     for (int64_t i = 0; i < n; i++) {
-        uint64_t q = peek(c);
-        int32_t k = 0;
-        if (q >> PRECISION) return -1;
-        if (cumulative) {
-            while (k + 1 < size && cumulative[k + 1] <= q) k++;
-            take(c, cumulative[k], cumulative[k + 1], words, count);
-        } else {
-            k = (int32_t)(q >> (PRECISION - bits));
-            take(c, (uint32_t)k << (PRECISION - bits), (uint32_t)(k + 1) << (PRECISION - bits), words, count);
-        }
-        integers[i] = k;
+        int32_t low;
+        if (shift[i] != bits) continue;
+        if (isopress_read_row(r, 1, &low, NULL, 0, bits)) return UNDECODABLE;
+        int64_t whole = (int64_t)symbols[i] * (1 << bits) + low - (1 << (bits - 1));
+        if (whole > SYMBOL_MAX || whole < -SYMBOL_MAX) too_large = 1;
+        else symbols[i] = (int32_t)whole;
     }
-    return 0;
+    return too_large ? SYMBOL_LARGE : FINE;
+}
+
+int isopress_read_phase(Reader *r, const Tables *tables, int64_t n, int32_t *symbols, const int16_t *scale, const int8_t *tail,
+                        int corrected, Sorted *s) {
+    int32_t offset = OFFSET_MAX;
+    int wrong = corrected ? isopress_read_row(r, 1, &offset, tables->offsets[r->peaked ? 1 : 0], OFFSETS, 0) : FINE;
+    if (wrong) return wrong;
+    int64_t starts[TABLES + 1], next[TABLES], escapes = 0;
+    int top = sort(s, n, scale, tail, offset - OFFSET_MAX, starts);
+    memcpy(next, starts, sizeof next);
+    for (int64_t i = 0; i < n; i++) s->order[next[s->table[i]]++] = (int32_t)i;
+    for (int t = 0; t < TABLES && !wrong; t++) {
+        int64_t count = starts[t + 1] - starts[t], more;
+        if (!count) continue;
+        wrong = read_table(r, tables->cumulative + (size_t)t * tables->width, tables->support[t], count, s->order + starts[t],
+                           symbols, &more);
+        if (!wrong) memmove(s->order + escapes, s->order + starts[t], (size_t)more * sizeof *s->order), escapes += more;
+    }
+    if (!wrong) wrong = read_escapes(r, escapes, s->order, symbols);
+    for (int bits = 1; bits <= top && !wrong; bits++) wrong = read_low(r, n, bits, s->shift, symbols);
+    return wrong;
 }

@@ -1,59 +1,93 @@
-/* Symbols of a phase <-> words of the range coder (SPEC, chapter 7): 32-bit words, 64-bit state, 24 bits of precision. */
+/* Symbols of a phase <-> words of the range coder and bytes of escapes (SPEC, chapter 7): 32-bit words, 64-bit state,
+   24 bits of precision. */
 #ifndef ISOPRESS_ENTROPY_H
 #define ISOPRESS_ENTROPY_H
 
 #include <stdint.h>
 
-enum { PRECISION = 24, SCALES = 72, TAILS = 4, TABLES = SCALES * TAILS, FIRST_SCALE = -11, SHIFT_MAX = 20 };
+enum {
+    PRECISION = 24,
+    SCALES = 72,
+    TAILS = 4,
+    TABLES = SCALES * TAILS,
+    FIRST_SCALE = -11,
+    SHIFT_MAX = 20,    /* raw low bits of a symbol */
+    OFFSET_MAX = 31,   /* correction of the scale indexes of a phase */
+    OFFSETS = 2 * OFFSET_MAX + 1,
+    SYMBOL_MAX = 1 << 29,
+    ESCAPE_MAX = 1 << 28
+};
+
+/* What can go wrong. */
+enum Outcome {
+    FINE,
+    NO_MEMORY,
+    UNDECODABLE,  /* no encoder writes such words */
+    ESCAPES_END,  /* within a varint */
+    ESCAPE_LONG,  /* a varint is longer than it needs to be */
+    ESCAPE_LARGE,
+    SYMBOL_LARGE,
+    VALUE_LARGE,
+    A_BUG         /* arguments that no caller should pass */
+};
+
+/* Frequencies of all tables: of row t the first 2 * support[t] + 2 of `width` cumulative ones, from 0 to 2^24; what
+   symbols cost, (TABLES, reach + 1) by magnitude, in 2^-20 bit; of offsets, cumulative: equally likely, and peaked. */
+typedef struct {
+    int32_t width, reach;
+    const uint32_t *cumulative, *offsets[2];
+    const int32_t *support, *cost;
+} Tables;
 
 /* What can follow in a stream: `inverted` words whose carry is not known yet, the first of them `first`. */
 typedef struct {
     uint64_t lower, range, inverted, first;
-} Encoder;
+    uint32_t *words;
+    int64_t count, room;
+    uint8_t *escapes;
+    int64_t size, space;
+    int32_t peaked; /* offsets near 0 are cheap */
+} Writer;
 
 typedef struct {
     uint64_t lower, range, point, position; /* position: of the next word */
-} Decoder;
+    const uint32_t *words;
+    uint64_t count;
+    const uint8_t *escapes;
+    int64_t size, at;
+    int32_t peaked;
+} Reader;
 
-/* Cumulative frequencies of all tables, (TABLES, width): of row t the first 2 * support[t] + 2, from 0 to 2^24. */
+/* Room for the points of a phase while they are sorted by table. */
 typedef struct {
-    int32_t width;
-    const uint32_t *cumulative;
-    const int32_t *support;
-} Tables;
-
-/* The points of a phase by table: order (n,) lists them, those of table t from starts[t] to starts[t + 1]. */
-typedef struct {
-    int64_t n;
-    const int16_t *scale;
-    const int8_t *tail;
-    int32_t offset;
+    int64_t room;
     int32_t *order;
     int16_t *table;
     int8_t *shift; /* raw low bits of each symbol */
-    int64_t starts[TABLES + 1];
-} Group;
+} Sorted;
 
-/* Sorts points by table; returns the largest shift, or -1 if a tail class is none. */
-int isopress_group(Group *group);
-
-/* NULL if every row rises from 0 to 2^24 within the width. */
+/* NULL if every row rises from 0 to 2^24 within the width, and costs are as many as symbols. */
 const char *isopress_check_tables(const Tables *tables);
 
-/* Writes the high parts of all symbols; returns the number of words, and puts what exceeds tables into `excess`. At
-   most n + inverted + 1 words are written. */
-int64_t isopress_encode_phase(Encoder *coder, const Group *group, const Tables *tables, const int32_t *symbols, uint32_t *words,
-                              int32_t *excess, int64_t *escapes);
+void isopress_begin_writing(Writer *writer, int peaked);
+void isopress_begin_reading(Reader *reader, const uint32_t *words, uint64_t count, const uint8_t *escapes, int64_t size, int peaked);
+/* Writes the words that seal the stream. */
+int isopress_seal(Writer *writer);
+/* Whether everything was read, and an encoder may have ended here. */
+int isopress_is_exhausted(const Reader *reader);
 
-/* Reads the high parts of all symbols; `escaped` lists the points that exceed their table. Returns their number, or
-   -1 if no encoder writes this. */
-int64_t isopress_decode_phase(Decoder *coder, const Group *group, const Tables *tables, const uint32_t *words, uint64_t count,
-                              int32_t *symbols, int32_t *escaped);
+/* n integers of one distribution: `cumulative` of `size` + 1 entries, or NULL for 2^bits equal ones. */
+int isopress_write_row(Writer *writer, int64_t n, const int32_t *integers, const uint32_t *cumulative, int bits);
+int isopress_read_row(Reader *reader, int64_t n, int32_t *integers, const uint32_t *cumulative, int32_t size, int bits);
 
-/* The same for n integers of one distribution: `cumulative` of `size` + 1 entries, or NULL for 2^bits equal ones. */
-int64_t isopress_encode_row(Encoder *coder, int64_t n, const int32_t *integers, const uint32_t *cumulative, int32_t bits,
-                            uint32_t *words);
-int isopress_decode_row(Decoder *coder, int64_t n, int32_t *integers, const uint32_t *cumulative, int32_t size, int32_t bits,
-                        const uint32_t *words, uint64_t count);
+/* All symbols of a phase; if `corrected` after the scale offset that suits them best. Tail classes are 0..3. */
+int isopress_write_phase(Writer *writer, const Tables *tables, int64_t n, const int32_t *symbols, const int16_t *scale,
+                         const int8_t *tail, int corrected, Sorted *room);
+int isopress_read_phase(Reader *reader, const Tables *tables, int64_t n, int32_t *symbols, const int16_t *scale,
+                        const int8_t *tail, int corrected, Sorted *room);
+
+/* Makes room for n points. */
+int isopress_make_room(Sorted *room, int64_t n);
+void isopress_free_room(Sorted *room);
 
 #endif

@@ -24,4 +24,4 @@ INLINE vi dot2(vi sum, vi x, vi w) { return sum + (x << 16 >> 16) * (w << 16 >> 
 #include "network.h"
 #include "predict.h"
 
-const Level isopress_generic = {"generic", predict_generic};
+const Level isopress_generic = {"generic", pack_generic, predict_generic};

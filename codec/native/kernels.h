@@ -1,5 +1,5 @@
 /* What the kernels work on. Plain C: nothing here knows of Python, so that readers in other languages can be built on
-   it. All sizes are checked in check.c before a kernel runs; the kernels trust what they are given. */
+   it. What comes from outside is checked in check.c, once; the kernels trust it. */
 #ifndef ISOPRESS_KERNELS_H
 #define ISOPRESS_KERNELS_H
 
@@ -7,28 +7,32 @@
 #include <stdint.h>
 
 enum {
-    TILE = 32,         /* points that a kernel works on at once */
-    OFFSETS_MAX = 28,  /* neighbours of a point */
-    NEAR_MAX = 8,      /* neighbours whose coding errors are inputs */
-    WIDE_MAX = 8,      /* neighbours further off whose coding errors are only summed */
+    TILE = 32,        /* points that a kernel works on at once */
+    PAD = 3,          /* cells of padding around a plane */
+    PLANES = 4,       /* of a level, by the parity of their points: 2 * y + x */
+    PHASES = 3,       /* D, H and V: the order in which a level is coded */
+    OFFSETS_MAX = 28, /* neighbours of a point */
+    NEAR_MAX = 8,     /* neighbours whose coding errors are inputs */
+    WIDE_MAX = 8,     /* neighbours further off whose coding errors are only summed */
+    SEEN_MAX = OFFSETS_MAX + NEAR_MAX + WIDE_MAX + 1,
     PROXIES_MAX = 4,
     PROXY_FEATURES = 4,
-    INPUTS_MAX = 56,   /* 28 + 8 + 4 + 4 * 4 */
-    WIDTH_MAX = 128,   /* neurons of a layer */
+    INPUTS_MAX = 56,  /* 28 + 8 + 4 + 4 * 4 */
+    WIDTH_MAX = 128,  /* neurons of a layer */
     LAYERS_MAX = 4,
-    OUTPUTS = 3,       /* mean, scale, tail */
-    INDEXES = 320      /* roughness indexes */
+    OUTPUTS = 3,      /* mean, scale, tail */
+    SCALE_MAX = 64,   /* of a layer: its sums, below 2^24, times that are integers of 32 bits */
+    INDEXES = 320     /* roughness indexes */
 };
 
-/* One of the four planes of a level by the parity of its points, padded, for all fields of a batch. */
+/* Integers of one plane, where they lie among those of whole fields. */
 typedef struct {
-    const double *values;  /* (fields, rows, columns); NULL where the phase does not look */
-    const int32_t *errors; /* likewise */
-    const double *proxies[PROXIES_MAX];
-    int64_t rows, columns; /* padding included */
-} Plane;
+    const int32_t *at, *minus;  /* minus: subtracted, of the same places, or NULL; at NULL stands for zeros */
+    int64_t field, row, column; /* steps from one to the next */
+    int64_t rows, columns;
+} View;
 
-/* A neighbour: which plane, and where in it seen from a point of the phase. */
+/* A neighbour: which plane, and its row and column there, padded, seen from the first point of a phase. */
 typedef struct {
     int32_t plane, row, column;
 } Neighbour;
@@ -36,23 +40,23 @@ typedef struct {
 /* Geometry of one phase, as geometry.py derives it. */
 typedef struct {
     int32_t n, near, wide;
-    Neighbour offsets[OFFSETS_MAX], near_at[NEAR_MAX], wide_at[WIDE_MAX], centre;
+    Neighbour seen[SEEN_MAX]; /* n whose values are looked at, then near and wide ones, then the point itself */
     double weight[OFFSETS_MAX], weight_y[OFFSETS_MAX], weight_x[OFFSETS_MAX]; /* of the plane fit's three sums */
     double mean, slope_y, slope_x;                                           /* denominator / their totals */
     double y[OFFSETS_MAX], x[OFFSETS_MAX];                                   /* offsets in fine cells */
     double cubic[OFFSETS_MAX];
     double denominator, cubic_divisor, floor;
     int32_t first_index;
-    const float *residual, *error; /* INDEXES multipliers each */
-    const double *mean_of;         /* INDEXES */
+    float residual[INDEXES], error[INDEXES]; /* multipliers by roughness index */
+    double mean_of[INDEXES];
 } Geometry;
 
-/* One layer of the integer network: outputs = round(weight . inputs + bias) * scale, scale a power of two. */
+/* One layer of the integer network: outputs = round((weight . inputs + bias) * scale), scale a power of two. */
 typedef struct {
     int32_t inputs, outputs;
-    const int8_t *weight;  /* (outputs, inputs) */
-    const int32_t *bias;   /* (outputs,) */
-    const float *scale;    /* (outputs,) */
+    const int8_t *weight; /* (outputs, inputs) */
+    const int32_t *bias;  /* (outputs,) */
+    const float *scale;   /* (outputs,) */
 } Layer;
 
 typedef struct {
@@ -60,27 +64,40 @@ typedef struct {
     Layer layer[LAYERS_MAX];
 } Network;
 
-/* All points (fields, rows, columns) of one phase. */
+typedef struct Packed Packed; /* a network as one instruction set wants it; one piece of memory, to be freed */
+
+/* All points (fields, rows, columns) of one phase, and what is known around them. */
 typedef struct {
     int64_t fields, rows, columns;
-    int32_t proxies;
-    Plane planes[4];
-    Geometry geometry;
-    Network network;
-    double *value;  /* out: predictions in units, integers */
-    int16_t *scale; /* out: scale indexes */
-    int8_t *tail;   /* out: tail classes */
+    int32_t wraps, proxies;
+    View values[PLANES], errors[PLANES], proxy[PROXIES_MAX][PLANES];
+    const Geometry *geometry;
+    const Packed *network;
+    double *rows_of_values;    /* room for (1 + proxies) * PLANES * RING + 2 rows of `width` */
+    int32_t *rows_of_errors;   /* room for PLANES * RING rows */
+    int64_t width;             /* of such a row */
+    int32_t *value;            /* out: predictions in units */
+    int16_t *scale;            /* out: scale indexes */
+    int8_t *tail;              /* out: tail classes */
 } Phase;
+
+enum { RING = 2 * PAD + 1 }; /* rows of a plane that are held at once */
 
 typedef struct {
     const char *name;
+    Packed *(*pack)(const Network *); /* NULL without memory */
     void (*predict)(const Phase *);
 } Level;
 
 /* The levels that this build has and this machine can run, best first; NULL ends the list. */
 const Level *const *isopress_levels(void);
 
-/* Returns NULL if every index of the phase lies inside its buffers and every sum inside its type, else what does not. */
-const char *isopress_check_phase(const Phase *phase);
+/* Each returns NULL if every index lies inside its buffers and every sum inside its type, else what does not. */
+const char *isopress_check_geometry(const Geometry *geometry);
+const char *isopress_check_network(const Network *network);
+const char *isopress_check_phase(const Phase *phase, int inputs);
+
+/* Inputs of the network of a phase. */
+static inline int inputs_of(const Geometry *g, int proxies) { return g->n + g->near + 4 + PROXY_FEATURES * proxies; }
 
 #endif

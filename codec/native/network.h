@@ -1,61 +1,116 @@
-/* The integer network on a tile, written once. Included before predict.h's own code would need it; wants DOT2, and
-   where the set has it DOT4, see avx2.c. Inputs lie side by side in the 32 bits of a point: two int16 (DOT2), or four
-   uint8 (DOT4, hidden layers alone: their inputs are 0..127, so that no pair of products leaves int16). */
+/* The integer network on a tile, written once. Wants DOT2, and where the set has them MULTIPLY4, PAIRS and PACK4, see
+   avx2.c. Inputs lie side by side in the 32 bits of a point: two int16 (DOT2), or four uint8 (MULTIPLY4, hidden layers
+   alone: their inputs are 0..127). */
+
+#include <stdlib.h>
 
 enum { NEURONS = 4 }; /* computed at once */
 
-typedef struct {
-    int32_t layers, pairs[LAYERS_MAX], outputs[LAYERS_MAX];
-    int32_t weight[LAYERS_MAX][WIDTH_MAX * WIDTH_MAX / 2]; /* (outputs, pairs or quads) */
-    int32_t bias[LAYERS_MAX][WIDTH_MAX];
-    float scale[LAYERS_MAX][WIDTH_MAX];
-} Packed;
-
-#ifdef DOT4
+#ifdef MULTIPLY4
 #define GROUP(layer) ((layer) ? 4 : 2)
 #else
 #define GROUP(layer) 2
 #endif
 
-/* Lays weights out as the dot products want them, rows filled up with zeros to whole groups and blocks. */
-static void pack(Packed *to, const Network *from) {
-    to->layers = from->layers;
-    for (int l = 0; l < from->layers; l++) {
-        const Layer *layer = &from->layer[l];
-        int group = GROUP(l), bits = 32 / group, groups = (layer->inputs + group - 1) / group;
-        int rows = (layer->outputs + NEURONS - 1) / NEURONS * NEURONS;
-        to->pairs[l] = groups, to->outputs[l] = rows;
-        for (int o = 0; o < rows; o++) {
-            to->bias[l][o] = o < layer->outputs ? layer->bias[o] : 0;
-            to->scale[l][o] = o < layer->outputs ? layer->scale[o] : 0;
-            for (int i = 0; i < groups; i++) {
-                uint32_t word = 0;
-                for (int k = 0; k < group; k++) {
-                    int at = group * i + k;
-                    int32_t v = o < layer->outputs && at < layer->inputs ? layer->weight[o * layer->inputs + at] : 0;
-                    word |= ((uint32_t)v & (bits == 16 ? 0xffffu : 0xffu)) << (bits * k);
-                }
-                to->weight[l][o * groups + i] = (int32_t)word;
-            }
-        }
-    }
+typedef struct {
+    int32_t groups, rows;
+    int32_t *weight; /* (rows / NEURONS, groups, NEURONS) */
+    int32_t *bias;   /* (rows,) */
+    float *scale;    /* (rows,) */
+    uint8_t *runs;   /* (rows / NEURONS, groups + 1): see `cut_runs` */
+} PackedLayer;
+
+struct Packed {
+    int32_t layers;
+    PackedLayer layer[LAYERS_MAX];
+};
+
+enum { LANE_MAX = 32767 / 127 }; /* the sum of |weights| that a lane of 16 bits holds times activations */
+
+static int weight_at(const Layer *layer, int output, int input) {
+    return output < layer->outputs && input < layer->inputs ? layer->weight[output * layer->inputs + input] : 0;
 }
 
-/* Sums of NEURONS neurons from `o` on, for NV vectors of points. */
-#define SUMS(NAME, DOT)                                                                                              \
-    INLINE void NAME(const int32_t *weight, const int32_t *bias, int groups, const vi (*x)[VECTORS], int j,        \
-                     vi sum[NEURONS][NV]) {                                                                          \
-        for (int k = 0; k < NEURONS; k++)                                                                            \
-            for (int v = 0; v < NV; v++) sum[k][v] = bias[k] - (vi){0};                                              \
-        for (int i = 0; i < groups; i++)                                                                             \
-            for (int k = 0; k < NEURONS; k++) {                                                                      \
-                vi w = weight[k * groups + i] - (vi){0};                                                             \
-                for (int v = 0; v < NV; v++) sum[k][v] = DOT(sum[k][v], x[i][j + v], w);                             \
-            }                                                                                                        \
+/* Cuts the groups of a block of neurons into runs whose products add up within 16 bits; 0 ends their lengths. */
+static void cut_runs(const Layer *layer, int first, int groups, uint8_t *runs) {
+    int lane[2 * NEURONS] = {0}, length = 0;
+    for (int i = 0; i < groups; i++) {
+        int fits = 1, size[2 * NEURONS];
+        for (int s = 0; s < 2 * NEURONS; s++) {
+            int at = 4 * i + 2 * (s & 1), output = first + s / 2;
+            size[s] = abs(weight_at(layer, output, at)) + abs(weight_at(layer, output, at + 1));
+            fits &= lane[s] + size[s] <= LANE_MAX;
+        }
+        if (!fits) *runs++ = (uint8_t)length, length = 0;
+        for (int s = 0; s < 2 * NEURONS; s++) lane[s] = size[s] + (length ? lane[s] : 0);
+        length++;
     }
-SUMS(sums2, DOT2)
-#ifdef DOT4
-SUMS(sums4, DOT4)
+    runs[0] = (uint8_t)length, runs[1] = 0;
+}
+
+/* Fills a layer: rows are filled up with zeros to whole groups and blocks. */
+static void pack_layer(PackedLayer *to, const Layer *layer, int group) {
+    int bits = 32 / group;
+    for (int o = 0; o < to->rows; o++) {
+        to->bias[o] = o < layer->outputs ? layer->bias[o] : 0;
+        to->scale[o] = o < layer->outputs ? layer->scale[o] : 0;
+        for (int i = 0; i < to->groups; i++) {
+            uint32_t word = 0;
+            for (int k = 0; k < group; k++)
+                word |= ((uint32_t)weight_at(layer, o, group * i + k) & (bits == 16 ? 0xffffu : 0xffu)) << (bits * k);
+            to->weight[(o / NEURONS * to->groups + i) * NEURONS + o % NEURONS] = (int32_t)word;
+        }
+    }
+    for (int o = 0; o < to->rows; o += NEURONS)
+        cut_runs(layer, o, to->groups, to->runs + o / NEURONS * (to->groups + 1));
+}
+
+static Packed *LEVEL(pack)(const Network *from) {
+    size_t size = sizeof(Packed);
+    int groups[LAYERS_MAX], rows[LAYERS_MAX];
+    for (int l = 0; l < from->layers; l++) {
+        groups[l] = (from->layer[l].inputs + GROUP(l) - 1) / GROUP(l);
+        rows[l] = (from->layer[l].outputs + NEURONS - 1) / NEURONS * NEURONS;
+        size += (size_t)rows[l] * (groups[l] + 2) * 4 + (size_t)rows[l] / NEURONS * (groups[l] + 1) / 4 * 4 + 4;
+    }
+    Packed *packed = malloc(size);
+    if (!packed) return NULL;
+    packed->layers = from->layers;
+    char *at = (char *)(packed + 1);
+    for (int l = 0; l < from->layers; l++) {
+        PackedLayer *to = &packed->layer[l];
+        to->groups = groups[l], to->rows = rows[l];
+        to->weight = (int32_t *)at, at += (size_t)rows[l] * groups[l] * 4;
+        to->bias = (int32_t *)at, at += (size_t)rows[l] * 4;
+        to->scale = (float *)at, at += (size_t)rows[l] * 4;
+        to->runs = (uint8_t *)at, at += (size_t)rows[l] / NEURONS * (groups[l] + 1) / 4 * 4 + 4;
+        pack_layer(to, &from->layer[l], GROUP(l));
+    }
+    return packed;
+}
+
+/* Sums of NEURONS neurons, for NV vectors of points. */
+INLINE void sums2(const int32_t *weight, int groups, const vi (*x)[VECTORS], int j, vi sum[NEURONS][NV]) {
+    for (int i = 0; i < groups; i++)
+        for (int k = 0; k < NEURONS; k++) {
+            vi w = weight[i * NEURONS + k] - (vi){0};
+            for (int v = 0; v < NV; v++) sum[k][v] = DOT2(sum[k][v], x[i][j + v], w);
+        }
+}
+
+#ifdef MULTIPLY4
+INLINE void sums4(const int32_t *weight, const uint8_t *run, const vi (*x)[VECTORS], int j, vi sum[NEURONS][NV]) {
+    for (; *run; run++) {
+        vs part[NEURONS][NV] = {0};
+        for (const int32_t *end = weight + *run * NEURONS; weight < end; weight += NEURONS, x++)
+            for (int k = 0; k < NEURONS; k++) {
+                vi w = weight[k] - (vi){0};
+                for (int v = 0; v < NV; v++) part[k][v] += MULTIPLY4(x[0][j + v], w);
+            }
+        for (int k = 0; k < NEURONS; k++)
+            for (int v = 0; v < NV; v++) sum[k][v] += PAIRS(part[k][v]);
+    }
+}
 #endif
 
 /* Puts the inputs of the first layer side by side. */
@@ -71,35 +126,43 @@ INLINE vi scaled(vi sum, float scale, float low, float high) {
     return round_f(__builtin_convertvector(sum, vf) * scale, low, high);
 }
 
+/* Puts the activations of NEURONS neurons side by side, as the next layer wants them. */
+INLINE void activate(vi sum[NEURONS][NV], int v, const float *scale, vi (*out)[VECTORS], int j) {
+#ifdef PACK4
+    out[0][j] = PACK4(sum[0][v], sum[1][v], sum[2][v], sum[3][v], scale);
+#else
+    for (int k = 0; k < NEURONS; k += 2)
+        out[k / 2][j] = scaled(sum[k][v], scale[k], 0, ACTIVATION_TOP) | scaled(sum[k + 1][v], scale[k + 1], 0, ACTIVATION_TOP) << 16;
+#endif
+}
+
 INLINE void run(const Packed *net, const vi (*feature)[VECTORS], int inputs, vi (*output)[VECTORS]) {
     vi x[2][WIDTH_MAX / 2][VECTORS];
     pack_features(feature, inputs, x[0]);
     for (int l = 0; l < net->layers; l++) {
+        const PackedLayer *layer = &net->layer[l];
         const vi(*in)[VECTORS] = (const vi(*)[VECTORS])x[l & 1];
         vi(*out)[VECTORS] = x[~l & 1];
-        int last = l + 1 == net->layers, groups = net->pairs[l], next = GROUP(l + 1), bits = 32 / next;
-        for (int o = 0; o < net->outputs[l]; o += NEURONS) {
-            const int32_t *weight = net->weight[l] + o * groups, *bias = net->bias[l] + o;
-            const float *scale = net->scale[l] + o;
+        int last = l + 1 == net->layers;
+        for (int o = 0; o < layer->rows; o += NEURONS) {
+            const int32_t *weight = layer->weight + o * layer->groups;
+            const float *scale = layer->scale + o;
             for (int j = 0; j < VECTORS; j += NV) {
                 vi sum[NEURONS][NV];
-#ifdef DOT4
-                if (l) sums4(weight, bias, groups, in, j, sum);
+                for (int k = 0; k < NEURONS; k++)
+                    for (int v = 0; v < NV; v++) sum[k][v] = layer->bias[o + k] - (vi){0};
+#ifdef MULTIPLY4
+                if (l) sums4(weight, layer->runs + o / NEURONS * (layer->groups + 1), in, j, sum);
                 else
 #endif
-                    sums2(weight, bias, groups, in, j, sum);
+                    sums2(weight, layer->groups, in, j, sum);
                 for (int v = 0; v < NV; v++) {
                     if (last) {
                         output[0][j + v] = scaled(sum[0][v], scale[0], -MEAN_REACH, MEAN_REACH);
                         output[1][j + v] = scaled(sum[1][v], scale[1], -SCALE_REACH, SCALE_REACH);
                         output[2][j + v] = scaled(sum[2][v], scale[2], 0, TAIL_TOP);
                     } else
-                        for (int k = 0; k < NEURONS; k += next) {
-                            vi word = {0};
-                            for (int m = 0; m < next; m++)
-                                word |= scaled(sum[k + m][v], scale[k + m], 0, ACTIVATION_TOP) << (bits * m);
-                            out[(o + k) / next][j + v] = word;
-                        }
+                        activate(sum, v, scale, out + o / GROUP(1), j + v);
                 }
             }
         }

@@ -1,48 +1,31 @@
-/* Prediction of one phase: gather, plane fit, features, integer network, scale index; written once over GCC's vector
-   types and instantiated per instruction set. Included after vectors.h and network.h.
+/* Prediction of one phase: rows of planes, gather, plane fit, features, integer network, scale index; written once over
+   GCC's vector types and instantiated per instruction set. Included after vectors.h and network.h.
 
    Nothing here depends on the machine: sums of integers are exact (in binary64 below 2^53, in int32 below 2^24), and
    whatever is rounded is one product or quotient, rounded once, as numpy does it. Compile with -ffp-contract=off. */
 
-/* One tile of points, and pieces of rows that it is made of. */
+/* One tile of points, and all that is known of them. */
 typedef struct {
-    int32_t start, count;
-    int64_t field, row, column;
-} Piece;
-
-typedef struct {
-    vd values[OFFSETS_MAX + 1][WIDES];
-    vf residual[OFFSETS_MAX + 1][VECTORS]; /* of the plane fit, or of a proxy's */
-    vi own[OFFSETS_MAX][VECTORS];          /* features of the field's own neighbours */
-    vi feature[INPUTS_MAX][VECTORS];
+    vd values[OFFSETS_MAX][WIDES];
+    vd proxy[PROXIES_MAX][OFFSETS_MAX + 1][WIDES]; /* the last at the points themselves */
     vi errors[NEAR_MAX + WIDE_MAX][VECTORS];
+    vf residual[OFFSETS_MAX + 1][VECTORS]; /* of the plane fit, or of a proxy's */
+    vi feature[INPUTS_MAX][VECTORS];
     vd base[WIDES];
     vi rough[VECTORS], rough_proxy[VECTORS], near_index[VECTORS], wide_index[VECTORS], slope_index[VECTORS];
-    vi output[OUTPUTS + 1][VECTORS];
+    vi output[OUTPUTS][VECTORS];
 } Work;
 
 INLINE void put_half(vi *to, int j, vih x) { memcpy((vih *)to + j, &x, sizeof x); }
 
-/* Copies `size` bytes of each point's neighbour `at` to `out`. */
-INLINE void gather(const Phase *p, const Piece *pieces, int count, Neighbour at, const void *plane, int size, char *out) {
-    const Plane *shape = &p->planes[at.plane];
-    for (int i = 0; i < count; i++) {
-        const Piece *c = &pieces[i];
-        int64_t start = (c->field * shape->rows + c->row + at.row) * shape->columns + c->column + at.column;
-        const char *from = (const char *)plane + start * size;
-        if (c->count == TILE) memcpy(out, from, TILE * size); /* of a constant size: no call */
-        else memcpy(out + c->start * size, from, c->count * size);
-    }
-}
-
 /* Residuals from the weighted plane fit by its three sums; returns nothing but fills residual, and the roughness and
    slope indexes where asked for. */
-INLINE void plane_fit(const Geometry *g, Work *w, vi *rough, vi *slope_index) {
+INLINE void plane_fit(const Geometry *g, Work *w, vd (*values)[WIDES], vi *rough, vi *slope_index) {
     int n = g->n;
     for (int j = 0; j < WIDES; j++) {
         vd s0 = {0}, sy = {0}, sx = {0};
         for (int i = 0; i < n; i++) {
-            vd v = w->values[i][j];
+            vd v = values[i][j];
             s0 += g->weight[i] * v;
             sy += g->weight_y[i] * v;
             sx += g->weight_x[i] * v;
@@ -50,7 +33,7 @@ INLINE void plane_fit(const Geometry *g, Work *w, vi *rough, vi *slope_index) {
         s0 *= g->mean, sy *= g->slope_y, sx *= g->slope_x; /* denominator times mean and slopes */
         vd size = {0};
         for (int i = 0; i < n; i++) {
-            vd e = g->denominator * w->values[i][j] - (s0 + g->y[i] * sy + g->x[i] * sx);
+            vd e = g->denominator * values[i][j] - (s0 + g->y[i] * sy + g->x[i] * sx);
             size += g->weight[i] * abs_d(e);
             ((vfh *)w->residual[i])[j] = __builtin_convertvector(e, vfh);
         }
@@ -91,12 +74,12 @@ INLINE void error_sums(const Geometry *g, Work *w) {
 
 INLINE void own_features(const Geometry *g, Work *w) {
     int n = g->n, near = g->near;
-    plane_fit(g, w, w->rough, w->slope_index);
+    plane_fit(g, w, w->values, w->rough, w->slope_index);
     cubic(g, w);
     error_sums(g, w);
     for (int j = 0; j < VECTORS; j++) {
         vf scale = look_up(g->residual, w->rough[j]), error = look_up(g->error, w->rough[j]);
-        for (int i = 0; i < n; i++) w->feature[i][j] = w->own[i][j] = round_f(w->residual[i][j] * scale, -FEATURE_TOP, FEATURE_TOP);
+        for (int i = 0; i < n; i++) w->feature[i][j] = round_f(w->residual[i][j] * scale, -FEATURE_TOP, FEATURE_TOP);
         for (int i = 0; i < near; i++)
             w->feature[n + i][j] = round_f(__builtin_convertvector(w->errors[i][j], vf) * error, -FEATURE_TOP, FEATURE_TOP);
         vi centre = w->rough[j] + LOG_CENTRE, *f = &w->feature[n + near][j];
@@ -115,13 +98,13 @@ INLINE vih ratio(vd numerator, vd denominator) {
 }
 
 /* Features of one proxy, whose value at the point is the last of its values. */
-INLINE void proxy_features(const Geometry *g, Work *w, vi (*feature)[VECTORS]) {
+INLINE void proxy_features(const Geometry *g, Work *w, vd (*values)[WIDES], vi (*feature)[VECTORS]) {
     int n = g->n;
-    plane_fit(g, w, w->rough_proxy, NULL);
+    plane_fit(g, w, values, w->rough_proxy, NULL);
     for (int j = 0; j < WIDES; j++) {
-        vd detail = g->cubic_divisor * w->values[n][j];
+        vd detail = g->cubic_divisor * values[n][j];
         for (int i = 0; i < n; i++)
-            if (g->cubic[i]) detail -= g->cubic[i] * w->values[i][j];
+            if (g->cubic[i]) detail -= g->cubic[i] * values[i][j];
         ((vfh *)w->residual[n])[j] = __builtin_convertvector(detail, vfh);
     }
     float divisor = (float)g->cubic_divisor; /* a power of two: dividing by it rounds nothing */
@@ -129,7 +112,7 @@ INLINE void proxy_features(const Geometry *g, Work *w, vi (*feature)[VECTORS]) {
         vf scale = look_up(g->residual, w->rough_proxy[j]);
         vi both = {0}, square = {0}, square_proxy = {0};
         for (int i = 0; i < n; i++) { /* |sums| <= 28 * 127^2 */
-            vi f = round_f(w->residual[i][j] * scale, -FEATURE_TOP, FEATURE_TOP), own = w->own[i][j];
+            vi f = round_f(w->residual[i][j] * scale, -FEATURE_TOP, FEATURE_TOP), own = w->feature[i][j];
             both += own * f, square += own * own, square_proxy += f * f;
         }
         vf error = look_up(g->error, w->rough_proxy[j]) / divisor;
@@ -146,72 +129,160 @@ INLINE void proxy_features(const Geometry *g, Work *w, vi (*feature)[VECTORS]) {
     }
 }
 
-/* Turns outputs of the network into predictions and scale indexes. */
-INLINE void finish(const Geometry *g, const Work *w, double *value, int16_t *scale, int8_t *tail) {
+/* Turns outputs of the network into predictions and scale indexes of the first `count` points. */
+INLINE void finish(const Geometry *g, const Work *w, int count, int32_t *value, int16_t *scale, int8_t *tail) {
     const int32_t *mean = (const int32_t *)w->output[0], *rough = (const int32_t *)w->rough;
+    const int32_t *s = (const int32_t *)w->output[1], *t = (const int32_t *)w->output[2];
     double product[TILE];
+    int32_t whole[TILE];
     for (int k = 0; k < TILE; k++) product[k] = mean[k] * g->mean_of[rough[k]];
     for (int j = 0; j < WIDES; j++) {
         vd p, base = floor_d((w->base[j] + g->cubic_divisor / 2) / g->cubic_divisor);
         memcpy(&p, product + j * HALF, sizeof p);
         p = base + ((p + ROUND_D) - ROUND_D);
-        p = clip_d(p, -LIMIT, LIMIT);
-        memcpy(value + j * HALF, &p, sizeof p);
+        vih i = __builtin_convertvector(clip_d(p, -LIMIT, LIMIT), vih);
+        memcpy(whole + j * HALF, &i, sizeof i);
     }
-    const int32_t *s = (const int32_t *)w->output[1], *t = (const int32_t *)w->output[2];
-    for (int k = 0; k < TILE; k++) scale[k] = (int16_t)(rough[k] + s[k]), tail[k] = (int8_t)t[k];
+    memcpy(value, whole, count * sizeof *value);
+    for (int k = 0; k < count; k++) scale[k] = (int16_t)(rough[k] + s[k]), tail[k] = (int8_t)t[k];
 }
 
-/* Cuts the `count` points from `first` on, in order of (field, row, column), into pieces of rows. */
-static int cut(const Phase *p, int64_t first, int count, Piece *pieces) {
-    int made = 0, done = 0;
-    int64_t column = first % p->columns, row = first / p->columns % p->rows, field = first / p->columns / p->rows;
-    while (done < count) {
-        int64_t left = p->columns - column;
-        int n = left < count - done ? (int)left : count - done;
-        pieces[made++] = (Piece){done, n, field, row, column};
-        done += n, column = 0;
-        if (++row == p->rows) row = 0, field++;
-    }
-    return made;
-}
+/* --- rows of planes, in a ring ---------------------------------------------------------------------------------- */
 
-static void LEVEL(predict)(const Phase *p) {
-    const Geometry *g = &p->geometry;
-    int64_t total = p->fields * p->rows * p->columns;
-    Packed packed;
-    Work w;
-    Piece pieces[TILE];
-    pack(&packed, &p->network);
-    memset(&w, 0, sizeof w);
-    for (int64_t first = 0; first < total; first += TILE) {
-        int count = total - first < TILE ? (int)(total - first) : TILE; /* the rest of the tile repeats old values */
-        int made = cut(p, first, count, pieces);
-        for (int i = 0; i < g->n; i++)
-            gather(p, pieces, made, g->offsets[i], p->planes[g->offsets[i].plane].values, 8, (char *)w.values[i]);
-        for (int i = 0; i < g->near; i++)
-            gather(p, pieces, made, g->near_at[i], p->planes[g->near_at[i].plane].errors, 4, (char *)w.errors[i]);
-        for (int i = 0; i < g->wide; i++)
-            gather(p, pieces, made, g->wide_at[i], p->planes[g->wide_at[i].plane].errors, 4, (char *)w.errors[g->near + i]);
-        own_features(g, &w);
-        int inputs = g->n + g->near + 4;
-        for (int k = 0; k < p->proxies; k++, inputs += PROXY_FEATURES) {
-            for (int i = 0; i < g->n; i++)
-                gather(p, pieces, made, g->offsets[i], p->planes[g->offsets[i].plane].proxies[k], 8, (char *)w.values[i]);
-            gather(p, pieces, made, g->centre, p->planes[g->centre.plane].proxies[k], 8, (char *)w.values[g->n]);
-            proxy_features(g, &w, &w.feature[inputs]);
-        }
-        run(&packed, w.feature, inputs, w.output);
-        if (count == TILE) {
-            finish(g, &w, p->value + first, p->scale + first, p->tail + first);
+/* A row inside a plane, in binary64 and padded: periodic columns, or the line of the two outermost ones. */
+INLINE void load_inside(const View *v, int64_t field, int64_t row, int wraps, double *out) {
+    int64_t start = field * v->field + row * v->row, n = v->columns;
+    const int32_t *at = v->at + start, *minus = v->minus ? v->minus + start : NULL;
+    double *in = out + PAD;
+    if (v->column == 2 && minus) /* the finest level: of a constant step, so that compilers know what to do */
+        for (int64_t c = 0; c < n; c++) in[c] = at[2 * c] - minus[2 * c];
+    else if (v->column == 2)
+        for (int64_t c = 0; c < n; c++) in[c] = at[2 * c];
+    else if (minus)
+        for (int64_t c = 0; c < n; c++) in[c] = at[c * v->column] - minus[c * v->column];
+    else
+        for (int64_t c = 0; c < n; c++) in[c] = at[c * v->column];
+    for (int64_t k = 1; k <= PAD; k++)
+        if (wraps) {
+            in[-k] = in[((-k) % n + n) % n];
+            in[n - 1 + k] = in[(k - 1) % n];
         } else {
-            double value[TILE];
-            int16_t scale[TILE];
-            int8_t tail[TILE];
-            finish(g, &w, value, scale, tail);
-            memcpy(p->value + first, value, count * sizeof *value);
-            memcpy(p->scale + first, scale, count * sizeof *scale);
-            memcpy(p->tail + first, tail, count * sizeof *tail);
+            in[-k] = n > 1 ? in[0] + k * (in[0] - in[1]) : in[0];
+            in[n - 1 + k] = n > 1 ? in[n - 1] + k * (in[n - 1] - in[n - 2]) : in[n - 1];
+        }
+}
+
+/* Any row: beyond the plane, the line of its two outermost rows. `spare` has room for them. */
+INLINE void load(const View *v, int64_t field, int64_t row, int wraps, double *out, double *spare, int64_t width) {
+    if (row >= 0 && row < v->rows) {
+        load_inside(v, field, row, wraps, out);
+        return;
+    }
+    int64_t edge = row < 0 ? 0 : v->rows - 1, next = row < 0 ? 1 : v->rows - 2, k = row < 0 ? -row : row - edge;
+    double *first = spare, *second = spare + width;
+    load_inside(v, field, edge, wraps, first);
+    if (v->rows > 1) load_inside(v, field, next, wraps, second);
+    else second = first;
+    for (int64_t c = 0; c < v->columns + 2 * PAD; c++) out[c] = first[c] + k * (first[c] - second[c]);
+}
+
+/* A row of coding errors: zeros beyond the plane, but for periodic columns. */
+INLINE void load_errors(const View *v, int64_t field, int64_t row, int wraps, int32_t *out) {
+    int64_t n = v->columns;
+    if (!v->at || row < 0 || row >= v->rows) {
+        memset(out, 0, (n + 2 * PAD) * sizeof *out);
+        return;
+    }
+    const int32_t *at = v->at + field * v->field + row * v->row;
+    int32_t *in = out + PAD;
+    for (int64_t c = 0; c < n; c++) in[c] = at[c * v->column];
+    for (int64_t k = 1; k <= PAD; k++) {
+        in[-k] = wraps ? in[((-k) % n + n) % n] : 0;
+        in[n - 1 + k] = wraps ? in[(k - 1) % n] : 0;
+    }
+}
+
+/* Where the rows of a plane are held. */
+INLINE double *held(const Phase *p, int set, int plane, int64_t row) {
+    return p->rows_of_values + ((set * PLANES + plane) * RING + (row + RING) % RING) * p->width;
+}
+INLINE int32_t *held_errors(const Phase *p, int plane, int64_t row) {
+    return p->rows_of_errors + (plane * RING + (row + RING) % RING) * p->width;
+}
+
+/* Which planes a phase looks at, bit by bit. */
+INLINE int planes_of(const Neighbour *seen, int count) {
+    int planes = 0;
+    for (int i = 0; i < count; i++) planes |= 1 << seen[i].plane;
+    return planes;
+}
+
+/* Loads one row of every plane that is looked at. */
+INLINE void load_row(const Phase *p, int64_t field, int64_t row) {
+    const Geometry *g = p->geometry;
+    const Neighbour *centre = g->seen + g->n + g->near + g->wide;
+    double *spare = held(p, 1 + p->proxies, 0, 0);
+    int values = planes_of(g->seen, g->n), errors = planes_of(g->seen + g->n, g->near + g->wide);
+    for (int plane = 0; plane < PLANES; plane++) {
+        if (values >> plane & 1) load(&p->values[plane], field, row, p->wraps, held(p, 0, plane, row), spare, p->width);
+        if (errors >> plane & 1) load_errors(&p->errors[plane], field, row, p->wraps, held_errors(p, plane, row));
+        for (int k = 0; k < p->proxies; k++)
+            if ((values | 1 << centre->plane) >> plane & 1)
+                load(&p->proxy[k][plane], field, row, p->wraps, held(p, 1 + k, plane, row), spare, p->width);
+    }
+}
+
+/* --- a phase ------------------------------------------------------------------------------------------------------ */
+
+/* Copies what lies around `count` points from `column` of a row on to the points of a tile from `filled` on. */
+INLINE void gather(const Phase *p, int64_t row, int64_t column, int count, Work *w, int filled) {
+    const Geometry *g = p->geometry;
+    const Neighbour *at = g->seen;
+#define TAKE(to, from)                                                                                                 \
+    do {                                                                                                               \
+        if (count == TILE) memcpy(to, from, TILE * sizeof *(from)); /* of a constant size: no call */                  \
+        else memcpy((char *)(to) + filled * sizeof *(from), from, count * sizeof *(from));                             \
+    } while (0)
+    for (int i = 0; i < g->n; i++, at++) {
+        int64_t from = row + at->row - PAD;
+        TAKE(w->values[i], held(p, 0, at->plane, from) + column + at->column);
+        for (int k = 0; k < p->proxies; k++) TAKE(w->proxy[k][i], held(p, 1 + k, at->plane, from) + column + at->column);
+    }
+    for (int i = 0; i < g->near + g->wide; i++, at++)
+        TAKE(w->errors[i], held_errors(p, at->plane, row + at->row - PAD) + column + at->column);
+    for (int k = 0; k < p->proxies; k++)
+        TAKE(w->proxy[k][g->n], held(p, 1 + k, at->plane, row + at->row - PAD) + column + at->column);
+#undef TAKE
+}
+
+/* Predicts the points of a tile. */
+INLINE void predict_tile(const Phase *p, Work *w, int count, int64_t done) {
+    const Geometry *g = p->geometry;
+    own_features(g, w);
+    int inputs = inputs_of(g, 0);
+    for (int k = 0; k < p->proxies; k++, inputs += PROXY_FEATURES) proxy_features(g, w, w->proxy[k], &w->feature[inputs]);
+    run(p->network, w->feature, inputs, w->output);
+    finish(g, w, count, p->value + done, p->scale + done, p->tail + done);
+}
+
+static __attribute__((noinline)) void LEVEL(predict)(const Phase *p) {
+    Work w;
+    int filled = 0;
+    int64_t done = 0;
+    memset(&w, 0, sizeof w);
+    for (int64_t field = 0; field < p->fields; field++) {
+        for (int64_t row = -PAD; row < PAD; row++) load_row(p, field, row);
+        for (int64_t row = 0; row < p->rows; row++) {
+            load_row(p, field, row + PAD);
+            for (int64_t column = 0; column < p->columns;) {
+                int count = p->columns - column < TILE - filled ? (int)(p->columns - column) : TILE - filled;
+                gather(p, row, column, count, &w, filled);
+                column += count, filled += count;
+                if (filled < TILE) continue;
+                predict_tile(p, &w, TILE, done);
+                filled = 0, done += TILE;
+            }
         }
     }
+    if (filled) predict_tile(p, &w, filled, done); /* the rest of the tile repeats old values */
 }

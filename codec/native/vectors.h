@@ -12,6 +12,7 @@ typedef double vd __attribute__((vector_size(VB)));
 typedef int64_t vl __attribute__((vector_size(VB)));
 typedef float vf __attribute__((vector_size(VB)));
 typedef int32_t vi __attribute__((vector_size(VB)));
+typedef int16_t vs __attribute__((vector_size(VB)));
 typedef float vfh __attribute__((vector_size(VB / 2)));
 typedef int32_t vih __attribute__((vector_size(VB / 2)));
 

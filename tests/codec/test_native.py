@@ -4,80 +4,94 @@ import numpy as np
 import pytest
 
 from isopress.codec import native
-from isopress.codec.bounded.geometry import CONTEXTS, PAD
-from isopress.codec.bounded.predictor import ALONE, Condition, Neighbours, Prediction, predict
+from isopress.codec.bounded.geometry import CONTEXTS, kernel_geometry
+from isopress.codec.bounded.predictor import LIMIT, Condition
+from isopress.codec.bounded.pyramid import Coding, Quantisation, decode_fields, encode_fields
 from isopress.codec.bounded.reference_order import slots_of
+from isopress.codec.bounded.reference_prediction import Proxies
+from isopress.codec.bounded.traversal import depth
 from isopress.codec.bounded.weights import load_pyramid
 from isopress.codec.encode import decode_chunk, encode_chunk
 from isopress.codec.entropy.coder import Distribution, SymbolReader, SymbolWriter
 from isopress.codec.errors import ArgumentError, PayloadError
 from isopress.codec.limits import Bound
+from isopress.codec.values.quantiser import UNITS
 
 TABLES = load_pyramid().tables
 COMPILED = [name for name in native.levels() if name != native.NUMPY]
 needs_kernels = pytest.mark.skipif(not COMPILED, reason="the kernels were not built")
 
 
-def seen(rng: np.random.Generator, shape: tuple[int, int, int], scale: float, proxies: int) -> Neighbours:
-    """Return padded planes of random fields, smooth and rough places side by side."""
-    batch, rows, columns = shape
-    padded = batch, rows + 1 + 2 * PAD, columns + 1 + 2 * PAD
-    parities = [(0, 0), (0, 1), (1, 0), (1, 1)]
+def fields(rng: np.random.Generator, shape: tuple[int, int, int]) -> np.ndarray:
+    """Return fields in steps, smooth and rough places side by side, with anchors that are whole."""
+    rough = rng.normal(0, 1, shape) * np.exp(rng.normal(0, 3, shape))
+    return np.clip(np.cumsum(rough, 2) * 10.0 ** rng.integers(-2, 5), -(2.0**21), 2.0**21)
 
-    def values() -> np.ndarray:
-        rough = rng.normal(0, 1, padded) * np.exp(rng.normal(0, 3, padded))
-        return np.rint(np.clip(np.cumsum(rough, 2) * scale, -(2.0**27), 2.0**27))
 
-    errors = {p: rng.integers(-300, 300, padded).astype(np.int32) // rng.integers(1, 300, padded) for p in parities}
-    return Neighbours(
-        {p: values() for p in parities},
-        {p: e.astype(np.int32) for p, e in errors.items()},
-        tuple({p: values() for p in parities} for _ in range(proxies)),
-    )
+def references(rng: np.random.Generator, y: np.ndarray, kind: int) -> Proxies | None:
+    """Return what references of this kind might say of fields."""
+    if not kind:
+        return None
+    found = {}
+    for slot in slots_of(kind):
+        about = y * UNITS * rng.choice([0, 0.1, 1]) + rng.normal(0, 10.0 ** rng.integers(0, 7), y.shape)
+        found[slot] = np.clip(np.rint(about), -LIMIT, LIMIT).astype(np.int32)
+    coefficients = rng.integers(-127, 128, (len(y), 3, 4)).astype(np.int8)
+    return Proxies(found, coefficients, Condition(kind, kind % 4))
+
+
+SHAPES = [(1, 2, 3), (2, 1, 9), (2, 11, 1), (1, 17, 64), (3, 5, 33), (7, 3, 4), (1, 70, 101), (1, 32, 48), (2, 6, 5)]
 
 
 @needs_kernels
-@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 1, 31), (2, 3, 32), (3, 5, 33), (1, 70, 1), (7, 2, 2), (1, 40, 100)])
-def test_every_instruction_set_predicts_what_numpy_predicts(shape: tuple[int, int, int]) -> None:
+@pytest.mark.parametrize("shape", SHAPES)
+def test_every_instruction_set_walks_as_numpy_does(shape: tuple[int, int, int]) -> None:
     rng = np.random.default_rng(shape)
     for kind in range(7):
         model = load_pyramid(references=bool(kind))
-        planes = seen(rng, shape, 10.0 ** rng.integers(0, 7), len(slots_of(kind)))
-        around = Neighbours(planes.values, planes.errors, planes.proxies, Condition(kind, kind % 4) if kind else ALONE)
-        for context in CONTEXTS:
-            level = int(rng.integers(0, 8))
-            network = model.networks[min(level, len(model.networks) - 1)][context.name]
-            with native.using(native.NUMPY):
-                wanted = predict(network, context, around, shape, level)
-            for name in COMPILED:
-                with native.using(name):
-                    assert_same(predict(network, context, around, shape, level), wanted)
-
-
-def assert_same(found: Prediction, wanted: Prediction) -> None:
-    np.testing.assert_array_equal(found.value, wanted.value)
-    np.testing.assert_array_equal(found.scale, wanted.scale)
-    np.testing.assert_array_equal(found.tail, wanted.tail)
-
-
-@needs_kernels
-def test_kernels_refuse_planes_that_are_too_small() -> None:
-    rng, shape = np.random.default_rng(1), (1, 4, 40)
-    around = seen(rng, shape, 100.0, 0)
-    small = {p: np.ascontiguousarray(plane[:, :-4]) for p, plane in around.values.items()}
-    errors = {p: np.ascontiguousarray(plane[:, :-4]) for p, plane in around.errors.items()}
-    network = load_pyramid().networks[-1]["V"]
-    with native.using(COMPILED[0]), pytest.raises(ValueError, match="plane"):
-        predict(network, CONTEXTS[2], Neighbours(small, errors), shape, 0)
+        y, step = fields(rng, shape), 1 << depth(*shape[1:])
+        proxies, each = references(rng, y, kind), bool(kind % 2)
+        valid = rng.random(shape) < 0.9 if kind % 3 == 1 else None
+        coding = Coding(model, kind % 2 == 0, Quantisation(kind % 4, kind > 4))
+        anchors = np.rint(y[:, ::step, ::step])
+        y = np.rint(y) if coding.quantisation.snap else y
+        wanted: tuple[list[bytes], np.ndarray] | None = None
+        for name in reversed(native.levels()):
+            with native.using(name):
+                writers = [SymbolWriter(model.tables, peaked=each) for _ in range(len(y) if each else 1)]
+                v = encode_fields(y, valid, anchors, writers, coding, proxies)
+                streams = [writer.finish() for writer in writers]
+                wanted = wanted or (streams, v)
+                assert streams == wanted[0]
+                np.testing.assert_array_equal(v, wanted[1])
+                readers = [SymbolReader(model.tables, memoryview(stream), peaked=each) for stream in streams]
+                np.testing.assert_array_equal(decode_fields(shape, anchors, readers, coding, proxies), v)
 
 
 @needs_kernels
-def test_kernels_refuse_another_dtype() -> None:
-    rng, shape = np.random.default_rng(1), (1, 4, 40)
-    around = seen(rng, shape, 100.0, 0)
-    wide = {p: plane.astype(np.int64) for p, plane in around.errors.items()}
-    with native.using(COMPILED[0]), pytest.raises(ValueError, match="buffer"):
-        predict(load_pyramid().networks[-1]["D"], CONTEXTS[0], Neighbours(around.values, wide), shape, 0)  # type: ignore[arg-type]
+def test_kernels_refuse_what_does_not_fit_together() -> None:
+    model, shape = load_pyramid(), (1, 9, 9)
+    with native.using(COMPILED[0]):
+        writer = native.RangeEncoder(False)
+        good = {"wrap": False, "snap": False, "geometries": tuple(kernel_geometry(c) for c in CONTEXTS), "proxies": (),
+                "levels": tuple((64, 0, tuple(model.networks[-1][c.name].kept(native.level(), 0) for c in CONTEXTS))
+                                for _ in range(3)),
+                "tables": model.tables.kept, "coefficients": None, "streams": (writer.kept,)}  # fmt: skip
+        y, v = np.zeros(shape), np.zeros(shape, np.int32)
+        native.Walk(**good).encode(y, None, v)  # type: ignore[arg-type]
+        related = load_pyramid(references=True).networks[-1]["D"].kept(native.level(), 0, 3, 0)
+        bad = [
+            ({"streams": (writer.kept,) * 2}, v, "streams"),
+            ({"levels": ((64, 0, (related,) * 3),) * 3}, v, "bug"),
+            ({"levels": ((65, 0, (related,) * 3),)}, v, "width"),
+            ({"tables": writer.kept}, v, "Capsule"),
+            ({}, v[:, :-1], "buffer"),
+            ({}, v.astype(np.int64), "buffer"),
+            ({"proxies": (v[:, 1:],), "coefficients": np.zeros((1, 3, 1), np.int8)}, v, "buffer"),
+        ]
+        for change, values, message in bad:
+            with pytest.raises(ValueError, match=message):
+                native.Walk(**{**good, **change}).encode(y, None, values)  # type: ignore[arg-type]
 
 
 def phases(rng: np.random.Generator) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:

@@ -1,0 +1,241 @@
+#include "walk.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { LIMIT_UNITS = 1 << 27 };
+
+/* The parts of a walk that change from phase to phase, and room for them. */
+typedef struct {
+    const Walk *walk;
+    int level;
+    int64_t height, width; /* of the level's grid */
+    int32_t *guess;        /* (fields, H, W), or NULL; at the points of the level and of all coarser ones */
+    int32_t *coarse;       /* coding errors of the grid of level 1 (fields, (H + 1) / 2, (W + 1) / 2) */
+    int32_t *fine[2];      /* of the finest level's D and H */
+    int32_t *stand_in;     /* for a plane D that has no points */
+    int32_t *symbols;
+    Sorted sorted;
+    Phase phase;
+} State;
+
+static int64_t half_up(int64_t n) { return (n + 1) / 2; }
+
+/* --- room ------------------------------------------------------------------------------------------------------- */
+
+static void free_state(State *s) {
+    free(s->guess), free(s->coarse), free(s->fine[0]), free(s->fine[1]), free(s->stand_in), free(s->symbols);
+    free(s->phase.value), free(s->phase.scale), free(s->phase.tail);
+    free(s->phase.rows_of_values), free(s->phase.rows_of_errors);
+    isopress_free_room(&s->sorted);
+}
+
+static int make_state(State *s, const Walk *w) {
+    memset(s, 0, sizeof *s);
+    s->walk = w;
+    int64_t h = half_up(w->height), x = half_up(w->width), n = w->fields * h * x;
+    int64_t longest = h > x ? h : x, width = x + 2 * PAD, rows = (1 + w->proxies) * PLANES * RING + 2;
+    s->coarse = calloc((size_t)n, sizeof *s->coarse);
+    s->fine[0] = malloc((size_t)n * sizeof **s->fine);
+    s->fine[1] = malloc((size_t)n * sizeof **s->fine);
+    s->stand_in = malloc((size_t)(w->fields * longest) * sizeof *s->stand_in);
+    s->symbols = malloc((size_t)n * sizeof *s->symbols);
+    s->phase.value = malloc((size_t)n * sizeof *s->phase.value);
+    s->phase.scale = malloc((size_t)n * sizeof *s->phase.scale);
+    s->phase.tail = malloc((size_t)n * sizeof *s->phase.tail);
+    s->phase.rows_of_values = malloc((size_t)(rows * width) * sizeof(double));
+    s->phase.rows_of_errors = malloc((size_t)(PLANES * RING * width) * sizeof(int32_t));
+    if (w->proxies) s->guess = malloc((size_t)(w->fields * w->height * w->width) * sizeof *s->guess);
+    s->phase.width = width;
+    int short_of = !s->coarse || !s->fine[0] || !s->fine[1] || !s->stand_in || !s->symbols || !s->phase.value ||
+                   !s->phase.scale || !s->phase.tail || !s->phase.rows_of_values || !s->phase.rows_of_errors ||
+                   (w->proxies && !s->guess) || isopress_make_room(&s->sorted, n);
+    return short_of ? NO_MEMORY : FINE;
+}
+
+/* --- planes of a level ------------------------------------------------------------------------------------------- */
+
+/* Points of the plane of this parity, of `grid`: one of the arrays that hold whole fields. */
+static View plane_of(const State *s, const int32_t *grid, const int32_t *minus, int plane) {
+    const Walk *w = s->walk;
+    int64_t y = plane >> 1, x = plane & 1, step = (int64_t)1 << s->level, at = (y * w->width + x) * step;
+    View v = {grid + at, minus ? minus + at : NULL, w->height * w->width, 2 * step * w->width, 2 * step, 0, 0};
+    v.rows = (s->height - y + 1) / 2, v.columns = (s->width - x + 1) / 2;
+    if (v.rows < 1 || v.columns < 1) v.at = NULL;
+    return v;
+}
+
+/* Coding errors of the points of a plane; those of the finest level's V are not kept. */
+static View errors_of(const State *s, int plane) {
+    View v = plane_of(s, s->walk->v, NULL, plane);
+    int64_t width = half_up(s->walk->width), height = half_up(s->walk->height), step = ((int64_t)1 << s->level) / 2;
+    v.field = width * height;
+    if (s->level) {
+        v.at = v.at ? s->coarse + ((plane >> 1) * width + (plane & 1)) * step : NULL;
+        v.row = 2 * step * width, v.column = 2 * step;
+    } else {
+        const int32_t *const held[PLANES] = {s->coarse, s->fine[1], NULL, s->fine[0]};
+        v.at = v.at ? held[plane] : NULL;
+        v.row = width, v.column = 1;
+    }
+    return v;
+}
+
+/* Fills in what stands for a plane D without points (of a grid one cell high or wide): means of the points before. */
+static View stand_in(State *s, int wraps) {
+    View k = plane_of(s, s->walk->v, NULL, 0);
+    int64_t n = s->height == 1 ? s->width / 2 : s->height / 2, line = s->height == 1 ? k.columns : k.rows;
+    int64_t step = s->height == 1 ? k.column : k.row;
+    for (int64_t field = 0; field < s->walk->fields; field++) {
+        const int32_t *at = k.at + field * k.field;
+        for (int64_t i = 0; i < n; i++) {
+            int64_t a = at[i * step], b;
+            if (i + 1 < line) b = at[(i + 1) * step];
+            else if (wraps && s->height == 1) b = at[0];
+            else b = line > 1 ? 2 * a - at[(i - 1) * step] : a;
+            s->stand_in[field * n + i] = (int32_t)((a + b) >> 1);
+        }
+    }
+    int64_t columns = s->height == 1 ? n : 1;
+    return (View){s->stand_in, NULL, n, columns, 1, n / columns, columns};
+}
+
+/* Describes the planes of a level that a phase can look at. */
+static void set_planes(State *s) {
+    Phase *p = &s->phase;
+    const Walk *w = s->walk;
+    int thin = s->height == 1 || s->width == 1;
+    p->wraps = w->wrap && w->width % ((int64_t)2 << s->level) == 0;
+    p->proxies = thin ? 0 : w->proxies;
+    for (int plane = 0; plane < PLANES; plane++) {
+        p->values[plane] = plane_of(s, w->v, p->proxies ? s->guess : NULL, plane);
+        p->errors[plane] = errors_of(s, plane);
+        for (int k = 0; k < p->proxies; k++) p->proxy[k][plane] = plane_of(s, w->proxy[k], NULL, plane);
+    }
+    if (!thin) return;
+    p->values[3] = stand_in(s, p->wraps);
+    if (s->width == 1) p->values[1] = p->values[0];
+    for (int plane = 1; plane < PLANES; plane++) /* there are no errors where there are no points */
+        if (!p->errors[plane].at) p->errors[plane].rows = p->values[plane].rows, p->errors[plane].columns = p->values[plane].columns;
+}
+
+/* --- references --------------------------------------------------------------------------------------------------- */
+
+/* Computes the guess at the points of a level: proxies times coefficients, in sums of 1/64, rounded to even. */
+static void make_guess(State *s, int level) {
+    const Walk *w = s->walk;
+    int set = level < COEFFICIENT_SETS ? level : COEFFICIENT_SETS - 1;
+    int64_t step = (int64_t)1 << level;
+    for (int64_t field = 0; field < w->fields; field++) {
+        const int8_t *c = w->coefficients + (field * COEFFICIENT_SETS + set) * w->proxies;
+        for (int64_t y = 0; y < w->height; y += step)
+            for (int64_t i = (field * w->height + y) * w->width, end = i + w->width; i < end; i += step) {
+                int64_t sum = 0;
+                for (int k = 0; k < w->proxies; k++) sum += (int64_t)c[k] * w->proxy[k][i];
+                int64_t whole = (sum + 31 + (sum >> 6 & 1)) >> 6;
+                s->guess[i] = (int32_t)(whole > LIMIT_UNITS ? LIMIT_UNITS : whole < -LIMIT_UNITS ? -LIMIT_UNITS : whole);
+            }
+    }
+}
+
+/* --- symbols ------------------------------------------------------------------------------------------------------- */
+
+/* What symbols add to a prediction: whole quanta, with `snap` to a whole step. */
+static inline int64_t added(int64_t symbol, int64_t predicted, int64_t quantum, int snap) {
+    if (!snap) return symbol * quantum;
+    int64_t odd = (predicted >> 1) * 2 + 1;
+    return ((symbol * quantum + odd + UNITS / 2) >> 6) * UNITS - predicted;
+}
+
+/* Rounds to even, of |x| < 2^51. */
+static inline double round_even(double x) { return (x + 6755399441055744.0) - 6755399441055744.0; }
+
+/* Quantises what the predictions of a phase miss, and enters the values that come of it. */
+static void quantise(State *s, const View *plane, const View *errors) {
+    const Walk *w = s->walk;
+    Phase *p = &s->phase;
+    const int32_t *guess = plane->minus;
+    int64_t quantum = w->quantum[s->level], done = 0;
+    for (int64_t field = 0; field < p->fields; field++)
+        for (int64_t row = 0; row < p->rows; row++, done += p->columns) {
+            int64_t start = field * plane->field + row * plane->row, place = plane->at - w->v + start;
+            int64_t error_at = field * errors->field + row * errors->row;
+            for (int64_t c = 0; c < p->columns; c++) {
+                int64_t i = place + c * plane->column;
+                int32_t predicted = p->value[done + c] + (guess ? guess[start + c * plane->column] : 0);
+                int32_t from = w->snap ? (predicted >> 1) * 2 + 1 : predicted;
+                int32_t symbol = (int32_t)round_even((w->y[i] * UNITS - from) / quantum);
+                if (w->valid && !w->valid[i]) symbol = 0;
+                int32_t more = (int32_t)added(symbol, predicted, quantum, w->snap);
+                s->symbols[done + c] = symbol;
+                w->v[i] = predicted + more;
+                if (errors->at) ((int32_t *)errors->at)[error_at + c * errors->column] = more;
+            }
+        }
+}
+
+/* Enters the values that the symbols of a phase stand for. */
+static int dequantise(State *s, const View *plane, const View *errors) {
+    const Walk *w = s->walk;
+    Phase *p = &s->phase;
+    const int32_t *guess = plane->minus;
+    int64_t quantum = w->quantum[s->level], done = 0;
+    int inside = 1;
+    for (int64_t field = 0; field < p->fields; field++)
+        for (int64_t row = 0; row < p->rows; row++, done += p->columns) {
+            int64_t start = field * plane->field + row * plane->row, place = plane->at - w->v + start;
+            int64_t error_at = field * errors->field + row * errors->row;
+            for (int64_t c = 0; c < p->columns; c++) {
+                int32_t predicted = p->value[done + c] + (guess ? guess[start + c * plane->column] : 0);
+                int64_t more = added(s->symbols[done + c], predicted, quantum, w->snap), whole = predicted + more;
+                inside &= whole <= 2 * LIMIT_UNITS && whole >= -2 * LIMIT_UNITS;
+                w->v[place + c * plane->column] = (int32_t)whole;
+                if (errors->at) ((int32_t *)errors->at)[error_at + c * errors->column] = (int32_t)more;
+            }
+        }
+    return inside ? FINE : VALUE_LARGE;
+}
+
+/* --- the walk ------------------------------------------------------------------------------------------------------- */
+
+/* Codes or decodes one phase, whose points are those of `plane`. */
+static int do_phase(State *s, const Level *level, int phase, int plane) {
+    const Walk *w = s->walk;
+    Phase *p = &s->phase;
+    View own = p->values[plane], errors = p->errors[plane];
+    p->fields = w->fields, p->rows = own.rows, p->columns = own.columns;
+    p->geometry = w->geometry[phase], p->network = w->network[s->level][phase];
+    if (isopress_check_phase(p, w->inputs[s->level][phase])) return A_BUG;
+    level->predict(p);
+    int64_t n = p->fields * p->rows * p->columns / w->streams;
+    for (int64_t i = 0; i < n * w->streams; i++) p->scale[i] = (int16_t)(p->scale[i] + w->finer[s->level]);
+    if (!w->readers) quantise(s, &own, &errors);
+    for (int64_t i = 0; i < w->streams; i++) {
+        int32_t *symbols = s->symbols + i * n;
+        const int16_t *scale = p->scale + i * n;
+        const int8_t *tail = p->tail + i * n;
+        int wrong = w->readers ? isopress_read_phase(w->readers[i], w->tables, n, symbols, scale, tail, 1, &s->sorted)
+                               : isopress_write_phase(w->writers[i], w->tables, n, symbols, scale, tail, 1, &s->sorted);
+        if (wrong) return wrong;
+    }
+    return w->readers ? dequantise(s, &own, &errors) : FINE;
+}
+
+int isopress_walk(const Level *level, const Walk *w) {
+    static const int planes[PHASES] = {3, 1, 2};
+    State s;
+    int wrong = make_state(&s, w);
+    for (s.level = w->depth - 1; s.level >= 0 && !wrong; s.level--) {
+        s.height = ((w->height - 1) >> s.level) + 1, s.width = ((w->width - 1) >> s.level) + 1;
+        /* The grid of level 2 holds those of all coarser ones, and their coefficients are the same. */
+        if (s.guess && (s.level == w->depth - 1 || s.level < COEFFICIENT_SETS - 1))
+            make_guess(&s, s.level < COEFFICIENT_SETS - 1 ? s.level : COEFFICIENT_SETS - 1);
+        set_planes(&s);
+        for (int phase = 0; phase < PHASES && !wrong; phase++) {
+            int has_rows = s.height > planes[phase] >> 1, has_columns = s.width > (planes[phase] & 1);
+            if (has_rows && has_columns) wrong = do_phase(&s, level, phase, planes[phase]);
+        }
+    }
+    free_state(&s);
+    return wrong;
+}
