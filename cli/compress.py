@@ -1,14 +1,20 @@
 """`isopress compress`: a dataset -> a Zarr store whose errors are bounded, or on target, and checked."""
 
+from typing import TYPE_CHECKING
+
 import click
 
 from isopress.cli import interrupts
 from isopress.cli import tables as report
-from isopress.cli.params import CHUNK, ERROR, part_of_source
+from isopress.cli.params import CHUNK, ERROR, part_of_source, processes
+from isopress.cli.progress import progress
 from isopress.codec.limits import MAX_EFFORT
 from isopress.format.error_spec import ErrorSpec
 from isopress.format.presets import DEFAULT_PRESET, PRESETS, Preset
 from isopress.format.settings import CONTEXTS
+
+if TYPE_CHECKING:
+    from isopress.format.store.plan import ZarrFormat
 
 
 @click.command()
@@ -39,6 +45,13 @@ from isopress.format.settings import CONTEXTS
 )
 @click.option("--chunk", "chunks", type=CHUNK, multiple=True, help="Chunk size of a dimension; repeatable.")
 @click.option(
+    "--shard",
+    "shards",
+    type=CHUNK,
+    multiple=True,
+    help="Shard size of a dimension, whole chunks; repeatable.",
+)
+@click.option(
     "--context",
     type=click.Choice(CONTEXTS),
     default="auto",
@@ -49,7 +62,8 @@ from isopress.format.settings import CONTEXTS
 @click.option("--strict", is_flag=True, help="Make warnings errors.")
 @click.option("--zarr-format", type=click.Choice(["2", "3"]), default="3", show_default=True)
 @click.option("--embed-models", is_flag=True, help="Put copies of the weights that are needed to read DST into it.")
-@click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Number of processes.")
+@processes
+@click.option("--resume", is_flag=True, help="Go on with what a run that did not finish has left.")
 @click.option("--overwrite", is_flag=True, help="Replace DST, once the new store is complete.")
 @click.option("--dry-run", is_flag=True, help="Write nothing: print what would become of each variable, and why.")
 @click.option("--json", "as_json", is_flag=True, help="Print only JSON.")
@@ -60,6 +74,7 @@ def compress(
     effort: int,
     preset: Preset,
     chunks: tuple[tuple[str, int], ...],
+    shards: tuple[tuple[str, int], ...],
     context: str,
     variables: tuple[str, ...],
     sel: tuple[tuple[str, str], ...],
@@ -68,6 +83,8 @@ def compress(
     zarr_format: str,
     embed_models: bool,
     jobs: int,
+    scheduler: str | None,
+    resume: bool,
     overwrite: bool,
     dry_run: bool,
     as_json: bool,
@@ -81,24 +98,29 @@ def compress(
     from isopress.format.store.write import write
 
     request = Request(src, variables, sel, isel)
+    version: ZarrFormat = 3 if zarr_format == "3" else 2
     if dry_run:
         from isopress.format.report.planned import plan_report
         from isopress.format.store.plan import Wishes
 
-        report.show_text(plan_report(request, Wishes(errors, preset, dict(chunks), context, effort)), as_json=as_json)
+        wishes = Wishes(errors, preset, dict(chunks), context, effort, dict(shards), version)
+        report.show_text(plan_report(request, wishes), as_json=as_json)
         return
-    with report.progress(quiet=as_json) as observer:
+    with progress(quiet=as_json) as observer:
         result = write(
             request,
             dst,
             errors=errors,
             preset=preset,
             chunks=dict(chunks),
+            shards=dict(shards),
             context=context,
-            zarr_format=3 if zarr_format == "3" else 2,
+            zarr_format=version,
             effort=effort,
             embed_models=embed_models,
             jobs=jobs,
+            scheduler=scheduler,
+            resume=resume,
             overwrite=overwrite,
             strict=strict,
             observer=interrupts.checked(observer),

@@ -2,6 +2,9 @@
 
 import click
 
+from isopress.cli import interrupts
+from isopress.cli.progress import progress
+
 
 @click.command()
 @click.argument("store")
@@ -11,5 +14,6 @@ def decompress(store: str, out: str, overwrite: bool) -> None:
     """Write the values of STORE to OUT, a .nc file or a .zarr store that needs no isopress."""
     from isopress.format.store.restore import restore  # not for --help
 
-    restore(store, out, overwrite=overwrite)
+    with progress(quiet=False) as observer:
+        restore(store, out, overwrite=overwrite, observer=interrupts.checked(observer))
     click.echo(f"{out}: written", err=True)

@@ -57,6 +57,13 @@ def part_of_source(command: F) -> F:
     return command
 
 
+def processes(command: F) -> F:
+    """Add the options that say who does the work."""
+    for option in reversed(_PROCESSES):
+        command = option(command)
+    return command
+
+
 ERROR = ErrorParam()
 CHUNK = ChunkParam()
 PLACE = PlaceParam()
@@ -66,4 +73,13 @@ _PART = (
         "--sel", type=PLACE, multiple=True, help="Take these labels: time=2020-01/2020-03, level=500,850. Repeatable."
     ),
     click.option("--isel", type=PLACE, multiple=True, help="Take these places: time=0:24, lat=::2. Repeatable."),
+)
+_PROCESSES = (
+    click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Number of processes."),
+    click.option(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="Let the workers of a dask cluster do the work: tcp://HOST:PORT of its scheduler, or `existing`, the one "
+        "that dask's configuration names.",
+    ),
 )

@@ -1,16 +1,13 @@
-"""What the verbs print: tables, JSON, and progress on a terminal or line by line."""
+"""What the verbs print: tables and JSON."""
 
 import json
 import sys
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
 from rich import box
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from isopress.codec.limits import Target
@@ -20,11 +17,8 @@ from isopress.format.report.words import bound_text, count, ratio_text, size
 if TYPE_CHECKING:
     from isopress.format.report.estimate_records import Estimate
     from isopress.format.report.planned import PlanReport
-    from isopress.format.store.write import Observer
-    from isopress.format.store.write import Progress as Step
 
 _PLAIN_WIDTH = 140  # of tables in files and pipes, where there is no terminal to ask
-_LINE_SECONDS = 5.0  # between lines of progress, where there is no terminal to draw on
 
 
 def show(report: StoreReport, *, as_json: bool) -> None:
@@ -64,18 +58,6 @@ def print_json(record: Mapping[str, Any]) -> None:
 def plain_console(width: int) -> Console:
     """Return stdout for tables, `width` wide in files and pipes; names and units are printed as they are, no markup."""
     return Console(width=None if sys.stdout.isatty() else width, highlight=False, markup=False, emoji=False)
-
-
-@contextmanager
-def progress(*, quiet: bool) -> "Iterator[Observer]":
-    """Give an observer that shows MB/s, ratio and time left on stderr; nothing when `quiet`."""
-    if quiet:
-        yield lambda step: None
-    elif sys.stderr.isatty():
-        with _bar() as bar:
-            yield _Bar(bar)
-    else:
-        yield _Lines()
 
 
 def _table(report: StoreReport) -> Table:
@@ -126,57 +108,3 @@ def _summary(report: StoreReport) -> str:
 def _counts(read: Mapping[str, int]) -> str:
     """Return what was read in words: `1 file, 3 groups, 5 variables`."""
     return ", ".join(count(number, what.removesuffix("s")) for what, number in read.items())
-
-
-def _bar() -> Progress:
-    return Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        TaskProgressColumn(),
-        TextColumn("{task.fields[figures]}", markup=False),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        transient=True,
-    )
-
-
-class _Bar:
-    """An observer that draws one bar per phase."""
-
-    def __init__(self, bar: Progress) -> None:
-        self._bar, self._start = bar, time.monotonic()
-        self._phase, self._task = "", bar.add_task("open", total=None, figures="")
-
-    def __call__(self, step: "Step") -> None:
-        if step.phase != self._phase:
-            self._phase, self._start = step.phase, time.monotonic()
-            self._bar.reset(self._task, total=step.total_nbytes)
-        self._bar.update(
-            self._task,
-            completed=step.done_nbytes,
-            description=f"{step.phase} {step.variable}",
-            figures=_figures(step, time.monotonic() - self._start),
-        )
-
-
-class _Lines:
-    """An observer that prints a line every few seconds and at the end of a phase."""
-
-    def __init__(self) -> None:
-        self._phase, self._start, self._last = "", time.monotonic(), time.monotonic()
-
-    def __call__(self, step: "Step") -> None:
-        now = time.monotonic()
-        if step.phase != self._phase:
-            self._phase, self._start = step.phase, self._last
-        if step.done_nbytes < step.total_nbytes and now - self._last < _LINE_SECONDS:
-            return
-        self._last = now
-        share = step.done_nbytes / max(step.total_nbytes, 1)
-        figures = _figures(step, now - self._start)
-        click.echo(f"{step.phase} {step.variable}: {share:.0%}, {figures}", err=True)
-
-
-def _figures(step: "Step", seconds: float) -> str:
-    speed = f"{step.done_nbytes / 1e6 / max(seconds, 1e-9):.1f} MB/s"
-    return f"{speed}, {ratio_text(step.done_nbytes / step.stored_nbytes)}" if step.stored_nbytes else speed

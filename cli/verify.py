@@ -2,9 +2,11 @@
 
 import click
 
+from isopress.cli import interrupts
 from isopress.cli import tables as report
 from isopress.cli.exit_codes import BROKEN, KEPT
-from isopress.cli.params import part_of_source
+from isopress.cli.params import part_of_source, processes
+from isopress.cli.progress import progress
 
 
 @click.command()
@@ -14,7 +16,7 @@ from isopress.cli.params import part_of_source
 )
 @click.option("--only", multiple=True, metavar="VAR", help="Compare this variable or pattern alone; repeatable.")
 @part_of_source
-@click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Number of processes.")
+@processes
 @click.option("--json", "as_json", is_flag=True, help="Print only JSON.")
 @click.pass_context
 def verify(
@@ -26,6 +28,7 @@ def verify(
     sel: tuple[tuple[str, str], ...],
     isel: tuple[tuple[str, str], ...],
     jobs: int,
+    scheduler: str | None,
     as_json: bool,
 ) -> None:
     """Decode STORE and compare every value with SRC; exit with 1 when a bound, target or checksum is not kept.
@@ -35,7 +38,10 @@ def verify(
     from isopress.format.source.request import Request  # not for --help
     from isopress.format.store.verify import verify as check
 
-    result = check(store, Request(sources, variables, sel, isel), jobs=jobs, only=only)
+    with progress(quiet=as_json) as observer:
+        request = Request(sources, variables, sel, isel)
+        observer = interrupts.checked(observer)
+        result = check(store, request, jobs=jobs, scheduler=scheduler, only=only, observer=observer)
     report.show(result, as_json=as_json)
     for variable in result.variables:
         if not variable.kept:

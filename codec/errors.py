@@ -35,3 +35,7 @@ class CorruptPayloadError(PayloadError):
 
 class UnsupportedVersionError(PayloadError):
     """The payload was written by a newer isopress, or uses a feature this reader lacks."""
+
+
+class WorkerLostError(IsopressError):
+    """A process that worked for this one has ended, or cannot be reached; what it had finished is not lost."""

@@ -25,8 +25,8 @@ from isopress.format.settings import Settings
 from isopress.format.source.dataset import Request, Source, located, open_source
 from isopress.format.source.request import as_request
 from isopress.format.source.sentinels import Sketch, find_sentinels, sketch
-from isopress.format.store.chunking import Region
 from isopress.format.store.plan import VariablePlan, Wishes, codec_settings, create_store, judge, plan_variables
+from isopress.format.zarr.chunk_objects import Region
 from isopress.format.zarr.groups import nbytes_on_disk, quiet_zarr
 
 Array = np.ndarray[Any, Any]
@@ -338,7 +338,7 @@ def _skeleton_nbytes(source: Source, plans: Sequence[VariablePlan], wishes: Wish
     limited = sum(plan.asked is not None for plan in plans)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "store.zarr")
-        create_store(path, source, plans, 3, wishes)
+        create_store(str(path), source, plans, replace(wishes, zarr_format=3))
         with quiet_zarr():
             zarr.consolidate_metadata(str(path), zarr_format=3)
         return nbytes_on_disk(path) + _ROOT_NBYTES + limited * _ACHIEVED_NBYTES

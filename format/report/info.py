@@ -9,7 +9,7 @@ import zarr
 
 from isopress.codec.errors import IsopressError
 from isopress.codec.models.registry import SUFFIX
-from isopress.format.attributes import ERROR, MODELS_FOLDER, PREFIX
+from isopress.format.attributes import ERROR, MODELS_FOLDER, PREFIX, UNFINISHED
 from isopress.format.error_spec import format_bound
 from isopress.format.report.headers import Headers, list_objects, read_headers
 from isopress.format.report.records import StoreReport, VariableReport
@@ -38,7 +38,13 @@ def read_report(path: str | Path) -> StoreReport:
         attrs: dict[str, Any] = dict(group.attrs)
         written = {key: str(attrs[PREFIX + key]) for key in _WRITTEN if PREFIX + key in attrs}
         return StoreReport(
-            str(path), group.metadata.zarr_format, variables, stored, models_nbytes=models, written=written
+            str(path),
+            group.metadata.zarr_format,
+            variables,
+            stored,
+            models_nbytes=models,
+            written=written,
+            unfinished=attrs.get(UNFINISHED),
         )
 
 

@@ -8,7 +8,7 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 
-from isopress.format.store.chunking import Region
+from isopress.format.zarr.chunk_objects import Region
 
 _NARROWEST = 32  # values along an axis of a piece that is cut out of a chunk: its edges cost
 

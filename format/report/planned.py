@@ -99,7 +99,7 @@ def planned(source: Source, plan: VariablePlan, wishes: Wishes) -> PlannedVariab
         dims=tuple(map(str, variable.dims)),
         shape=variable.shape,
         chunks=plan.chunks,
-        shards=getattr(plan, "shards", None),
+        shards=plan.shards,
         dtype=str(variable.dtype),
         units=str(variable.attrs.get("units", "")),
         long_name=str(variable.attrs.get("long_name", variable.attrs.get("standard_name", ""))),

@@ -76,7 +76,8 @@ class StoreReport:
     """The figures of a store; `stored_nbytes` counts every file: metadata and weights (`models_nbytes`) included.
 
     `warnings` are what is unusual about the source or was changed on the way, `read` counts what was read of it.
-    `written` says how the store was made: version, source and preset. `differences` are those of the attributes of
+    `written` says how the store was made: version, source and preset; `unfinished` that it is not complete.
+    `differences` are those of the attributes of
     groups, `not_compared` says what `verify` left out on purpose. In a notebook a report shows itself as a table.
     """
 
@@ -91,6 +92,7 @@ class StoreReport:
     differences: tuple[str, ...] = ()
     not_compared: tuple[str, ...] = ()
     written: Mapping[str, str] = field(default_factory=dict)
+    unfinished: str | None = None
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -134,6 +136,7 @@ class StoreReport:
             "original_nbytes": self.original_nbytes,
             "ratio": self.ratio,
             "kept": self.kept,
+            "complete": self.unfinished is None,
         }
         derived = [
             {

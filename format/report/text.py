@@ -29,7 +29,9 @@ def heading(report: StoreReport) -> str:
 
 
 def state(report: StoreReport) -> str:
-    """Return whether chunks are absent, in words."""
+    """Return whether the store is complete, or what it lacks, in words."""
+    if report.unfinished:
+        return report.unfinished
     absent = sum(variable.absent for variable in report.variables)
     return "complete" if not absent else f"{count(absent, 'chunk')} absent"
 

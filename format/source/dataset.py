@@ -22,7 +22,7 @@ from isopress.format.source.open import Opened, open_path
 from isopress.format.source.packing import Packing, find_packing, unpacked_attrs
 from isopress.format.source.request import Request, as_request
 from isopress.format.source.selection import select
-from isopress.format.store.chunking import Region
+from isopress.format.zarr.chunk_objects import Region
 from isopress.format.zarr.groups import quiet_zarr
 
 __all__ = ["SAMPLE", "Request", "Source", "located", "open_source", "resolve"]
@@ -124,13 +124,11 @@ class Source:
         variable = self.stored(name)
         return int(variable.encoding.get("stored_itemsize", variable.dtype.itemsize))
 
-    def chunks(self, name: str, jobs: int = 1) -> tuple[int, ...]:
-        """Return the chunk shape in the source. Where it has none, any part is read as fast: the whole shape, or
-        single values if several processes are to share the work."""
+    def chunks(self, name: str) -> tuple[int, ...]:
+        """Return the chunk shape in the source; single values where it has none, as any part is read as fast."""
         variable = self.stored(name)
-        whole = variable.shape if jobs == 1 else (1,) * variable.ndim
-        chunks = variable.encoding.get("chunks") or variable.encoding.get("chunksizes") or whole
-        return tuple(int(size) for size in chunks) if len(chunks) == variable.ndim else whole
+        chunks = variable.encoding.get("chunks") or variable.encoding.get("chunksizes") or ()
+        return tuple(int(size) for size in chunks) if len(chunks) == variable.ndim else (1,) * variable.ndim
 
     def _unreadable(self, name: str, error: Exception) -> str:
         source = self.stored(name).encoding.get("source", "the source")

@@ -12,6 +12,7 @@ import xarray as xr
 import zarr
 
 from isopress.codec.errors import ArgumentError
+from isopress.format.attributes import UNFINISHED
 from isopress.format.source.damage import check_netcdf3
 from isopress.format.source.grib import open_grib
 from isopress.format.source.locate import check_filesystem, is_reference
@@ -142,6 +143,8 @@ def _open_zarr(path: str, group: zarr.Group) -> Opened:
         if not whole:  # arrays come in any order
             found = {key: dataset[sorted(map(str, dataset.variables))] for key, dataset in found.items()}
         absent = [] if "://" in path else _absent_chunks(group)
+        if unfinished := group.attrs.get(UNFINISHED):
+            absent.insert(0, f"{path} is {unfinished}")
     return Opened(path, "zarr", _filled(found), tuple(absent))
 
 

@@ -5,6 +5,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 
 from isopress.codec.errors import ArgumentError
+from isopress.format.zarr.chunk_objects import Region
 
 CHUNK_VALUES = 2**20  # of chunks that are no blocks: a good size for one object and one decode
 BLOCK_FIELDS = 24  # a day of hours: enough for fields to learn from each other,
@@ -14,9 +15,9 @@ MAX_AXIS_FIELDS = 128  # along one axis of a block,
 MIN_CHUNK_VALUES = 2**17  # unless fields are so small that chunks would have fewer values than this
 MAX_FIELD_VALUES = 2**22  # larger fields are cut
 MAX_CHUNK_VALUES = 2**28  # a payload holds 4 GiB; half of that with float64
-REGION_NBYTES = 2**27  # what one task may hold of the source when its chunks are large
-
-Region = tuple[slice, ...]
+REGION_NBYTES = 2**27  # what one task may hold of the source when its chunks are large, and a shard when decoded
+TASK_NBYTES = 2**23  # of the source, at least: less is not worth a task of its own
+MANY_CHUNKS = 4  # of a variable: from then on several share a shard
 
 
 def default_chunks(shape: Sequence[int]) -> tuple[int, ...]:
@@ -78,27 +79,70 @@ def choose_chunks(
     return chunks
 
 
-def check_chunk_dims(wanted: Mapping[str, int], dims: Sequence[str]) -> None:
+def choose_shards(
+    dims: Sequence[str], chunks: Sequence[int], wanted: Mapping[str, int], default: Sequence[int] | None
+) -> tuple[int, ...] | None:
+    """Return the default shards, with the sizes the user wants for single dimensions; None for one chunk each.
+
+    Raises
+    ------
+    ArgumentError
+        A size is no multiple of that of the chunks.
+    """
+    sizes = zip(dims, chunks, default or chunks, strict=True)
+    shards = tuple(wanted.get(dim, usual) for dim, _, usual in sizes)
+    for dim, shard, chunk in zip(dims, shards, chunks, strict=True):
+        if shard % chunk:
+            raise ArgumentError(f"shard {dim}={shard}: not a multiple of its chunks, which have {chunk}")
+    return shards if shards != tuple(chunks) else None
+
+
+def check_chunk_dims(what: str, wanted: Mapping[str, int], dims: Sequence[str]) -> None:
     """Raise ArgumentError for a dimension that does not exist or a size below 1."""
     for dim, size in wanted.items():
         if dim not in dims:
-            raise ArgumentError(f"chunk {dim}={size}: no such dimension; there are: {', '.join(dims)}")
+            raise ArgumentError(f"{what} {dim}={size}: no such dimension; there are: {', '.join(dims)}")
         if size < 1:
-            raise ArgumentError(f"chunk {dim}={size}: a chunk has at least 1 element")
+            raise ArgumentError(f"{what} {dim}={size}: a {what} has at least 1 element")
 
 
-def task_steps(chunks: Sequence[int], source_chunks: Sequence[int], itemsize: int) -> tuple[int, ...]:
-    """Return the size of one task's region: whole chunks, grouped to read each source chunk few times.
+def default_shards(chunks: Sequence[int], shape: Sequence[int], itemsize: int) -> tuple[int, ...] | None:
+    """Return shards of whole chunks, first along the last of the axes before the field; None where none are needed.
 
-    A source with long chunks in time would otherwise be decompressed once for every field; the group
-    grows to the source's chunk, last axis first, while it stays within `REGION_NBYTES`.
+    They take up to `REGION_NBYTES` when decoded; the first axis, along which archives grow, comes last.
     """
+    if math.prod(-(-size // chunk) for size, chunk in zip(shape, chunks, strict=True)) < MANY_CHUNKS:
+        return None
+    shards = grown(chunks, shape, itemsize, REGION_NBYTES)
+    return shards if shards != tuple(chunks) else None
+
+
+def grown(chunks: Sequence[int], shape: Sequence[int], itemsize: int, nbytes: int) -> tuple[int, ...]:
+    """Return whole chunks that take up to `nbytes` together, last axis first, nothing beyond the array."""
     steps = list(chunks)
     for axis in reversed(range(len(steps))):
+        room = max(1, nbytes // (math.prod(steps) * itemsize))
+        steps[axis] *= _even(max(1, -(-shape[axis] // steps[axis])), room)
+        if steps[axis] < shape[axis]:
+            break  # what is grown is a box of chunks that follow each other
+    return tuple(steps)
+
+
+def task_steps(
+    units: Sequence[int], shape: Sequence[int], source_chunks: Sequence[int], itemsize: int
+) -> tuple[int, ...]:
+    """Return the size of one task's region: whole shards or chunks, grouped to read each source chunk few times.
+
+    A source with long chunks in time would otherwise be decompressed once for every field; the group
+    grows to the source's chunk, last axis first, while it stays within `REGION_NBYTES`. Small ones are grouped until
+    they are worth a task. The same for every number of processes, so that another run can go on with what is done.
+    """
+    steps = list(grown(units, shape, itemsize, TASK_NBYTES))
+    for axis in reversed(range(len(steps))):
         others = math.prod(steps) // steps[axis] * itemsize
-        allowed = max(1, REGION_NBYTES // (others * chunks[axis]))
-        wanted = -(-source_chunks[axis] // chunks[axis])
-        steps[axis] = chunks[axis] * min(allowed, max(1, wanted))
+        allowed = max(1, REGION_NBYTES // (others * steps[axis]))
+        wanted = -(-source_chunks[axis] // steps[axis])
+        steps[axis] *= min(allowed, max(1, wanted))
     return tuple(steps)
 
 
@@ -109,13 +153,6 @@ def regions(shape: Sequence[int], steps: Sequence[int]) -> Iterator[Region]:
         yield tuple(
             slice(start, min(start + step, size)) for start, step, size in zip(corner, steps, shape, strict=True)
         )
-
-
-def chunk_indexes(region: Region, chunks: Sequence[int]) -> Iterator[tuple[int, ...]]:
-    """Yield the grid position of every chunk in a region that starts at a chunk's corner."""
-    yield from itertools.product(
-        *(range(part.start // size, -(-part.stop // size)) for part, size in zip(region, chunks, strict=True))
-    )
 
 
 def _field_chunk(shape: Sequence[int]) -> list[int]:

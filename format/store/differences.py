@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import zarr
 
-from isopress.format.attributes import PREFIX, SOURCE_ENCODING
+from isopress.format.attributes import PREFIX, SOURCE_ENCODING, UNFINISHED
 from isopress.format.source.dataset import Source
 from isopress.format.source.packing import FILLS, RANGES, SCALING
 from isopress.format.store.plan import storable_attrs
@@ -49,7 +49,9 @@ def differences(source: Source, name: str, array: zarr.Array[Any], ours: bool) -
 
 
 def group_differences(source: Source, root: zarr.Group) -> Iterator[str]:
-    """Yield which attributes of groups differ, and which groups only one side has."""
+    """Yield whether the store is not complete, which attributes of groups differ, and which groups are missing."""
+    if unfinished := root.attrs.get(UNFINISHED):
+        yield f"the store is {unfinished}"
     for path, dataset in source.groups.items():
         group: Any = root if not path else root.get(path)
         if not isinstance(group, zarr.Group):

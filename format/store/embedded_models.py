@@ -3,7 +3,6 @@
 A copy in a store is `_models/<sha256>.safetensors`; `_models` is a Zarr group with nothing else in it.
 """
 
-import math
 import os
 import secrets
 import zipfile
@@ -12,11 +11,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO
+from typing import Any
 
-import numpy as np
 import zarr
-from zarr.codecs import BytesCodec, Crc32cCodec, ShardingCodec
 
 from isopress.codec.errors import (
     ArgumentError,
@@ -38,6 +35,7 @@ from isopress.codec.models.registry import (
 from isopress.codec.threads import IMPORTS
 from isopress.format.attributes import MODELS_FOLDER as FOLDER
 from isopress.format.payload import MAX_HEADER_BYTES, inspect
+from isopress.format.zarr.chunk_objects import payload_offsets
 from isopress.format.zarr.groups import is_zarr, isopress_codec, open_group, quiet_zarr, zip_root
 
 _CARD = ".md"  # suffix of the model card beside a file of weights
@@ -162,7 +160,7 @@ def _models_of(folder: Path, array: zarr.Array[Any]) -> Iterator[str]:
     for file in _chunk_files(folder):
         try:
             with open(file, "rb") as chunk:
-                for offset in _payload_offsets(chunk, array):
+                for offset in payload_offsets(chunk, array):
                     chunk.seek(offset)
                     yield from inspect(chunk.read(MAX_HEADER_BYTES)).models
         except ForeignPayloadError as error:
@@ -175,23 +173,6 @@ def _chunk_files(folder: Path) -> Iterator[Path]:
     for file in sorted(folder.rglob("*")):
         if file.is_file() and not file.name.startswith((".z", "zarr.json")):
             yield file
-
-
-def _payload_offsets(chunk: BinaryIO, array: zarr.Array[Any]) -> list[int]:
-    """Return where payloads start in a file: at its start, or where the index of a shard says."""
-    metadata: Any = array.metadata
-    codec = metadata.codecs[0] if metadata.zarr_format == 3 else None
-    if not isinstance(codec, ShardingCodec):
-        return [0]
-    if [type(c) for c in codec.index_codecs] != [BytesCodec, Crc32cCodec]:
-        raise ArgumentError(f"{array.name}: shards with an index of codecs {codec.index_codecs} are not supported")
-    entries = math.prod(array.shards or ()) // math.prod(array.chunks)
-    nbytes = 16 * entries + 4  # offset and length of each chunk, then a checksum
-    if codec.index_location.value == "end":
-        chunk.seek(-nbytes, os.SEEK_END)
-    index = np.frombuffer(chunk.read(nbytes - 4), "<u8").reshape(entries, 2)
-    there = index[:, 0] != np.iinfo("u8").max
-    return [int(offset) for offset in index[there, 0]]
 
 
 # --- files of weights ---------------------------------------------------------------------------------------------

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, Literal
 
 import dask.array
@@ -12,7 +11,7 @@ import xarray as xr
 
 from isopress.codec.errors import ArgumentError
 from isopress.codec.limits import Bound, Target
-from isopress.format.attributes import ERROR, ORDER, SOURCE_ENCODING, UNLIMITED
+from isopress.format.attributes import ERROR, ORDER, SOURCE_ENCODING, UNFINISHED, UNLIMITED
 from isopress.format.error_spec import ErrorSpec, check_specs, format_bound, last_match
 from isopress.format.presets import DEFAULT_PRESET, Preset, preset_bound
 from isopress.format.settings import Promise
@@ -20,10 +19,18 @@ from isopress.format.source.dataset import Source
 from isopress.format.source.packing import as_stored
 from isopress.format.source.record import write_record
 from isopress.format.source.sentinels import Findings
-from isopress.format.store.chunking import check_chunk_dims, choose_chunks, default_blocks, default_chunks
+from isopress.format.store.chunking import (
+    check_chunk_dims,
+    choose_chunks,
+    choose_shards,
+    default_blocks,
+    default_chunks,
+    default_shards,
+)
 from isopress.format.zarr.groups import quiet_zarr
 
 ZarrFormat = Literal[2, 3]
+UNFINISHED_TEXT = "not complete: it is being written, or `isopress compress ... --resume` goes on with it"
 
 
 @dataclass(frozen=True)
@@ -33,7 +40,7 @@ class VariablePlan:
     `asked` is the bound or target the user or preset states, `bound` the one the codec gets (mode range becomes
     abs over the whole variable, so that all chunks agree); both are None for what is stored exactly by
     Zarr's usual compressor. `streamed` variables are copied region by region, the others at once. `by_preset` says that
-    the preset chose, not the user.
+    the preset chose, not the user. Chunks lie together in `shards`, if there are any.
     """
 
     name: str
@@ -42,6 +49,13 @@ class VariablePlan:
     asked: Promise | None = None
     bound: Promise | None = None
     by_preset: bool = False
+    shards: tuple[int, ...] | None = None
+
+    def __str__(self) -> str:
+        """Return all that decides about the bytes of the variable."""
+        chunks, shards = ("x".join(map(str, sizes)) for sizes in (self.chunks, self.shards or ()))
+        limit = "exact" if self.asked is None else format_bound(self.asked)
+        return f"{limit}, chunks {chunks}" + (f", shards {shards}" if shards else "")
 
     def resolved(self, findings: Findings) -> "VariablePlan":
         """Return the plan with mode range turned into abs by the extremes of the whole variable, sentinels aside."""
@@ -57,8 +71,8 @@ class VariablePlan:
 class Wishes:
     """What the user asks for.
 
-    Bounds and targets, the preset for what they leave open, chunk sizes, neighbours (of bounded variables), and the
-    effort spent on those with a target.
+    Bounds and targets, the preset for what they leave open, chunk sizes, neighbours (of bounded variables), the
+    effort spent on those with a target, sizes of shards, and the version of Zarr.
     """
 
     errors: Sequence[ErrorSpec] = ()
@@ -66,6 +80,8 @@ class Wishes:
     chunks: Mapping[str, int] = field(default_factory=dict)
     context: str = "auto"
     effort: int = 0
+    shards: Mapping[str, int] = field(default_factory=dict)
+    zarr_format: ZarrFormat = 3
 
 
 def plan_variables(source: Source, wishes: Wishes) -> list[VariablePlan]:
@@ -80,7 +96,10 @@ def plan_variables(source: Source, wishes: Wishes) -> list[VariablePlan]:
     named = [name for name in source.by_convention if any(spec.pattern == name for spec in wishes.errors)]
     names = [name for name in source.names if name in source.lossy or name in named]
     check_specs(wishes.errors, names, [name for name in source.exact if name not in named])
-    check_chunk_dims(wishes.chunks, source.dims)
+    check_chunk_dims("chunk", wishes.chunks, source.dims)
+    check_chunk_dims("shard", wishes.shards, source.dims)
+    if wishes.shards and wishes.zarr_format == 2:
+        raise ArgumentError("Zarr 2 has no shards: leave out --shard, or take --zarr-format 3")
     lossy = [_plan_lossy(source, name, wishes) for name in names]
     if wishes.effort and not any(isinstance(plan.asked, Target) for plan in lossy):
         raise ArgumentError(f"effort {wishes.effort} is for targets: set an error ratio:... or rmse:... too")
@@ -97,7 +116,8 @@ def _plan_lossy(source: Source, name: str, wishes: Wishes) -> VariablePlan:
     itemsize = variable.dtype.itemsize
     usual = default_blocks(dims, variable.shape, itemsize) if blocks else default_chunks(variable.shape)
     chunks = choose_chunks(dims, variable.shape, wishes.chunks, usual)
-    return VariablePlan(name, chunks, True, asked, asked, wanted is None)
+    shards = _shards(variable, dims, chunks, wishes)
+    return VariablePlan(name, chunks, True, asked, asked, wanted is None, shards)
 
 
 def _plan_exact(source: Source, name: str, wishes: Wishes) -> VariablePlan:
@@ -106,20 +126,32 @@ def _plan_exact(source: Source, name: str, wishes: Wishes) -> VariablePlan:
     index = dims == [name.rpartition("/")[2]]  # xarray holds those in memory
     if variable.ndim and variable.dtype.kind in "biufc" and not index:
         chunks = choose_chunks(dims, variable.shape, wishes.chunks, default_chunks(variable.shape))
-        return VariablePlan(name, chunks, True)
+        return VariablePlan(name, chunks, True, shards=_shards(variable, dims, chunks, wishes))
     return VariablePlan(name, tuple(max(size, 1) for size in variable.shape), False)
 
 
-def create_store(
-    path: Path, source: Source, plans: Sequence[VariablePlan], zarr_format: ZarrFormat, wishes: Wishes
-) -> None:
-    """Write a store with all metadata and every variable that is not streamed; streamed ones are empty."""
+def _shards(
+    variable: xr.Variable, dims: Sequence[str], chunks: tuple[int, ...], wishes: Wishes
+) -> tuple[int, ...] | None:
+    if wishes.zarr_format == 2:
+        return None
+    usual = default_shards(chunks, variable.shape, variable.dtype.itemsize)
+    return choose_shards(dims, chunks, wishes.shards, usual)
+
+
+def create_store(path: str, source: Source, plans: Sequence[VariablePlan], wishes: Wishes) -> None:
+    """Write a store with all metadata and every variable that is not streamed; streamed ones are empty.
+
+    It says of itself that it is unfinished.
+    """
     by_name = {plan.name: plan for plan in plans}
     for group, dataset in source.groups.items():
         template = xr.Dataset(attrs=dataset.attrs)
         for key in dataset.variables:
             plan = by_name[f"{group}/{key}" if group else str(key)]
-            template[str(key)] = _template(source, plan, zarr_format, wishes)
+            template[str(key)] = _template(source, plan, wishes)
+        if not group:
+            template.attrs[UNFINISHED] = UNFINISHED_TEXT
         template.attrs[ORDER] = list(map(str, dataset.variables))
         if unlimited := dataset.encoding.get("unlimited_dims"):
             template.attrs[UNLIMITED] = sorted(map(str, unlimited))
@@ -130,7 +162,7 @@ def create_store(
                 mode="a" if group else "w-",
                 compute=False,
                 consolidated=False,
-                zarr_format=zarr_format,
+                zarr_format=wishes.zarr_format,
             )
 
 
@@ -150,7 +182,8 @@ def source_record(source: Source, plan: VariablePlan, low: float = math.inf, hig
     return write_record(stored, packing, again=again, ranges=lossless)
 
 
-def _template(source: Source, plan: VariablePlan, zarr_format: ZarrFormat, wishes: Wishes) -> xr.Variable:
+def _template(source: Source, plan: VariablePlan, wishes: Wishes) -> xr.Variable:
+    zarr_format = wishes.zarr_format
     variable = source.variable(plan.name, lossy=plan.bound is not None)
     data: Any = variable.data if not plan.streamed else _zeros(variable)
     if zarr_format == 3 and variable.dtype.kind == "U":
@@ -158,9 +191,9 @@ def _template(source: Source, plan: VariablePlan, zarr_format: ZarrFormat, wishe
     attrs = storable_attrs(variable)
     encoding: dict[str, Any] = {} if "_FillValue" in attrs else {"_FillValue": None}
     if plan.streamed:
-        encoding["chunks"] = plan.chunks
+        encoding |= {"chunks": plan.chunks} | ({"shards": plan.shards} if plan.shards else {})
     if plan.bound is not None and plan.asked is not None:
-        encoding |= _codec_encoding(plan.bound, zarr_format, wishes)
+        encoding |= _codec_encoding(plan.bound, wishes)
         attrs[ERROR] = format_bound(plan.asked)
     elif record := source_record(source, plan):
         attrs[SOURCE_ENCODING] = record
@@ -183,9 +216,9 @@ def _zeros(variable: xr.Variable) -> Any:
     return dask.array.zeros(variable.shape, dtype=variable.dtype.newbyteorder("="), chunks=-1)
 
 
-def _codec_encoding(promise: Promise, zarr_format: ZarrFormat, wishes: Wishes) -> dict[str, Any]:
+def _codec_encoding(promise: Promise, wishes: Wishes) -> dict[str, Any]:
     settings = codec_settings(promise, wishes)
-    if zarr_format == 3:
+    if wishes.zarr_format == 3:
         from isopress.format.zarr.v3_codec import IsopressCodec
 
         return {"serializer": IsopressCodec(**settings), "compressors": ()}

@@ -1,4 +1,4 @@
-"""Run tasks in this process or in several; processes, because the entropy coder holds the GIL."""
+"""Run tasks in this process, in several, or on a dask cluster; processes, because much of the codec holds the GIL."""
 
 import itertools
 import multiprocessing
@@ -11,7 +11,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager, contextmanager
 
-from isopress.codec.errors import IsopressError
+from isopress.codec.errors import WorkerLostError
 from isopress.codec.threads import processors
 from isopress.format.store.tasks import Outcome, Task, Work
 
@@ -23,7 +23,7 @@ _worker: AbstractContextManager[Work]  # of a worker process, set once when it s
 _work: Work | None = None  # opened by the first task. Both are kept, or the worker would close
 
 
-def run(worker: Worker, tasks: Iterable[Task], *, jobs: int) -> Generator[Outcome]:
+def run(worker: Worker, tasks: Iterable[Task], *, jobs: int, scheduler: str | None = None) -> Generator[Outcome]:
     """Yield the outcomes of every task as it is done; the order is that of the tasks only when `jobs` is 1.
 
     Parameters
@@ -34,12 +34,19 @@ def run(worker: Worker, tasks: Iterable[Task], *, jobs: int) -> Generator[Outcom
         Taken a few at a time, so there may be millions.
     jobs : int
         Number of processes, >= 1; with 1 everything runs here. They end with this one, however that ends.
+    scheduler : str, optional
+        Address of a dask.distributed scheduler, or "existing" for the one that is known here; its workers do the work.
 
     Raises
     ------
-    IsopressError
+    WorkerLostError
         A process died. Whatever a task raises comes through.
     """
+    if scheduler is not None:
+        from isopress.format.store.cluster import run_on_cluster  # needs dask.distributed
+
+        yield from run_on_cluster(worker, tasks, scheduler)
+        return
     if jobs == 1:
         with worker() as work:
             yield from map(work, tasks)
@@ -50,7 +57,11 @@ def run(worker: Worker, tasks: Iterable[Task], *, jobs: int) -> Generator[Outcom
         try:
             yield from _run_in(pool, iter(tasks), jobs * _AHEAD)
         except BrokenProcessPool as error:
-            raise IsopressError("a worker process died, perhaps out of memory; try fewer --jobs") from error
+            raise WorkerLostError("a worker process died, perhaps out of memory; try fewer --jobs") from error
+        except BaseException:  # Ctrl-C and whoever wants no more outcomes included; tasks can take minutes
+            for process in list((pool._processes or {}).values()):
+                process.terminate()
+            raise
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 

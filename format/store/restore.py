@@ -11,13 +11,15 @@ import dask.array
 import numpy as np
 import xarray as xr
 import zarr
+from dask.callbacks import Callback
 
 from isopress.codec.errors import ArgumentError
-from isopress.format.attributes import ERROR, KIND, ORDER, PREFIX, SOURCE_ENCODING, UNLIMITED
+from isopress.format.attributes import ERROR, KIND, ORDER, PREFIX, SOURCE_ENCODING, UNFINISHED, UNLIMITED
 from isopress.format.source.packing import RANGES
 from isopress.format.source.record import read_attrs, read_layout, read_packing
+from isopress.format.store.progress import Observer, Progress
 from isopress.format.store.staging import staged
-from isopress.format.zarr.groups import open_group, quiet_zarr, subgroups
+from isopress.format.zarr.groups import arrays, open_group, quiet_zarr, subgroups
 
 _CLASSIC = {
     "NETCDF3_CLASSIC": "NETCDF3_CLASSIC",
@@ -27,7 +29,13 @@ _CLASSIC = {
 _WRITERS = {"netCDF4": "netcdf4", "h5netcdf": "h5netcdf"}
 
 
-def restore(store: str | Path, destination: str | Path, *, overwrite: bool = False) -> None:
+def restore(
+    store: str | Path,
+    destination: str | Path,
+    *,
+    overwrite: bool = False,
+    observer: Observer = lambda progress: None,
+) -> None:
     """Write the values of a store to NetCDF (`.nc`) or to Zarr without isopress (`.zarr`), chunk by chunk.
 
     What isopress added to the attributes is gone again. Variables that are exact are packed as in the
@@ -41,11 +49,13 @@ def restore(store: str | Path, destination: str | Path, *, overwrite: bool = Fal
         Ends in `.nc` or `.zarr`.
     overwrite : bool
         Replace an existing output.
+    observer : callable
+        Called before and after each piece of work.
 
     Raises
     ------
     ArgumentError
-        No such store, another suffix, an output that may not be written, or no writer of NetCDF.
+        No such store, or it is not complete; another suffix, an output that may not be written, no writer of NetCDF.
     PayloadError
         A chunk is damaged.
     """
@@ -55,9 +65,13 @@ def restore(store: str | Path, destination: str | Path, *, overwrite: bool = Fal
     engine = _netcdf_engine() if target.suffix == ".nc" else None
     if target.resolve() == Path(store).resolve():
         raise ArgumentError(f"{destination}: store and output are the same")
+    observer(Progress("open", str(store)))
     with ExitStack() as stack:
         group = open_group(store, stack)
+        if unfinished := group.attrs.get(UNFINISHED):
+            raise ArgumentError(f"{store} is {unfinished}")
         stack.enter_context(quiet_zarr())
+        stack.enter_context(_Steps(observer, group))
         out = stack.enter_context(staged(target, store=engine is None, overwrite=overwrite))
         for path in subgroups(group):
             opened = xr.open_zarr(
@@ -75,6 +89,24 @@ def restore(store: str | Path, destination: str | Path, *, overwrite: bool = Fal
                 raise ArgumentError(f"{destination}: cannot be written ({reason}); is the disk full?") from error
         if engine is None:
             zarr.consolidate_metadata(str(out), zarr_format=group.metadata.zarr_format)
+
+
+class _Steps(Callback):
+    """Tells an observer of every task of dask; the chunks of a store are the most of them."""
+
+    def __init__(self, observer: Observer, group: zarr.Group) -> None:
+        super().__init__(start_state=self._begin, posttask=self._step)  # type: ignore[no-untyped-call]
+        self._observer = observer
+        self._total = sum(array.nbytes for array in arrays(group).values())
+        self._done = self._tasks = 0.0
+
+    def _begin(self, graph: Any, state: Any) -> None:
+        self._tasks += len(state["waiting"]) + len(state["ready"])
+
+    def _step(self, key: Any, result: Any, graph: Any, state: Any, worker: Any) -> None:
+        self._done += 1
+        share = min(1.0, self._done / max(self._tasks, 1.0))
+        self._observer(Progress("decompress", str(key), int(share * self._total), self._total))
 
 
 def _write_group(out: Path, path: str, opened: xr.Dataset, engine: Any, root: zarr.Group) -> None:

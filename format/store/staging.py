@@ -1,8 +1,8 @@
 """Outputs that appear complete or not at all: made in a folder beside their place, then renamed into it.
 
-    .out.zarr.partial/          held by one run at a time; what a killed run left is removed by the next
+    .out.zarr.partial/          held by one run at a time; what another left is removed by the next, or gone on with
         lock                    locked while that run lives (flock: it ends with the process, however that ends)
-        output                  what is being written
+        output                  what is being written; a store with a journal outlives an interruption
         old                     what stood at the destination, where two paths cannot be exchanged at once
 
 Nothing that a run did not make is removed, except what `overwrite` is about: the destination as it was when the run
@@ -16,7 +16,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from isopress.codec.errors import ArgumentError
+from isopress.codec.errors import ArgumentError, IsopressError, WorkerLostError
+from isopress.format.attributes import JOURNAL
 from isopress.format.store.rename import exchange, rename_new
 from isopress.format.zarr.groups import is_zarr
 
@@ -32,10 +33,11 @@ Identity = tuple[int, int] | None  # device and inode of what is at a path; None
 
 
 @contextmanager
-def staged(destination: Path, *, store: bool, overwrite: bool) -> Iterator[Path]:
-    """Give a path to write to; rename it to `destination` at the end, remove it on any failure.
+def staged(destination: Path, *, store: bool, overwrite: bool, resume: bool = False) -> Iterator[Path]:
+    """Give a path to write to; rename it to `destination` at the end.
 
-    A symbolic link is followed: what it points to is replaced, the link stays.
+    On failure it is removed, unless it has a journal and the failure is an interruption, a lost process or one of the
+    system: then another run can `resume`. A symbolic link is followed: what it points to is replaced, the link stays.
 
     Parameters
     ----------
@@ -45,27 +47,59 @@ def staged(destination: Path, *, store: bool, overwrite: bool) -> Iterator[Path]
         Whether it is a Zarr store; else it is one file. Only the like is ever replaced.
     overwrite : bool
         Replace an existing Zarr store or file; the old one stays until the new one is complete.
+    resume : bool
+        Give the path with what another run has left there.
 
     Raises
     ------
     ArgumentError
-        `destination` exists and may not be replaced, its folder does not exist, or another run is writing it. At the
+        `destination` exists and may not be replaced, its folder does not exist, another run is writing it, or has left
+        what could be resumed, and neither `resume` nor `overwrite` is set. At the
         end: something else has appeared there meanwhile; it stays.
     """
     target = Path(os.path.realpath(destination))
     if not target.parent.is_dir():
         raise ArgumentError(f"{target.parent}: no such directory; create it first")
     folder = target.with_name(f".{target.name}.partial")
-    lock = _lock(folder, target)
+    lock, keep = _lock(folder, target), False
     try:
-        if _clear(folder, target):
-            _LOG.warning("removed %s, which a run that did not finish had left", folder)
+        keep = _is_resumable(folder)
+        _begin(folder, target, overwrite, resume)
+        keep = _is_resumable(folder)
         before = _check(destination, target, store, overwrite)
         yield folder / "output"
         _publish(folder, target, before)
+        keep = False
+    except BaseException as error:
+        keep = _is_resumable(folder) and (
+            keep or not isinstance(error, IsopressError) or isinstance(error, WorkerLostError)
+        )
+        if keep:
+            _LOG.warning("what was done is kept in %s: --resume goes on with it, --overwrite begins anew", folder)
+        raise
     finally:
-        _clear(folder, target)
+        _clear(folder, target, keep)
         _unlock(folder, lock)
+
+
+def _is_resumable(folder: Path) -> bool:
+    return (folder / "output" / JOURNAL).is_dir()
+
+
+def _begin(folder: Path, target: Path, overwrite: bool, resume: bool) -> None:
+    """Make room for a run: what another has left is removed, or stays to be resumed."""
+    if _is_resumable(folder):
+        if resume:
+            for half_written in (folder / "output").rglob("*.partial"):  # by Zarr, when it was killed
+                half_written.unlink()
+            return
+        if not overwrite:
+            raise ArgumentError(
+                f"{folder} has what a run to {target} that did not finish had done: --resume goes on with it, "
+                "--overwrite begins anew"
+            )
+    if _clear(folder, target):
+        _LOG.warning("removed %s, which a run that did not finish had left", folder)
 
 
 def _check(destination: Path, target: Path, store: bool, overwrite: bool) -> Identity:
@@ -122,9 +156,13 @@ def _replace_in_steps(folder: Path, target: Path) -> None:
     rename_new(output, target)  # if it fails, `_clear` puts the old one back
 
 
-def _clear(folder: Path, target: Path) -> bool:
-    """Remove what a run has left; an old store goes back if its place is empty. Return whether there was anything."""
-    found = [folder / name for name in ("output", "old") if os.path.lexists(folder / name)]
+def _clear(folder: Path, target: Path, keep: bool = False) -> bool:
+    """Remove what a run has left, but what is to be resumed; an old store goes back if its place is empty.
+
+    Return whether there was anything.
+    """
+    names = ("old",) if keep else ("output", "old")
+    found = [folder / name for name in names if os.path.lexists(folder / name)]
     for path in found:
         if path.name == "old" and _identity(target) is None:
             rename_new(path, target)

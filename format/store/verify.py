@@ -19,12 +19,19 @@ from isopress.format.source.request import as_request
 from isopress.format.store.chunking import regions, task_steps
 from isopress.format.store.differences import differences, group_differences, is_unpacked
 from isopress.format.store.pool import run
+from isopress.format.store.progress import Observer, Progress
 from isopress.format.store.tasks import Outcome, Task, comparing
 from isopress.format.zarr.groups import arrays, open_group, stored_limit
 
 
 def verify(
-    store: str | Path, source: str | Sequence[str] | Request, *, jobs: int = 1, only: Sequence[str] = ()
+    store: str | Path,
+    source: str | Sequence[str] | Request,
+    *,
+    jobs: int = 1,
+    scheduler: str | None = None,
+    only: Sequence[str] = (),
+    observer: Observer = lambda progress: None,
 ) -> StoreReport:
     """Return the store's figures with errors measured anew; `kept` says whether every promise holds.
 
@@ -41,8 +48,12 @@ def verify(
         What it was made from. A part of it that the store says it was made of is taken without asking.
     jobs : int
         Number of processes, >= 1.
+    scheduler : str, optional
+        Let a dask.distributed cluster do the work: the address of its scheduler, or "existing".
     only : sequence of str
         Names or patterns of the variables that are compared; none: all.
+    observer : callable
+        Called before and after each piece of work.
 
     Raises
     ------
@@ -51,6 +62,7 @@ def verify(
     ModelNotFoundError
         The store needs weights that are not installed.
     """
+    observer(Progress("open", str(store)))
     report = read_report(store)
     with ExitStack() as stack:
         group = open_group(store, stack)
@@ -61,11 +73,16 @@ def verify(
         names = _chosen([*opened.names, *(name for name in targets if name not in opened.names)], only)
         bad = {name: reason for name in names if (reason := _mismatch(opened, name, targets.get(name)))}
         checked = [name for name in names if name not in bad]
-        tasks = _tasks(opened, {name: targets[name] for name in checked}, jobs)
+        tasks = _tasks(opened, {name: targets[name] for name in checked})
         totals = {name: Outcome(name, 0) for name in checked}
-        with closing(run(partial(comparing, request, str(store)), tasks, jobs=jobs)) as outcomes:
+        total, done = sum(map(opened.nbytes, checked)), 0
+        worker = partial(comparing, request, str(store))
+        observer(Progress("check", checked[0] if checked else "", 0, total))
+        with closing(run(worker, tasks, jobs=jobs, scheduler=scheduler)) as outcomes:
             for outcome in outcomes:
                 totals[outcome.name] += outcome
+                done += outcome.nbytes
+                observer(Progress("check", outcome.name, done, total))
         missing = [_missing(opened, name) for name in bad if name not in targets]
         differing = {name: differences(opened, name, targets[name], _is_ours(group)) for name in checked}
         found = [
@@ -112,10 +129,10 @@ def _chosen(names: Sequence[str], only: Sequence[str]) -> list[str]:
     return [name for name in names if any(fnmatchcase(name, pattern) for pattern in only)]
 
 
-def _tasks(source: Source, targets: Mapping[str, zarr.Array[Any]], jobs: int) -> Iterator[Task]:
+def _tasks(source: Source, targets: Mapping[str, zarr.Array[Any]]) -> Iterator[Task]:
     for name, array in targets.items():
-        chunks = [max(size, 1) for size in array.chunks]
-        steps = task_steps(chunks, source.chunks(name, jobs), array.dtype.itemsize)
+        units = [max(size, 1) for size in array.shards or array.chunks]
+        steps = task_steps(units, array.shape, source.chunks(name), array.dtype.itemsize)
         limit = stored_limit(array)
         for region in regions(array.shape, steps):
             yield Task(name, region, limit, limit is not None or is_unpacked(source, name, array))

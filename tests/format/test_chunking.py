@@ -8,7 +8,16 @@ import xarray as xr
 
 from isopress.codec.errors import ArgumentError
 from isopress.format.source.dataset import open_source
-from isopress.format.store.chunking import choose_chunks, default_blocks, default_chunks, regions, task_steps
+from isopress.format.store import chunking
+from isopress.format.store.chunking import (
+    choose_chunks,
+    choose_shards,
+    default_blocks,
+    default_chunks,
+    default_shards,
+    regions,
+    task_steps,
+)
 from isopress.format.store.write import write
 from tests.datasets import errors, save_zarr
 
@@ -69,26 +78,61 @@ def test_chunks_of_what_no_block_can_hold_are_as_ever(tmp_path: Path) -> None:
         assert {v.name: v.chunks[0] for v in report.variables} == {"a": field, "b": 15, "c": 15}
 
 
-def test_regions_are_whole_chunks_that_cover_the_array_once() -> None:
+def test_regions_are_whole_chunks_that_cover_the_array_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chunking, "TASK_NBYTES", 1)
     shape = (50, 20, 30)
-    steps = task_steps((4, 20, 30), (16, 5, 30), 4)
+    steps = task_steps((4, 20, 30), shape, (16, 5, 30), 4)
     assert steps == (16, 20, 30)
     seen = np.zeros(shape, int)
     for region in regions(shape, steps):
         seen[region] += 1
     assert (seen == 1).all()
-    assert task_steps((1, 721, 1440), (10**6, 721, 1440), 4)[0] * 721 * 1440 * 4 <= 2**27
+    monkeypatch.undo()
+    fields = (10**6, 721, 1440)
+    assert task_steps((1, 721, 1440), fields, fields, 4)[0] * 721 * 1440 * 4 <= 2**27
 
 
-def test_a_source_without_chunks_is_one_task_for_one_process_and_many_for_several(tmp_path: Path) -> None:
+def test_small_chunks_are_grouped_until_they_are_worth_a_task() -> None:
+    assert task_steps((1, 20, 30), (6, 20, 30), (1, 1, 1), 4) == (6, 20, 30)
+    assert task_steps((1, 256, 256), (1000, 256, 256), (1, 1, 1), 4) == (32, 256, 256)
+    assert task_steps((1, 721, 1440), (1000, 721, 1440), (1, 1, 1), 4) == (2, 721, 1440)
+    assert task_steps((24, 721, 1440), (1000, 721, 1440), (1, 1, 1), 4) == (24, 721, 1440)
+
+
+def test_chunks_of_a_source_are_its_own_or_single_values(tmp_path: Path) -> None:
     ds = xr.Dataset({"x": (("time", "lat", "lon"), np.zeros((6, 20, 30), "f4"))})
     ds.to_netcdf(tmp_path / "in.nc")
     with open_source(str(tmp_path / "in.nc")) as source:
-        steps = {jobs: task_steps((1, 20, 30), source.chunks("x", jobs), 4) for jobs in (1, 2)}
-    assert steps == {1: (6, 20, 30), 2: (1, 20, 30)}
+        assert source.chunks("x") == (1, 1, 1)
     save_zarr(ds.chunk(time=3), tmp_path / "in.zarr", 3)
     with open_source(str(tmp_path / "in.zarr")) as source:
-        assert source.chunks("x", 2) == (3, 20, 30)
+        assert source.chunks("x") == (3, 20, 30)
+
+
+@pytest.mark.parametrize(
+    ("chunks", "shape", "shards"),
+    [
+        ((1, 721, 1440), (3, 721, 1440), None),  # few chunks
+        ((1, 721, 1440), (24, 721, 1440), (24, 721, 1440)),
+        ((1, 721, 1440), (8760, 721, 1440), (32, 721, 1440)),
+        ((24, 721, 1440), (8760, 721, 1440), None),  # large as they are
+        ((1, 1, 721, 1440), (24, 37, 721, 1440), (1, 19, 721, 1440)),  # of one time: archives grow along it
+        ((1, 1, 181, 360), (24, 13, 181, 360), (24, 13, 181, 360)),
+        ((7,), (7,), None),
+        ((), (), None),
+    ],
+)
+def test_default_shards_are_boxes_of_chunks(
+    chunks: tuple[int, ...], shape: tuple[int, ...], shards: tuple[int, ...] | None
+) -> None:
+    assert default_shards(chunks, shape, 4) == shards
+
+
+def test_shards_are_whole_chunks_and_can_be_chosen() -> None:
+    assert choose_shards(("t", "y", "x"), (2, 9, 9), {"t": 6}, None) == (6, 9, 9)
+    assert choose_shards(("t", "y", "x"), (2, 9, 9), {"t": 2}, (8, 9, 9)) is None
+    with pytest.raises(ArgumentError, match="not a multiple of its chunks, which have 2"):
+        choose_shards(("t", "y", "x"), (2, 9, 9), {"t": 3}, None)
 
 
 def test_chunks_that_a_payload_cannot_hold_are_refused() -> None:

@@ -13,10 +13,11 @@ import zarr
 from isopress.codec.errors import ArgumentError, BoundError
 from isopress.format.report.info import read_report
 from isopress.format.source.dataset import open_source
-from isopress.format.store import tasks
+from isopress.format.store import chunking, tasks
+from isopress.format.store.progress import Progress
 from isopress.format.store.restore import restore
 from isopress.format.store.verify import verify
-from isopress.format.store.write import Progress, write
+from isopress.format.store.write import write
 from tests.datasets import EXACT, LOSSY, decoded, errors, raw, save_zarr, smooth, weather
 
 pytestmark = pytest.mark.filterwarnings("ignore::zarr.errors.UnstableSpecificationWarning")  # |S1 and <U in v3
@@ -210,7 +211,9 @@ def test_two_processes_write_the_same_bytes_as_one(tmp_path: Path) -> None:
     assert all((tmp_path / "1.zarr" / p).read_bytes() == (tmp_path / "2.zarr" / p).read_bytes() for p in files[0])
 
 
-def test_a_source_larger_than_memory_is_read_piece_by_piece(tmp_path: Path) -> None:
+def test_a_source_larger_than_memory_is_read_piece_by_piece(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chunking, "REGION_NBYTES", 2**20)  # of a source of 19 MB; in earnest both are larger
+    monkeypatch.setattr(chunking, "TASK_NBYTES", 2**17)
     shape = (300, 128, 128)
     group = zarr.create_group(tmp_path / "in.zarr")
     group.create_array("t", shape=shape, dtype="f4", chunks=(1, 128, 128), fill_value=280, dimension_names="tyx")

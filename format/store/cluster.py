@@ -1,0 +1,98 @@
+"""Tasks on the workers of a dask.distributed cluster: sources are opened and weights loaded once per worker."""
+
+import threading
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack
+from importlib.util import find_spec
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import dask
+
+from isopress.codec.errors import ArgumentError, WorkerLostError
+from isopress.format.store.tasks import Outcome, Task, Work
+
+if TYPE_CHECKING:
+    from isopress.format.store.pool import Worker
+
+EXISTING = "existing"
+_AHEAD = 3  # tasks at the scheduler per thread of a worker: enough to keep it busy; there may be millions
+_opened: dict[str, tuple[AbstractContextManager[Work], Work]] = {}  # of a worker: by run
+_lock = threading.Lock()
+
+
+def run_on_cluster(worker: "Worker", tasks: Iterable[Task], scheduler: str) -> Iterator[Outcome]:
+    """Yield the outcomes of tasks that the workers of a cluster do, in any order.
+
+    What a lost worker had begun is done again by others. The workers must see the paths of source and store.
+
+    Raises
+    ------
+    ArgumentError
+        dask.distributed is not installed, or there is no scheduler at this address.
+    WorkerLostError
+        Workers die of a task again and again, or all of them are gone.
+    """
+    if not find_spec("distributed"):
+        raise ArgumentError("--scheduler needs dask.distributed; pip install 'isopress[cluster]'")
+    from distributed import CancelledError, KilledWorker, as_completed
+    from distributed.comm.core import CommClosedError
+
+    run = uuid.uuid4().hex
+    with ExitStack() as stack:
+        client = _connect(scheduler, stack)
+        stack.callback(_close_everywhere, client, run)
+        waiting = iter(tasks)
+        room = _AHEAD * max(1, sum(client.nthreads().values()))
+        running = as_completed([_submit(client, run, worker, task) for task in islice(waiting, room)], loop=client.loop)
+        try:
+            for future in running:
+                yield future.result()
+                for task in islice(waiting, 1):
+                    running.add(_submit(client, run, worker, task))
+        except (KilledWorker, CancelledError, CommClosedError) as error:
+            raise WorkerLostError(f"the cluster has lost its workers, perhaps out of memory ({error})") from error
+
+
+def _connect(scheduler: str, stack: ExitStack) -> Any:
+    """Return a client of the cluster: of this address, of this program, or of dask's configuration."""
+    from distributed import Client, default_client
+
+    address = dask.config.get("scheduler-address", None) if scheduler == EXISTING else scheduler
+    if scheduler == EXISTING:
+        try:
+            return default_client()
+        except ValueError as error:  # no client in this program
+            if address is None:
+                raise ArgumentError(
+                    "--scheduler existing: there is no client here, and neither DASK_SCHEDULER_ADDRESS nor dask's "
+                    "configuration names a scheduler"
+                ) from error
+    try:
+        return stack.enter_context(Client(address, set_as_default=False))
+    except (OSError, ValueError) as error:
+        raise ArgumentError(f"--scheduler {scheduler}: no scheduler answers there ({error})") from error
+
+
+def _submit(client: Any, run: str, worker: "Worker", task: Task) -> Any:
+    return client.submit(_call, run, worker, task, pure=False, key=f"isopress-{run}-{task}")
+
+
+def _call(run: str, worker: "Worker", task: Task) -> Outcome:
+    """Do a task on a worker; the first of a run opens the source and the store for all."""
+    with _lock:
+        if run not in _opened:
+            context = worker()
+            _opened[run] = context, context.__enter__()
+    return _opened[run][1](task)
+
+
+def _close_everywhere(client: Any, run: str) -> None:
+    client.run(_close, run, on_error="ignore")
+
+
+def _close(run: str) -> None:
+    with _lock:
+        if run in _opened:
+            _opened.pop(run)[0].__exit__(None, None, None)

@@ -1,0 +1,32 @@
+"""Runs of `write` in processes that tests kill; quick to start, from a server that has imported what they need."""
+
+import multiprocessing
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+
+from isopress.format.store import chunking, journal
+from isopress.format.store.write import write
+from tests.datasets import errors
+
+xr.backends.list_engines()  # here, once: the first file that is opened imports all of them
+_CONTEXT = multiprocessing.get_context("forkserver")
+_CONTEXT.set_forkserver_preload(
+    ["tests.killed_runs", "isopress.format.zarr.v3_codec", "isopress.codec.encode", "netCDF4"]
+)
+
+
+def many_small_tasks(**options: Any) -> None:
+    """Call `write` with tasks of one chunk each, whose end is noted at once."""
+    chunking.TASK_NBYTES, chunking.REGION_NBYTES, journal.FLUSH_SECONDS = 2**12, 2**12, 0.0
+    write(errors=errors("lossless"), chunks={"time": 1}, **options)
+
+
+def start(source: Path, destination: Path, **options: Any) -> BaseProcess:
+    """Start such a run in another process."""
+    paths = {"source": str(source), "destination": destination}
+    process = _CONTEXT.Process(target=many_small_tasks, kwargs=paths | options)
+    process.start()
+    return process
