@@ -6,6 +6,7 @@ paths -> located -> open_path, one by one -> combine -> select -> Source
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import Any
 
@@ -160,6 +161,7 @@ def open_source(source: "str | Sequence[str] | Request") -> Iterator[Source]:
         files = [open_path(resolve(path), stack) for path in request.paths]
         if not files:
             raise ArgumentError("no source is given")
+        _check_unread(files, request)
         groups, unusual = (dict(files[0].groups), []) if len(files) == 1 else combine(files)
         if not any(dataset.variables for dataset in groups.values()):
             raise ArgumentError(f"{request.paths[0]}: no variables in it")
@@ -186,6 +188,14 @@ def source_of(groups: Mapping[str, xr.Dataset], warnings: list[str], counts: Map
                 packings[name] = find_packing(name, variable)
                 warnings += packings[name].problems
     return Source(plain, reasons, packings, tuple(warnings), counts, kind)
+
+
+def _check_unread(files: Sequence[Opened], request: Request) -> None:
+    """Refuse variables that cannot be read, unless others are asked for by name."""
+    for file in files:
+        for name, reason in file.unread.items():
+            if not request.variables or any(fnmatchcase(name, pattern) for pattern in request.variables):
+                raise ArgumentError(f"{file.path}: {name}: {reason}; leave it out by naming others with --var")
 
 
 def _without_ours(dataset: xr.Dataset) -> xr.Dataset:

@@ -1,6 +1,7 @@
 """One file or store -> its groups as datasets, nothing decoded, and how much it says it holds."""
 
 import json
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -26,7 +27,8 @@ _HDF5, _CLASSIC = b"\x89HDF\r\n\x1a\n", b"CDF"
 class Opened:
     """What one path holds: its groups by path ("" is the root), what is unusual, and counts of what was found.
 
-    `kind` is how the path is stored, such as "NETCDF4", "NETCDF3_CLASSIC", "grib" or "zarr".
+    `kind` is how the path is stored, such as "NETCDF4", "NETCDF3_CLASSIC", "grib" or "zarr". `unread` are variables
+    that no dataset can have, each with the reason.
     """
 
     path: str
@@ -34,6 +36,7 @@ class Opened:
     groups: Mapping[str, xr.Dataset]
     warnings: tuple[str, ...] = ()
     counts: Mapping[str, int] = field(default_factory=dict)
+    unread: Mapping[str, str] = field(default_factory=dict)
 
 
 def open_path(path: str, stack: ExitStack) -> Opened:
@@ -86,17 +89,23 @@ def _open_netcdf(path: str, start: bytes, stack: ExitStack) -> Opened:
         file, kind, open_store = _library(path, engine)
         stack.callback(file.close)
         found = {}
+        unread = {}
         for key, group in _walk(file, ""):
-            if lists := [name for name, variable in group.variables.items() if _is_of_lists(variable)]:
-                raise ArgumentError(
-                    f"{path}: {', '.join(lists)}: lists of varying length have no place in Zarr; leave them out"
-                )
-            found[key] = xr.open_dataset(open_store(group), decode_cf=False, cache=False)
-            if lost := [f"{key}/{name}".lstrip("/") for name in group.variables if name not in found[key].variables]:
-                raise ArgumentError(
-                    f"{path}: {', '.join(lost)}: xarray does not read these; leave them out of the source"
-                )
-    return Opened(path, kind, _filled(found))
+            dataset = xr.open_dataset(open_store(group), decode_cf=False, cache=False)
+            found[key] = dataset[[name for name in group.variables if name in dataset.variables]]  # in their order
+            found[key].encoding["dimensions"] = {name: _size(dim) for name, dim in group.dimensions.items()}
+            for name, variable in group.variables.items():
+                if _is_of_lists(variable):
+                    unread[f"{key}/{name}".lstrip("/")] = "lists of varying length have no place in Zarr"
+                    found[key] = found[key].drop_vars(name)
+                elif name not in found[key].variables:
+                    unread[f"{key}/{name}".lstrip("/")] = "xarray does not read it"
+    return Opened(path, kind, found, unread=unread)
+
+
+def _size(dimension: Any) -> int:
+    """Return the length of a dimension of netCDF4 or h5netcdf."""
+    return int(dimension.size)
 
 
 def _is_of_lists(variable: Any) -> bool:
@@ -112,7 +121,9 @@ def _library(path: str, engine: str) -> tuple[Any, str, Any]:
     if engine == "netCDF4":
         import netCDF4
 
-        file = netCDF4.Dataset(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # it warns of types that it does not know, and goes on without them
+            file = netCDF4.Dataset(path)
         return file, str(file.data_model), xr.backends.NetCDF4DataStore
     import h5netcdf
 
@@ -145,7 +156,7 @@ def _open_zarr(path: str, group: zarr.Group) -> Opened:
         absent = [] if "://" in path else _absent_chunks(group)
         if unfinished := group.attrs.get(UNFINISHED):
             absent.insert(0, f"{path} is {unfinished}")
-    return Opened(path, "zarr", _filled(found), tuple(absent))
+    return Opened(path, "zarr", found, tuple(absent))
 
 
 def _absent_chunks(group: zarr.Group) -> list[str]:
@@ -192,11 +203,6 @@ def _referenced(content: Any) -> set[str]:
     references = content.get("refs", content) if isinstance(content, dict) else {}
     urls = {item[0] for item in references.values() if isinstance(item, list) and item and "://" in str(item[0])}
     return {next(url for url in urls if url.startswith(scheme)) for scheme in {url.split("://")[0] for url in urls}}
-
-
-def _filled(groups: Mapping[str, xr.Dataset]) -> dict[str, xr.Dataset]:
-    """Return the groups that have variables or attributes, the root always."""
-    return {key: dataset for key, dataset in groups.items() if not key or dataset.variables or dataset.attrs}
 
 
 @contextmanager

@@ -45,6 +45,11 @@ class Packing:
         """Whether stored numbers are integers (or floats) times a factor."""
         return any(key in self.attrs for key in SCALING)
 
+    @property
+    def is_unsigned(self) -> bool:
+        """Whether stored integers are signed by their type alone."""
+        return str(self.attrs.get("_Unsigned", "")).lower() == "true" and self.stored.kind == "i"
+
     def unpack(self, raw: Array) -> Array:
         """Return physical numbers, `dtype`; fill values become NaN, the first one a plain NaN."""
         kept = {key: self.attrs[key] for key in (*SCALING, "_Unsigned") if key in self.attrs}
@@ -106,8 +111,7 @@ class Packing:
         numbers = (wide - offset.item()) / scale.item()
         if self.stored.kind == "f":
             return np.asarray(numbers, self.stored)
-        unsigned = str(self.attrs.get("_Unsigned", "")).lower() == "true" and self.stored.kind == "i"
-        target = np.dtype(f"{self.stored.byteorder}u{self.stored.itemsize}") if unsigned else self.stored
+        target = np.dtype(f"{self.stored.byteorder}u{self.stored.itemsize}") if self.is_unsigned else self.stored
         integers: Array = np.rint(numbers).astype(target)
         return integers.view(self.stored)
 
@@ -126,6 +130,8 @@ def find_packing(name: str, variable: xr.Variable) -> Packing:
         if key in attrs:
             attrs[key] = _scale(name, key, attrs[key])
     fills, problems = _fills(name, stored, attrs)
+    if attrs.get("scale_factor", 1) == 0:
+        problems.append(f"{name}: its scale_factor is 0, so all its values are {attrs.get('add_offset', 0)}")
     kept = {key: attrs[key] for key in (*SCALING, "_Unsigned") if key in attrs}
     sample = xr.Variable(("x",), np.zeros(1, stored), kept | ({"_FillValue": fills[0]} if fills else {}))
     dtype = _decode(sample).dtype.newbyteorder("=")
@@ -197,19 +203,24 @@ def _fills(name: str, stored: np.dtype[Any], attrs: Attrs) -> tuple[tuple[Any, .
 
 def as_stored(value: Any, stored: np.dtype[Any], attrs: Attrs) -> Any | None:
     """Return a fill value in the dtype of the data, or None if that cannot hold it."""
-    try:
-        number = float(value)
-    except ValueError:
-        return None
+    if np.asarray(value).dtype.kind in "iu" and stored.kind in "iu":
+        number: float = int(value)  # float64 does not hold all of them
+    else:
+        try:
+            number = float(value)
+        except ValueError:
+            return None
     if stored.kind == "f":
         with np.errstate(over="ignore"):
             return stored.newbyteorder("=").type(number)
-    if number != np.rint(number):  # NaN and fractions
-        return None
+    if not isinstance(number, int):
+        if not number.is_integer():  # NaN, infinities and fractions
+            return None
+        number = int(number)
     limits = np.iinfo(stored)
     if stored.kind == "i" and str(attrs.get("_Unsigned", "")).lower() == "true" and number > limits.max:
-        number -= 2.0 ** (8 * stored.itemsize)
-    return stored.newbyteorder("=").type(int(number)) if limits.min <= number <= limits.max else None
+        number -= 2 ** (8 * stored.itemsize)
+    return stored.newbyteorder("=").type(number) if limits.min <= number <= limits.max else None
 
 
 def _in_stored_units(value: Any, packing: Packing) -> bool:
@@ -222,6 +233,8 @@ def _in_stored_units(value: Any, packing: Packing) -> bool:
 
 def _scaled(key: str, stored: Array, packing: Packing) -> Any:
     """Return a range in physical numbers, rounded outwards so that a value at its limit stays inside."""
+    if packing.is_unsigned and stored.dtype.kind == "i":
+        stored = stored.astype(packing.stored.newbyteorder("=")).view(f"u{packing.stored.itemsize}")
     scale, offset = (
         np.asarray(packing.attrs.get(key, usual)).item() for key, usual in (("scale_factor", 1), ("add_offset", 0))
     )

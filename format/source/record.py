@@ -1,7 +1,7 @@
 """How a variable lies in its source, kept as JSON beside its values, so that `decompress` writes it so again."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ _LAYOUT = (
     "compression",
     "compression_opts",
 )
+_FILTERS = ("szip", "bzip2", "blosc", "zstd")  # of HDF5, beside zlib
 
 Attrs = dict[str, Any]
 
@@ -39,6 +40,8 @@ def write_record(stored: xr.Variable, packing: Packing | None, *, again: bool, r
         Whether all attributes come back as they were, or only those that are the same in the store.
     """
     record: dict[str, Any] = {}
+    if enum := (np.dtype(stored.encoding.get("dtype", stored.dtype)).metadata or {}).get("enum"):
+        record["enum"] = [stored.encoding["dtype"].metadata["enum_name"], {key: int(n) for key, n in enum.items()}]
     kept = {str(key): value for key, value in stored.attrs.items() if _loses_its_type(value)}
     if np.asarray(kept.get("_FillValue", "")).dtype == stored.dtype:
         del kept["_FillValue"]  # Zarr keeps its type
@@ -49,9 +52,16 @@ def write_record(stored: xr.Variable, packing: Packing | None, *, again: bool, r
     if packing is not None and packing.attrs and again:
         record["packing"] = packing.record() | {"whole": ranges}
     layout = {key: stored.encoding[key] for key in _LAYOUT if stored.encoding.get(key) is not None}
+    layout |= _compression(stored.encoding)
     if layout and "chunksizes" in stored.encoding:  # of HDF5; GRIB and Zarr have their own
         record["layout"] = {key: _plain(value) for key, value in layout.items()}
     return json.dumps(record) if record else ""
+
+
+def write_attrs(attrs: Mapping[Any, Any]) -> str:
+    """Return the attributes of a group that JSON would give another type, as JSON; "" if there are none."""
+    kept = {str(key): typed(value) for key, value in attrs.items() if _loses_its_type(value)}
+    return json.dumps({"attrs": kept}) if kept else ""
 
 
 def read_packing(record: Mapping[str, Any], dtype: np.dtype[Any]) -> Packing | None:
@@ -73,20 +83,31 @@ def read_attrs(record: Mapping[str, Any], attrs: Attrs) -> Attrs:
     return attrs | same | (_of_packing(packing, {}) if packing else {})
 
 
-def read_layout(record: Mapping[str, Any], shape: tuple[int, ...], engine: str) -> dict[str, Any]:
-    """Return the encoding that lays a NetCDF variable out as the source did."""
+def _compression(encoding: Mapping[Any, Any]) -> dict[str, Any]:
+    """Return how values are compressed, unless by zlib, as it is to be asked for."""
+    found: dict[str, Any] = {}
+    for name in _FILTERS:
+        options = encoding.get(name)
+        if isinstance(options, Mapping):
+            found = {f"{name}_{key}": value for key, value in options.items()}
+        if options:
+            found["compression"] = found.pop("blosc_compressor", name)
+            found |= {"complevel": 4} if name == "szip" else {}  # it has no level, but 0 would switch it off
+    return found
+
+
+def read_layout(record: Mapping[str, Any], most: Sequence[int], library: str) -> dict[str, Any]:
+    """Return the encoding that lays a NetCDF variable out as the source did; a chunk is nowhere larger than `most`."""
     layout = dict(record.get("layout", {}))
-    if not shape:
+    if not most:
         return {}
     chunks = layout.pop("chunksizes", None)
-    if layout.pop("contiguous", False) or not chunks or len(chunks) != len(shape):
-        return {"contiguous": True} if "layout" in record and 0 not in shape else {}
-    layout["chunksizes"] = tuple(min(int(size), max(length, 1)) for size, length in zip(chunks, shape, strict=True))
-    layout.pop("endian", None)
-    if engine == "h5netcdf":
-        return {
-            key: layout[key] for key in ("chunksizes", "zlib", "complevel", "shuffle", "fletcher32") if key in layout
-        }
+    if layout.pop("contiguous", False) or not chunks or len(chunks) != len(most):
+        return {"contiguous": True} if "layout" in record and 0 not in most else {}
+    layout["chunksizes"] = tuple(min(int(size), max(length, 1)) for size, length in zip(chunks, most, strict=True))
+    if library == "h5netcdf":
+        known = ("chunksizes", "zlib", "complevel", "shuffle", "fletcher32")
+        return {key: layout[key] for key in known if key in layout}
     return layout
 
 

@@ -56,7 +56,10 @@ def _with_variables(groups: Groups, wanted: Sequence[str]) -> dict[str, xr.Datas
             if any(fnmatchcase(f"{path}/{name}" if path else str(name), pattern) for pattern in wanted)
         ]
         if names:
-            chosen[path] = dataset[_with_coordinates(dataset, names)]
+            part = dataset[_with_coordinates(dataset, names)]
+            dims = dataset.encoding.get("dimensions", {})
+            part.encoding = {**dataset.encoding, "dimensions": {d: n for d, n in dims.items() if d in part.sizes}}
+            chosen[path] = part
     return chosen
 
 
@@ -131,8 +134,23 @@ def _numbers(labels: np.ndarray[Any, Any], first: str, last: str | None, what: s
     except ValueError as error:
         raise ArgumentError(f"{what}: not a number, or two with a / between them") from error
     low, high = min(low, high), max(low, high)
+    _check_wrap(labels, low, high, what)
     near = 1e-6 * np.abs(np.diff(labels.astype(np.float64))).min(initial=1.0)
     return np.asarray((labels >= low - near) & (labels <= high + near))
+
+
+def _check_wrap(labels: np.ndarray[Any, Any], low: float, high: float, what: str) -> None:
+    """Refuse -45/45 where longitudes go from 0 to 360, and 170/190 where they end at 180: half would be lost."""
+    if "lon" not in what or not np.ptp(labels) > 180:
+        return
+    first, last = float(labels.min()), float(labels.max())
+    if -180 <= low < 0 <= first and last > 180:
+        wanted = f"{low + 360:g}/{last:g}" + (f",{first:g}/{high:g}" if high >= 0 else "")
+    elif 180 < high <= 360 and -180 <= first < 0:
+        wanted = (f"{low:g}/{last:g}," if low <= 180 else "") + f"{first:g}/{high - 360:g}"
+    else:
+        return
+    raise ArgumentError(f"{what}: longitudes go from {first:g} to {last:g} here; write {wanted}")
 
 
 def _as_slice(places: list[int], what: str) -> slice | list[int]:

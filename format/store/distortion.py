@@ -19,7 +19,7 @@ class Distortion:
     `values` counts finite source values, `max_error` and `sum_squares` are over those. `violations`
     counts values beyond the bound, chunks beyond the RMSE that was their target, finite values that became NaN or
     inf and NaN or inf that did not come back. `low` and `high` are the
-    range of the decoded finite values (inf, -inf when there are none).
+    range of the decoded finite values, but for those that stand for something else (inf, -inf when there are none).
     """
 
     values: int = 0
@@ -63,6 +63,7 @@ def measure(x: Array, x_hat: Array, promise: Promise) -> Distortion:
     a, b = x[finite], x_hat[finite]
     if not a.size:
         return Distortion(violations=int(special_wrong.sum()))
+    measured = np.True_ if not promise.exact else ~is_one_of(a, promise.exact)
     with np.errstate(over="ignore", invalid="ignore"):
         error = np.abs(np.subtract(a, b, dtype=np.float64))
         sum_squares = float(np.dot(error, error))
@@ -71,8 +72,8 @@ def measure(x: Array, x_hat: Array, promise: Promise) -> Distortion:
             max_error=float(np.nan_to_num(error.max(), nan=np.inf)),
             sum_squares=sum_squares,
             violations=int(special_wrong.sum()) + _violations(a, b, promise, math.sqrt(sum_squares / a.size)),
-            low=float(np.nanmin(b, initial=np.inf)),
-            high=float(np.nanmax(b, initial=-np.inf)),
+            low=float(np.nanmin(b, initial=np.inf, where=measured)),
+            high=float(np.nanmax(b, initial=-np.inf, where=measured)),
         )
 
 

@@ -11,13 +11,13 @@ import xarray as xr
 
 from isopress.codec.errors import ArgumentError
 from isopress.codec.limits import Bound, Target
-from isopress.format.attributes import ERROR, ORDER, SOURCE_ENCODING, UNFINISHED, UNLIMITED
+from isopress.format.attributes import DIMENSIONS, ERROR, ORDER, SOURCE_ENCODING, UNFINISHED, UNLIMITED
 from isopress.format.error_spec import ErrorSpec, check_specs, format_bound, last_match
 from isopress.format.presets import DEFAULT_PRESET, Preset, preset_bound
 from isopress.format.settings import Promise
 from isopress.format.source.dataset import Source
 from isopress.format.source.packing import as_stored
-from isopress.format.source.record import write_record
+from isopress.format.source.record import write_attrs, write_record
 from isopress.format.source.sentinels import Findings
 from isopress.format.store.chunking import (
     check_chunk_dims,
@@ -153,6 +153,10 @@ def create_store(path: str, source: Source, plans: Sequence[VariablePlan], wishe
         if not group:
             template.attrs[UNFINISHED] = UNFINISHED_TEXT
         template.attrs[ORDER] = list(map(str, dataset.variables))
+        if types := write_attrs(dataset.attrs):
+            template.attrs[SOURCE_ENCODING] = types
+        if dimensions := dataset.encoding.get("dimensions"):
+            template.attrs[DIMENSIONS] = {str(name): int(size) for name, size in dimensions.items()}
         if unlimited := dataset.encoding.get("unlimited_dims"):
             template.attrs[UNLIMITED] = sorted(map(str, unlimited))
         with quiet_zarr():

@@ -1,9 +1,9 @@
 """A compressed store -> an ordinary dataset: NetCDF, or Zarr without isopress."""
 
 import json
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +14,13 @@ import zarr
 from dask.callbacks import Callback
 
 from isopress.codec.errors import ArgumentError
-from isopress.format.attributes import ERROR, KIND, ORDER, PREFIX, SOURCE_ENCODING, UNFINISHED, UNLIMITED
+from isopress.format.attributes import DIMENSIONS, ERROR, KIND, ORDER, PREFIX, SOURCE_ENCODING, UNFINISHED, UNLIMITED
 from isopress.format.source.packing import RANGES
 from isopress.format.source.record import read_attrs, read_layout, read_packing
+from isopress.format.store.netcdf import Group, netcdf_library, write_netcdf
 from isopress.format.store.progress import Observer, Progress
 from isopress.format.store.staging import staged
 from isopress.format.zarr.groups import arrays, open_group, quiet_zarr, subgroups
-
-_CLASSIC = {
-    "NETCDF3_CLASSIC": "NETCDF3_CLASSIC",
-    "NETCDF3_64BIT_OFFSET": "NETCDF3_64BIT",
-    "NETCDF4_CLASSIC": "NETCDF4_CLASSIC",
-}
-_WRITERS = {"netCDF4": "netcdf4", "h5netcdf": "h5netcdf"}
 
 
 def restore(
@@ -62,7 +56,7 @@ def restore(
     target = Path(destination)
     if target.suffix not in (".nc", ".zarr"):
         raise ArgumentError(f"{destination}: the output ends in .nc or .zarr")
-    engine = _netcdf_engine() if target.suffix == ".nc" else None
+    library = netcdf_library() if target.suffix == ".nc" else None
     if target.resolve() == Path(store).resolve():
         raise ArgumentError(f"{destination}: store and output are the same")
     observer(Progress("open", str(store)))
@@ -72,7 +66,7 @@ def restore(
             raise ArgumentError(f"{store} is {unfinished}")
         stack.enter_context(quiet_zarr())
         stack.enter_context(_Steps(observer, group))
-        out = stack.enter_context(staged(target, store=engine is None, overwrite=overwrite))
+        out = stack.enter_context(staged(target, store=library is None, overwrite=overwrite))
         for path in subgroups(group):
             opened = xr.open_zarr(
                 group.store,
@@ -83,11 +77,13 @@ def restore(
             )
             stack.callback(opened.close)
             try:
-                _write_group(out, path, opened, engine, group)
+                _write_group(out, path, opened, library, group)
+            except ArgumentError:
+                raise
             except (OSError, RuntimeError) as error:  # the second is what netCDF4 raises
                 reason = " ".join(str(error).split())
                 raise ArgumentError(f"{destination}: cannot be written ({reason}); is the disk full?") from error
-        if engine is None:
+        if library is None:
             zarr.consolidate_metadata(str(out), zarr_format=group.metadata.zarr_format)
 
 
@@ -109,49 +105,28 @@ class _Steps(Callback):
         self._observer(Progress("decompress", str(key), int(share * self._total), self._total))
 
 
-def _write_group(out: Path, path: str, opened: xr.Dataset, engine: Any, root: zarr.Group) -> None:
-    """Write one group of a store to `out`, in which the groups before it are."""
-    if engine:  # NetCDF would give each single character an axis of its own
-        opened = xr.decode_cf(opened, mask_and_scale=False, decode_times=False, decode_coords=False)
-    plain = _plain(opened, engine)
-    if engine:
-        known = engine == "netcdf4" and _fits_classic(plain)
-        kind: Any = _CLASSIC.get(str(root.attrs.get(KIND, ""))) if known else None
-        mode: Any = "a" if path else "w"
-        unlimited = [dim for dim in opened.attrs.get(UNLIMITED, []) if dim in plain.sizes]
-        plain.to_netcdf(out, mode=mode, group=path or None, engine=engine, format=kind, unlimited_dims=unlimited)
-    else:
-        plain.to_zarr(
-            out,
-            group=path or None,
-            mode="a" if path else "w-",
-            zarr_format=root.metadata.zarr_format,
-            consolidated=False,
-        )
-
-
-def _fits_classic(plain: xr.Dataset) -> bool:
-    """Whether a dataset has no type that the older formats lack."""
-    return all(v.dtype.str[1:] in ("i1", "i2", "i4", "f4", "f8", "S1") for v in plain.variables.values())
-
-
-def _netcdf_engine() -> Any:
-    for module, engine in _WRITERS.items():
-        if find_spec(module):
-            return engine
-    raise ArgumentError("nothing installed writes NetCDF; pip install 'isopress[netcdf]'")
-
-
-def _plain(opened: xr.Dataset, engine: Any) -> xr.Dataset:
-    """Return the dataset as its source was: without our attributes, with its fill values, packing and order."""
-    dataset = xr.Dataset(attrs=_without_ours(opened.attrs))
+def _write_group(out: Path, path: str, opened: xr.Dataset, library: str | None, root: zarr.Group) -> None:
+    """Write one group of a store to `out`, in which the groups before it are: in order, without our attributes."""
     first = [name for name in opened.attrs.get(ORDER, []) if name in opened.variables]
-    for name in (*first, *(str(key) for key in opened.variables if key not in first)):
-        dataset[name] = _restored(opened.variables[name], engine)
-    return dataset
+    names = (*first, *(str(key) for key in opened.variables if key not in first))
+    unlimited = opened.attrs.get(UNLIMITED, [])
+    variables = {name: _restored(opened.variables[name], library, unlimited) for name in names}
+    attrs = read_attrs(json.loads(opened.attrs.get(SOURCE_ENCODING, "{}")), _without_ours(opened.attrs))
+    if library is not None:
+        known = {name: opened.sizes.get(name, size) for name, size in opened.attrs.get(DIMENSIONS, {}).items()}
+        group = Group(variables, attrs, known, unlimited)
+        write_netcdf(out, path, group, library, str(root.attrs.get(KIND, "")))
+        return
+    xr.Dataset(attrs=attrs).assign(variables).to_zarr(
+        out,
+        group=path or None,
+        mode="a" if path else "w-",
+        zarr_format=root.metadata.zarr_format,
+        consolidated=False,
+    )
 
 
-def _restored(variable: xr.Variable, engine: Any) -> xr.Variable:
+def _restored(variable: xr.Variable, library: str | None, unlimited: Sequence[str]) -> xr.Variable:
     """Return a variable of the store as its source had it."""
     record: dict[str, Any] = json.loads(variable.attrs.get(SOURCE_ENCODING, "{}"))
     attrs = _without_ours(variable.attrs)
@@ -160,20 +135,24 @@ def _restored(variable: xr.Variable, engine: Any) -> xr.Variable:
     attrs = read_attrs(record, attrs)
     if variable.dtype.kind == "f" and "packing" not in record:  # readers ignore limits of another type than the values
         attrs |= {key: np.asarray(attrs[key], variable.dtype)[()] for key in RANGES if _is_numbers(attrs.get(key))}
-    encoding = {key: value for key, value in variable.encoding.items() if key == "char_dim_name"}
-    encoding |= read_layout(record, variable.shape, engine) if engine else {}
-    if not engine and variable.chunks:
+    most = [sys.maxsize if dim in unlimited else size for dim, size in variable.sizes.items()]
+    encoding: dict[str, Any] = read_layout(record, most, library) if library else {}
+    if library is None and variable.chunks:
         encoding["chunks"] = variable.encoding["chunks"]
     data: Any = variable.data
+    if library and "enum" in record:  # netCDF4 and h5netcdf look for its names in the dtype
+        name, values = record["enum"]
+        kind = np.dtype(variable.dtype, metadata={"enum_name": name, "enum": values})
+        data = dask.array.Array(data.dask, data.name, data.chunks, meta=np.empty((0,) * data.ndim, kind))
     if packing := read_packing(record, variable.dtype):
         scale = bool(record["packing"]["whole"])
         stored = packing.stored if scale else variable.dtype
         data = dask.array.map_blocks(packing.repack, data, dtype=stored, scale=scale)
     if variable.dtype.kind in "TU":  # StringDType is not known to NetCDF, fixed length not to Zarr v3
         data = np.asarray(variable.values, object)
-    kind = np.dtype(getattr(data, "dtype", object))
-    if "_FillValue" in attrs and kind.kind in "iuf":
-        attrs["_FillValue"] = kind.newbyteorder("=").type(attrs["_FillValue"])
+    dtype = np.dtype(getattr(data, "dtype", object))
+    if "_FillValue" in attrs and dtype.kind in "iuf":
+        attrs["_FillValue"] = dtype.newbyteorder("=").type(attrs["_FillValue"])
     if "_FillValue" not in attrs:
         encoding["_FillValue"] = None
     return xr.Variable(variable.dims, data, attrs, encoding)

@@ -333,7 +333,7 @@ def zarr_groups(tmp: Path) -> Case:
     for group, seed in (("", 1), ("b/c", 2)):
         fields(t2m=temperature(seed)).to_zarr(tmp / "a.zarr", group=group or None, mode="a", consolidated=False)
     values = {"t2m": temperature(1), "b/c/t2m": temperature(2)}
-    return Case(str(tmp / "a.zarr"), values, lossy=tuple(values), read={"groups": 2})
+    return Case(str(tmp / "a.zarr"), values, lossy=tuple(values), read={"groups": 3})
 
 
 def days(tmp: Path, count: int = 3, names: tuple[str, ...] = ("t2m",), **units: Any) -> list[Path]:
