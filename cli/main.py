@@ -28,6 +28,7 @@ COMMANDS = {
     "info": "isopress.cli.info:info",
     "estimate": "isopress.cli.estimate:estimate",
     "verify": "isopress.cli.verify:verify",
+    "compare": "isopress.cli.compare:compare",
     "models": "isopress.cli.models:models",
     "train": "isopress.cli.train:train",
 }

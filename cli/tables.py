@@ -15,6 +15,7 @@ from isopress.format.report.records import StoreReport, VariableReport
 from isopress.format.report.words import bound_text, count, ratio_text, size
 
 if TYPE_CHECKING:
+    from isopress.format.report.compare.records import CompareReport
     from isopress.format.report.estimate_records import Estimate
     from isopress.format.report.planned import PlanReport
 
@@ -40,13 +41,13 @@ def show(report: StoreReport, *, as_json: bool) -> None:
         console.print(f"read {_counts(report.read)}; {count(len(report.warnings), 'warning')}")
 
 
-def show_text(report: "PlanReport | Estimate", *, as_json: bool) -> None:
+def show_text(report: "PlanReport | Estimate | CompareReport", *, as_json: bool) -> None:
     """Print what would become of a source, as JSON or as lines; warnings to stderr."""
     if as_json:
         print_json(report.to_dict())
         return
     click.echo(repr(report))
-    for warning in report.warnings:
+    for warning in getattr(report, "warnings", ()):
         click.echo(f"isopress: warning: {warning}", err=True)
 
 

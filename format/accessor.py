@@ -1,6 +1,6 @@
 """`ds.isopress` on datasets of xarray, registered by `import isopress.xarray`."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import xarray as xr
@@ -8,6 +8,8 @@ import xarray as xr
 from isopress.codec.errors import ArgumentError
 from isopress.format.error_spec import parse_error
 from isopress.format.presets import DEFAULT_PRESET, Preset
+from isopress.format.report.compare.compare import FIELDS, compare
+from isopress.format.report.compare.records import CompareReport
 from isopress.format.report.estimate import SECONDS, estimate_source
 from isopress.format.report.estimate_records import Estimate
 from isopress.format.report.info import read_report
@@ -63,6 +65,25 @@ class IsopressAccessor:
         errors = [parse_error(f"{name}={limit}") for name, limit in given.items()]
         wishes = Wishes(errors, preset, chunks or {})
         return estimate_source(in_memory(self._dataset), "dataset", wishes, jobs=jobs, seconds=seconds)
+
+    def report(self, source: str | Sequence[str], *, fields: int = FIELDS) -> CompareReport:
+        """Return figures of merit of the store that the dataset was opened from, against what it was made of.
+
+        In a notebook it shows itself as a table; `report(...).to_html()` is a page with maps and spectra.
+
+        Parameters
+        ----------
+        source : str or sequence of str
+            What the store was made of.
+        fields : int
+            Fields of each variable that are compared, evenly spread.
+
+        Raises
+        ------
+        ArgumentError
+            The dataset was not opened from a path or URL, the source cannot be read, or they do not go together.
+        """
+        return compare(source, self._path("report"), fields=fields)
 
     def _path(self, what: str) -> str:
         source: Any = self._dataset.encoding.get("source")

@@ -66,7 +66,7 @@ def verify(
     report = read_report(store)
     with ExitStack() as stack:
         group = open_group(store, stack)
-        asked, left_out = _same_part(as_request(source), group)
+        asked, left_out = same_part(as_request(source), group)
         request = stack.enter_context(located(asked))
         opened = stack.enter_context(open_source(request))
         targets = arrays(group)
@@ -104,7 +104,7 @@ def verify(
     )
 
 
-def _same_part(asked: Request, group: zarr.Group) -> tuple[Request, list[str]]:
+def same_part(asked: Request, group: zarr.Group) -> tuple[Request, list[str]]:
     """Return the part of the source that the store says it was made of, unless the user names one."""
     made_of: Any = dict(group.attrs).get(SELECTION)
     if asked.partial or not made_of:
