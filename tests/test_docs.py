@@ -130,3 +130,10 @@ def test_ci_finds_the_second_command_alone_between_its_marks() -> None:
     marked = re.search(r"<!-- tests -->\n```.*\n(.*)\n```\n<!-- end -->", (ROOT / "README.md").read_text())
     assert marked
     assert marked[1] == blocks(ROOT / "README.md")[2][2].strip()
+
+
+def test_the_tests_that_stand_behind_a_promise_exist() -> None:
+    named = re.findall(r"`((?:[a-z]+/)?[a-z0-9_*]+\.py|spec/)`", (ROOT / "format" / "GUARANTEES.md").read_text())
+    assert len(named) > 12
+    for name in named:
+        assert list((ROOT / "tests").glob(name)), name

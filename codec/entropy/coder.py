@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
-import constriction
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,8 +17,11 @@ from isopress.codec import native
 from isopress.codec.bytes import read_varint, varint
 from isopress.codec.errors import CorruptPayloadError, TruncatedPayloadError
 
-Decoder = constriction.stream.queue.RangeDecoder
-Encoder = constriction.stream.queue.RangeEncoder
+try:
+    import constriction
+except ImportError:  # it has no build for this machine; kernels do without
+    constriction = None
+
 I32 = NDArray[np.int32]
 
 SCALES = 72  # tables per tail class: scales of 0.06 to 31 steps; beyond, low bits are coded raw
@@ -171,14 +174,24 @@ OFFSET_BITS = np.array(
 )  # by magnitude: what coding it costs more than coding 0, peaked
 
 
+def _queue() -> Any:
+    """Return constriction's range coder, for machines without kernels."""
+    if constriction is None:
+        raise ImportError(
+            "isopress has neither compiled kernels here nor the package constriction: install it, or install isopress "
+            "anew where there is a C compiler"
+        )
+    return constriction.stream.queue
+
+
 class SymbolWriter:
     """Range-codes phases of symbols; `finish` returns the bytes. `peaked` makes offsets near 0 cheap."""
 
     def __init__(self, tables: Tables, *, peaked: bool = False) -> None:
         self._tables = tables
         self._peaked = peaked
-        self._coder = Encoder()  # stands idle where there are kernels
         self.native = None if native.level() == native.NUMPY else native.RangeEncoder(peaked)
+        self._coder: Any = _queue().RangeEncoder() if self.native is None else None
         self._escapes = bytearray()
 
     def symbol(self, value: int, distribution: Distribution) -> None:
@@ -238,8 +251,8 @@ class SymbolReader:
             raise TruncatedPayloadError(f"symbol stream of {len(data)} bytes ends inside its {size} escape bytes")
         self._escapes, self._position = data[start : start + size], 0
         words = np.frombuffer(data[start + size :], "<u4").astype(np.uint32)
-        self._coder = Decoder(words)  # stands idle where there are kernels
         self.native = None if native.level() == native.NUMPY else native.RangeDecoder(words, self._escapes, peaked)
+        self._coder: Any = _queue().RangeDecoder(words) if self.native is None else None
 
     def symbol(self, distribution: Distribution) -> int:
         """Return one integer coded with a distribution of its own."""
@@ -293,8 +306,11 @@ class SymbolReader:
 
     def finish(self) -> None:
         """Check that everything was read."""
-        exhausted = self._coder.maybe_exhausted() and self._position == len(self._escapes)
-        if not (exhausted if self.native is None else self.native.is_exhausted()):
+        if self.native is not None:
+            exhausted = self.native.is_exhausted()
+        else:
+            exhausted = self._coder.maybe_exhausted() and self._position == len(self._escapes)
+        if not exhausted:
             raise CorruptPayloadError("symbol stream holds more data than its symbols need")
 
 

@@ -183,7 +183,7 @@ def test_the_version_names_what_decides_bytes_and_values() -> None:
     result = run("--version")
     assert result.exit_code == 0
     assert result.stdout.startswith(f"isopress {isopress.__version__}, payload {major}.{minor}\n")
-    assert f"kernels: {native.level()} " in result.stdout
+    assert f"kernels: {native.status()}; " in result.stdout
     for name in ("Python", "numpy", "zarr", "numcodecs", "constriction", "torch"):
         assert f"{name} " in result.stdout
 
