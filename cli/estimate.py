@@ -1,5 +1,7 @@
 """`isopress estimate`: what compressing a source will give and take, before it is done."""
 
+from pathlib import Path
+
 import click
 
 from isopress.cli import tables as report
@@ -24,6 +26,8 @@ from isopress.format.settings import CONTEXTS
 @click.option(
     "--seconds", type=click.FloatRange(min=0, min_open=True), default=10, show_default=True, help="To sample."
 )
+@click.option("--sweep", is_flag=True, help="Instead: what a dozen bounds of each variable would give.")
+@click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), help="With --sweep: draw it, .png or .html.")
 @click.option("--json", "as_json", is_flag=True, help="Print only JSON.")
 def estimate(
     src: tuple[str, ...],
@@ -37,6 +41,8 @@ def estimate(
     isel: tuple[tuple[str, str], ...],
     jobs: int,
     seconds: float,
+    sweep: bool,
+    plot: Path | None,
     as_json: bool,
 ) -> None:
     """Predict bytes, ratio, RMSE and time of compressing SRC, from samples that are coded for real.
@@ -48,5 +54,15 @@ def estimate(
     from isopress.format.store.plan import Wishes
 
     wishes = Wishes(errors, preset, dict(chunks), context, effort)
+    if plot is not None and not sweep:
+        raise click.UsageError("--plot draws what --sweep finds: give both")
+    if sweep:
+        from isopress.format.report.sweep import sweep as vary
+
+        varied = vary(Request(src, variables, sel, isel), wishes, seconds=seconds)
+        if plot is not None:
+            varied.save_plot(plot)
+        report.show_text(varied, as_json=as_json)
+        return
     found = predict(Request(src, variables, sel, isel), wishes, jobs=jobs, seconds=seconds)
     report.show_text(found, as_json=as_json)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from isopress.format.report.compare.records import CompareReport
     from isopress.format.report.estimate_records import Estimate
     from isopress.format.report.planned import PlanReport
+    from isopress.format.report.sweep import SweepReport
 
 _PLAIN_WIDTH = 140  # of tables in files and pipes, where there is no terminal to ask
 
@@ -41,7 +42,7 @@ def show(report: StoreReport, *, as_json: bool) -> None:
         console.print(f"read {_counts(report.read)}; {count(len(report.warnings), 'warning')}")
 
 
-def show_text(report: "PlanReport | Estimate | CompareReport", *, as_json: bool) -> None:
+def show_text(report: "PlanReport | Estimate | SweepReport | CompareReport", *, as_json: bool) -> None:
     """Print what would become of a source, as JSON or as lines; warnings to stderr."""
     if as_json:
         print_json(report.to_dict())

@@ -265,14 +265,14 @@ def samplers_of(source: Source, plans: Sequence[VariablePlan], wishes: Wishes, s
     """Return a sampler for every variable that is converted in pieces."""
     streamed = [plan for plan in plans if plan.streamed and source.stored(plan.name).size]
     least, most = _PIECE_VALUES
-    speed = _speed(source, streamed, wishes)
+    speed = encoding_speed(source, streamed, wishes)
     values = int(min(most, max(least, speed * seconds / (5 * max(len(streamed), 1)))))
     return [
         _Sampler(source, plan, wishes, pieces(source.stored(plan.name).shape, plan.chunks, values)) for plan in streamed
     ]
 
 
-def _speed(source: Source, plans: Sequence[VariablePlan], wishes: Wishes) -> float:
+def encoding_speed(source: Source, plans: Sequence[VariablePlan], wishes: Wishes) -> float:
     """Return values per second that this machine encodes now, from a small piece of the first variable with a limit.
 
     What coding needs is loaded, before time is taken.

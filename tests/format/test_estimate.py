@@ -14,6 +14,7 @@ from isopress.cli.main import main
 from isopress.format.report import estimate as estimates
 from isopress.format.report.estimate import estimate
 from isopress.format.report.pieces import pieces
+from isopress.format.report.sweep import sweep
 from isopress.format.store.plan import Wishes
 from isopress.format.store.write import write
 from tests.datasets import errors, save_netcdf, save_zarr, smooth, weather
@@ -133,3 +134,49 @@ def test_estimate_on_the_command_line(tmp_path: Path) -> None:
     assert "with 4 jobs" in result.stdout
     assert '"core_hours"' in CliRunner().invoke(main, ["estimate", source, "--json", "--var", "soil"]).stdout
     assert CliRunner().invoke(main, ["estimate", source, "--error", "nothing=1"]).exit_code == 2
+
+
+@pytest.fixture(scope="module")
+def members(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A source with temperatures of five members, half a kelvin apart, and rain."""
+    field = 280 + 10 * sphere_field(33, 64)
+    apart = 0.5 * np.random.default_rng(0).normal(size=(5, 33, 64))
+    rain = np.maximum(field - 285, 0) * 1e-3
+    ds = xr.Dataset(
+        {
+            "t": (("number", "lat", "lon"), (field + apart).astype("f4"), {"units": "K"}),
+            "u10": (("lat", "lon"), field.astype("f4") - 280, {"units": "m s**-1"}),
+            "tp": (("lat", "lon"), rain.astype("f4"), {"units": "m"}),
+            "odd": (("lat", "lon"), field.astype("f4"), {"units": "furlong"}),
+        }
+    )
+    return str(save_netcdf(ds, tmp_path_factory.mktemp("members") / "m.nc"))
+
+
+def test_a_sweep_trades_size_for_error_and_marks_what_others_would_choose(members: str, tmp_path: Path) -> None:
+    found = {curve.name: curve for curve in sweep(members, seconds=1).curves}
+    assert set(found) == {"t", "u10", "tp", "odd"}
+    for curve in found.values():
+        values = [point.limit.value for point in curve.points]
+        assert values == sorted(values)
+        ratios = [point.ratio for point in curve.points]
+        assert ratios[-1] > 1.5 * ratios[0]
+        assert curve.points[-1].rmse > 5 * curve.points[0].rmse
+        assert {"archive", "science", "preview"} <= {mark for point in curve.points for mark in point.marks}
+    marks = {mark: point.limit.value for point in found["t"].points for mark in point.marks}
+    assert marks["science"] == marks["this preset"] == 0.1
+    assert 0.1 < marks["spread of its 5 members"] < 0.5
+    marks = {mark: point.limit.value for point in found["u10"].points for mark in point.marks}
+    assert marks["spread of ERA5 ensemble"] == 0.103
+    assert found["t"].points[0].kept_to <= 3
+
+
+def test_a_sweep_on_the_command_line_is_drawn(members: str, tmp_path: Path) -> None:
+    for name, start in (("s.png", b"\x89PNG"), ("s.html", b"<!doctype html>")):
+        command = ["estimate", members, "--var", "u10", "--sweep", "--seconds", "1", "--plot", str(tmp_path / name)]
+        result = CliRunner().invoke(main, command)
+        assert result.exit_code == 0, result.stderr
+        assert "0.1 m s**-1" in result.stdout
+        assert (tmp_path / name).read_bytes().startswith(start)
+    assert CliRunner().invoke(main, ["estimate", members, "--plot", "x.png"]).exit_code == 2
+    assert CliRunner().invoke(main, ["estimate", members, "--sweep", "--plot", "x.gif"]).exit_code == 2
