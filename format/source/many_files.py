@@ -265,12 +265,22 @@ def _label(part: _Part, axis: str, place: int) -> str:
 
 def _in_unit(part: _Part, axis: str, first: xr.Variable) -> xr.Variable:
     """Return the labels of a file in the unit of the first one, exactly."""
-    variable = part.dataset.variables[axis]
+    return in_unit(part.path, part.dataset.variables[axis], axis, first)
+
+
+def in_unit(path: str, variable: xr.Variable, axis: str, first: xr.Variable) -> xr.Variable:
+    """Return times in the unit of others, which came first; what is no time as it is.
+
+    Raises
+    ------
+    ArgumentError
+        Another calendar, or times that have no exact number of that unit and type.
+    """
     if _time_unit(variable) == _time_unit(first) or not _time_unit(first):
         return variable
     if str(variable.attrs.get("calendar", "standard")) != str(first.attrs.get("calendar", "standard")):
         raise ArgumentError(
-            f"{part.path}: its {axis} has another calendar ({variable.attrs.get('calendar')}) than the first file"
+            f"{path}: its {axis} has another calendar ({variable.attrs.get('calendar')}) than the first file"
         )
     decoded = xr.conventions.decode_cf_variable(axis, variable)
     wanted = {key: first.attrs[key] for key in _TIME_ATTRS if key in first.attrs}
@@ -281,7 +291,7 @@ def _in_unit(part: _Part, axis: str, first: xr.Variable) -> xr.Variable:
     again = xr.conventions.decode_cf_variable(axis, xr.Variable((axis,), exact, wanted))
     if not np.array_equal(again.values, decoded.values):
         raise ArgumentError(
-            f"{part.path}: its times ({variable.attrs['units']}) are no {first.dtype} of {first.attrs['units']}, "
+            f"{path}: its times ({variable.attrs['units']}) are no {first.dtype} of {first.attrs['units']}, "
             "the unit of the first file; give another file first, or compress the files apart"
         )
     return xr.Variable((axis,), exact, variable.attrs | wanted, variable.encoding)

@@ -13,10 +13,12 @@ from isopress.format.attributes import KIND, PREFIX, SELECTION, SOURCE_ENCODING
 from isopress.format.presets import Preset
 from isopress.format.settings import Promise
 from isopress.format.source.dataset import SAMPLE, Request, Source
+from isopress.format.store.distortion import Distortion
 from isopress.format.store.plan import VariablePlan, source_record
 from isopress.format.store.tasks import Outcome
 from isopress.format.zarr.groups import arrays
 
+VALUES = PREFIX + "values"
 INSTALL_HINT = "Compressed by isopress. To read it: pip install isopress, then xarray.open_zarr as usual."
 
 
@@ -45,6 +47,32 @@ def record_achieved(
             attributes[SOURCE_ENCODING] = encoding
         attributes |= _widened(targets[plan.name].attrs, low, high, plan.bound)
         targets[plan.name].attrs.update(attributes)
+
+
+def add_achieved(
+    array: zarr.Array[Any], promise: Promise, added: Outcome, replaced: Distortion, original_nbytes: int
+) -> None:
+    """Write into the attributes of a variable what is achieved with what was `added`, which `replaced` some values.
+
+    The largest error counts those that were replaced, too.
+    """
+    attrs: Any = dict(array.attrs)
+    new = added.distortion
+    count = int(attrs.get(VALUES, 0)) - replaced.values
+    squares = float(attrs.get(PREFIX + "rmse", 0.0)) ** 2 * (count + replaced.values) - replaced.sum_squares
+    values = count + new.values
+    record = _promised(promise, added) | {
+        "max_error": max(attrs.get(PREFIX + "max_error", 0.0), new.max_error),
+        "rmse": math.sqrt(max(squares + new.sum_squares, 0.0) / values) if values else 0.0,
+        "values": values,
+        "original_nbytes": original_nbytes,
+        "stored_nbytes": int(attrs.get(PREFIX + "stored_nbytes", 0)) + added.stored_nbytes,
+        "models": sorted({*attrs.get(PREFIX + "models", ()), *added.models}),
+    }
+    if record.get("short_chunks") is not None:
+        record["short_chunks"] += int(attrs.get(PREFIX + "short_chunks", 0))
+    known = {PREFIX + key: value for key, value in record.items() if value is not None}
+    array.attrs.update(known | _widened(attrs, new.low, new.high, promise))
 
 
 def _widened(attrs: Mapping[str, Any], low: float, high: float, promise: Promise) -> dict[str, Any]:

@@ -53,7 +53,7 @@ def default_blocks(dims: Sequence[str], shape: Sequence[int], itemsize: int) -> 
     values = math.prod(field)
     fields = max(BLOCK_VALUES // values, min(BLOCK_FIELDS, MAX_BLOCK_NBYTES // (values * itemsize)))
     last_first = range(len(shape) - 3, -1, -1)
-    times_first = sorted(last_first, key=lambda axis: not _is_time(dims[axis]))
+    times_first = sorted(last_first, key=lambda axis: not is_time(dims[axis]))
     most = max(MAX_AXIS_FIELDS, MIN_CHUNK_VALUES // values)
     return (*_grouped(shape[:-2], fields, times_first, most), *field)
 
@@ -164,7 +164,8 @@ def _field_chunk(shape: Sequence[int]) -> list[int]:
     return field
 
 
-def _is_time(dim: str) -> bool:
+def is_time(dim: str) -> bool:
+    """Whether a dimension with this name is a time."""
     return "time" in dim.lower() or dim.lower() in ("t", "step", "date", "hour")
 
 

@@ -176,6 +176,24 @@ def _clear(folder: Path, target: Path, keep: bool = False) -> bool:
 # --- one run at a time ------------------------------------------------------------------------------------------------
 
 
+@contextmanager
+def held(store: Path) -> Iterator[None]:
+    """Keep other runs of isopress from changing a store meanwhile.
+
+    Raises
+    ------
+    ArgumentError
+        Another run is writing it.
+    """
+    target = Path(os.path.realpath(store))
+    folder = target.with_name(f".{target.name}.partial")
+    lock = _lock(folder, target)
+    try:
+        yield
+    finally:
+        _unlock(folder, lock)
+
+
 def _lock(folder: Path, target: Path) -> int:
     """Make the folder, or take over that of a run that is no more; return the open file that holds the lock."""
     for _ in range(_ATTEMPTS):

@@ -25,6 +25,7 @@ from isopress.format.source.dataset import Request, Source, open_source
 from isopress.format.source.sentinels import Sketch, sketch
 from isopress.format.store.chunking import regions
 from isopress.format.store.distortion import NO_VALUES, Array, Distortion, measure
+from isopress.format.store.extent import Extent
 from isopress.format.zarr.chunk_objects import Region, object_keys, payload_sizes, read_object
 from isopress.format.zarr.groups import arrays, open_group
 
@@ -103,17 +104,19 @@ def scanning(request: Request) -> Iterator[Work]:
 
 
 @contextmanager
-def converting(request: Request, store_path: str, processes: int) -> Iterator[Work]:
+def converting(request: Request, store_path: str, processes: int, extent: Extent | None = None) -> Iterator[Work]:
     """Yield a function that writes a region to a store, reads it back and compares.
 
     It raises BoundError when what is read back is not within the bound, or the RMSE that was the target. What an
     earlier run has done is kept, if it is still as it was. As many chunks are encoded at once, each in about thirteen
-    times its size, as there are processors for each of `processes`.
+    times its size, as there are processors for each of `processes`. With an `extent` the source is what is appended.
     """
     at_once = max(2, processors() // processes)
     with open_source(request) as source, zarr.config.set({"async.concurrency": at_once}), ExitStack() as stack:
         targets = arrays(open_group(store_path, stack, "r+"))
-        yield partial(_convert, source, targets)
+        if extent is not None:
+            targets = {name: extent.grown(array) for name, array in targets.items()}
+        yield partial(_convert, source, targets, extent)
 
 
 @contextmanager
@@ -128,12 +131,14 @@ def _scan(source: Source, task: Task) -> Outcome:
     return Outcome(task.name, x.size * source.itemsize(task.name), sketch=sketch(x))
 
 
-def _convert(source: Source, targets: dict[str, zarr.Array[Any]], task: Task) -> Outcome:
+def _convert(source: Source, targets: dict[str, zarr.Array[Any]], extent: Extent | None, task: Task) -> Outcome:
     start = time.perf_counter()
     target = targets[task.name]
     if task.done is not None and _intact(target, task.done):
         return task.done
-    x = source.read(task.name, task.region, lossy=task.unpacked)
+    there = extent.in_source(target, task.region) if extent else task.region
+    replaced = _nbytes_before(target, extent, task.region) if extent else 0
+    x = source.read(task.name, there, lossy=task.unpacked)
     with whole_chunks():  # for each task, as threads of a cluster's workers may share the context
         target[task.region] = x
         distortion = _read_back(target, x, task)
@@ -141,7 +146,7 @@ def _convert(source: Source, targets: dict[str, zarr.Array[Any]], task: Task) ->
     return Outcome(
         task.name,
         x.size * source.itemsize(task.name),
-        stored.nbytes,
+        stored.nbytes - replaced,
         distortion,
         stored.models,
         time.perf_counter() - start,
@@ -149,6 +154,12 @@ def _convert(source: Source, targets: dict[str, zarr.Array[Any]], task: Task) ->
         task=str(task),
         objects=stored.objects,
     )
+
+
+def _nbytes_before(target: zarr.Array[Any], extent: Extent, region: Region) -> int:
+    """Return the size of the objects in a region that a store had before it grows; others are of no run that counts."""
+    before = extent.before(target, region)
+    return sum(len(read_object(target, key) or b"") for key in object_keys(target, before)) if before else 0
 
 
 def _intact(target: zarr.Array[Any], done: Outcome) -> bool:

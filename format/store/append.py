@@ -1,0 +1,244 @@
+"""More of a dataset behind the end of its store: new chunks only, nothing that is stored is coded again.
+
+source -> same variables, attributes, coordinates? -> where it begins in the store -> tasks -> metadata, all at once
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+import zarr
+
+from isopress.codec.errors import ArgumentError
+from isopress.format.attributes import PREFIX, UNFINISHED
+from isopress.format.report.info import read_report
+from isopress.format.report.records import StoreReport
+from isopress.format.source.dataset import Request, Source, located, open_source
+from isopress.format.source.many_files import in_unit
+from isopress.format.source.request import as_request
+from isopress.format.store.achieved import VALUES, add_achieved
+from isopress.format.store.chunking import is_time, regions, task_steps
+from isopress.format.store.differences import differences, is_unpacked
+from isopress.format.store.distortion import NO_VALUES, Distortion, measure
+from isopress.format.store.extent import Extent
+from isopress.format.store.pool import run
+from isopress.format.store.progress import Observer, Progress
+from isopress.format.store.staging import held
+from isopress.format.store.tasks import Outcome, Task, converting
+from isopress.format.zarr.groups import arrays, dimensions, open_group, quiet_zarr, stored_limit
+
+Arrays = dict[str, zarr.Array[Any]]
+
+
+def append(
+    source: str | Sequence[str] | Request,
+    store: str | Path,
+    *,
+    dim: str | None = None,
+    jobs: int = 1,
+    scheduler: str | None = None,
+    observer: Observer = lambda progress: None,
+) -> StoreReport:
+    """Write what `source` has behind the end of `store` along `dim`; limits, chunks and codecs are those of the store.
+
+    What both have must be alike: variables, their types, units and other attributes, coordinates along other
+    dimensions. What the source has of the times that are stored already is passed over. No value is coded a second
+    time: a chunk at the end that is not full is made again from the source, which must have all of it. Readers see the
+    old length until all is written, then the new one; an append that fails or is killed leaves the store as it was.
+
+    Parameters
+    ----------
+    source : str, sequence of str or Request
+        As `write` takes it.
+    store : str or Path
+        A store that `write` made.
+    dim : str, optional
+        Without it, the one dimension that is a time.
+    jobs, scheduler, observer
+        As of `write`.
+
+    Raises
+    ------
+    ArgumentError
+        There is nothing to append, source and store do not go together, or the source lacks what is needed to make the
+        last chunk again.
+    BoundError
+        A value read back broke its bound.
+    """
+    asked = as_request(source)
+    observer(Progress("open", ", ".join(asked.paths)))
+    start = time.perf_counter()
+    with ExitStack() as stack:
+        request = stack.enter_context(located(asked))
+        opened = stack.enter_context(open_source(request))
+        stack.enter_context(held(Path(store)))
+        group = open_group(store, stack, "r+")
+        targets = arrays(group)
+        axis = dim or _only_time(targets)
+        _check_alike(group, opened, targets, axis)
+        labels = in_unit(request.paths[0], opened.stored(axis), axis, _variable(targets[axis]))
+        growing = {name: array for name, array in targets.items() if axis in dimensions(array) and name != axis}
+        extent, begin = _extent(axis, targets[axis], labels, growing)
+        replaced = {name: _replaced(opened, name, array, extent, begin[name]) for name, array in growing.items()}
+        worker = partial(converting, request, str(store), jobs, extent)
+        totals: dict[str, Outcome] = {}
+        total = sum(_added_nbytes(opened, name, array, extent, begin[name]) for name, array in growing.items())
+        with closing(run(worker, _tasks(opened, growing, extent, begin), jobs=jobs, scheduler=scheduler)) as outcomes:
+            for outcome in outcomes:
+                totals[outcome.name] = totals.get(outcome.name, Outcome(outcome.name, 0)) + outcome
+                done = sum(found.nbytes for found in totals.values())
+                observer(Progress("compress", outcome.name, done, total))
+        extent.grown(targets[axis])[extent.old :] = labels.values[extent.old - extent.shift :]
+        _publish(group, targets, extent, totals, replaced, opened, asked)
+    return replace(read_report(store), warnings=opened.warnings, seconds=time.perf_counter() - start)
+
+
+def _only_time(targets: Arrays) -> str:
+    times = [name for name, array in targets.items() if dimensions(array) == (name,) and is_time(name)]
+    if len(times) != 1:
+        raise ArgumentError(f"--dim: name the dimension to append along; there are: {', '.join(times) or 'no times'}")
+    return times[0]
+
+
+def _check_alike(group: zarr.Group, source: Source, targets: Arrays, dim: str) -> None:
+    """Raise ArgumentError unless the source is more of what the store holds."""
+    if unfinished := group.attrs.get(UNFINISHED):
+        raise ArgumentError(f"{group.store_path} is {unfinished}")
+    if dim not in targets or dimensions(targets[dim]) != (dim,) or dim not in source.names:
+        raise ArgumentError(f"{dim}: store and source must both have this coordinate, to append along it")
+    if lost := sorted({*targets} ^ {*source.names}):
+        raise ArgumentError(f"{', '.join(lost)}: only one of source and store has these; take others out with --var")
+    for name, array in targets.items():
+        dims, shape = dimensions(array), source.stored(name).shape
+        pairs = zip(dims, array.shape, shape, strict=len(array.shape) == len(shape))
+        if len(shape) != array.ndim or any(a != b for axis, a, b in pairs if axis != dim):
+            raise ArgumentError(f"{name} has shape {array.shape} in the store, {shape} in the source")
+        found = [text for text in differences(source, name, array, True) if not (name == dim and _of_unit(text))]
+        if found:
+            raise ArgumentError(f"{name} in the store {found[0]}")
+        if dim not in dims and not _same_values(source, name, array):
+            raise ArgumentError(f"{name} has other values than in the store, though it does not change along {dim}")
+        if dim in dims and _is_lossy(array) and VALUES not in array.attrs:
+            raise ArgumentError(f"{name}: its limit was not kept by `isopress compress`; write it anew with that")
+
+
+def _is_lossy(array: zarr.Array[Any]) -> bool:
+    limit = stored_limit(array)
+    return limit is not None and limit.mode != "lossless"
+
+
+def _of_unit(text: str) -> bool:
+    """Whether a difference is about what `in_unit` puts right."""
+    return text.startswith(("attribute units", "has type", "fill values"))
+
+
+def _same_values(source: Source, name: str, array: zarr.Array[Any]) -> bool:
+    lossy = stored_limit(array)
+    for region in regions(array.shape, [max(size, 1) for size in array.shards or array.chunks]):
+        x = source.read(name, region, lossy=lossy is not None or is_unpacked(source, name, array))
+        x_hat = np.asarray(array[region])
+        if lossy is not None and measure(x, x_hat.astype(x.dtype), lossy).violations:
+            return False
+        if lossy is None and not np.array_equal(x.astype(x_hat.dtype), x_hat, equal_nan=x_hat.dtype.kind == "f"):
+            return False
+    return True
+
+
+def _variable(array: zarr.Array[Any]) -> xr.Variable:
+    return xr.Variable(dimensions(array), np.asarray(array[...]), dict(array.attrs))
+
+
+def _extent(dim: str, axis: zarr.Array[Any], labels: xr.Variable, growing: Arrays) -> tuple[Extent, dict[str, int]]:
+    """Return where the source lies, and from where on each variable is written: the start of a chunk.
+
+    Raises
+    ------
+    ArgumentError
+        Nothing is new, labels are out of order, or the start of a chunk that is not full is not in the source.
+    """
+    stored, values = np.asarray(axis[...]), labels.values
+    old = len(stored)
+    new = int(np.searchsorted(values > stored[-1], True)) if old else 0
+    if new == len(values):
+        raise ArgumentError(f"nothing to append: {dim} of the source ends at {values[-1]}, the store at {stored[-1]}")
+    if (np.diff(values) <= 0).any() or (np.diff(stored) <= 0).any():
+        raise ArgumentError(f"{dim} does not increase; sort the source, and take out what it has twice")
+    if not np.array_equal(values[:new], stored[old - new :] if new <= old else stored[:0]):
+        raise ArgumentError(f"{dim} of the source is not that of the store before {stored[-1]}, where it should go on")
+    extent = Extent(dim, old, old - new + len(values), old - new)
+    begin = {}
+    for name, array in growing.items():
+        chunk = array.chunks[dimensions(array).index(dim)]
+        begin[name] = old - old % chunk if _is_lossy(array) else old
+        if begin[name] < extent.shift:
+            have = f"{old % chunk} of {chunk}"
+            raise ArgumentError(
+                f"{name}: the last chunk has {have} along {dim}, and coding them a second time would add an error: "
+                f"give a source that begins at {stored[begin[name]]} or before, or write stores with --chunk {dim}=N "
+                "that divides the length of what you append"
+            )
+    return extent, begin
+
+
+def _tasks(source: Source, growing: Arrays, extent: Extent, begin: dict[str, int]) -> Iterator[Task]:
+    """Yield the tasks: whole shards, but the first, in which the chunks before its start stay as they are."""
+    for name, array in growing.items():
+        limit, grown = stored_limit(array), extent.grown(array)
+        unpacked = limit is not None or is_unpacked(source, name, array)
+        along = dimensions(array).index(extent.dim)
+        units = array.shards or array.chunks
+        steps = task_steps(units, grown.shape, source.chunks(name), array.dtype.itemsize)
+        for region in regions(grown.shape, steps):
+            part = region[along]
+            if part.stop > begin[name]:
+                region = (*region[:along], slice(max(part.start, begin[name]), part.stop), *region[along + 1 :])
+                yield Task(name, region, limit, unpacked)
+
+
+def _added_nbytes(source: Source, name: str, array: zarr.Array[Any], extent: Extent, begin: int) -> int:
+    along = dimensions(array).index(extent.dim)
+    length = max(source.stored(name).shape[along], 1)
+    return source.nbytes(name) // length * (extent.new - begin)
+
+
+def _replaced(source: Source, name: str, array: zarr.Array[Any], extent: Extent, begin: int) -> Distortion:
+    """Return the distortion of the stored values that are made again."""
+    limit, along = stored_limit(array), dimensions(array).index(extent.dim)
+    if limit is None or begin == extent.old:
+        return NO_VALUES
+    found = NO_VALUES
+    for region in regions(array.shape, [max(size, 1) for size in array.chunks]):
+        if region[along].start >= begin:
+            x = source.read(name, extent.in_source(array, region), lossy=True)
+            found += measure(x, np.asarray(array[region]).astype(x.dtype), limit)
+    return found
+
+
+def _publish(
+    group: zarr.Group,
+    targets: Arrays,
+    extent: Extent,
+    totals: dict[str, Outcome],
+    replaced: dict[str, Distortion],
+    source: Source,
+    asked: Request,
+) -> None:
+    """Let the metadata say what there is now. Consolidated metadata, which readers go by, change last and at once."""
+    for name, array in targets.items():
+        if extent.dim not in dimensions(array):
+            continue
+        array.resize(extent.grown(array).shape)
+        if (limit := stored_limit(array)) is not None:
+            itemsize = source.itemsize(name)
+            add_achieved(array, limit, totals[name], replaced[name], itemsize * int(np.prod(array.shape)))
+    appended = int(str(group.attrs.get(PREFIX + "appends", 0))) + 1
+    last = ", ".join(Path(path).name for path in asked.paths)
+    group.attrs.update({PREFIX + "appends": appended, PREFIX + "last_source": last})
+    with quiet_zarr():
+        zarr.consolidate_metadata(group.store, path=group.path, zarr_format=group.metadata.zarr_format)
