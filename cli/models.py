@@ -1,6 +1,7 @@
 """`isopress models`: weights that are installed, that a store needs, that a store carries."""
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -83,6 +84,33 @@ def install(source: str, as_json: bool) -> None:
     from isopress.format.store.embedded_models import install as run
 
     _show_copies(run(source), "installed as", "known already:", as_json=as_json)
+
+
+@models.command("import")
+@click.argument("checkpoint", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--config", default="cra5-268", show_default=True, metavar="NAME",
+              help="Geometry and channels: cra5-268, or a TOML file.")  # fmt: skip
+@click.option("--statistics", multiple=True, type=click.Path(exists=True, dir_okay=False, path_type=Path),
+              help="JSON file of CRA5 with mean and deviation of its channels; repeatable.")  # fmt: skip
+def import_checkpoint(checkpoint: Path, config: str, statistics: tuple[Path, ...]) -> None:
+    """Install CRA5's own CHECKPOINT (such as cra5_268v_300k.pth), so that its .bin files can be read."""
+    from isopress.codec.models.registry import SUFFIX, describe, user_folder
+    from isopress.codec.vaeformer.checkpoint import import_checkpoint as run
+    from isopress.codec.vaeformer.config import spec_of
+
+    target = user_folder() / (checkpoint.stem + SUFFIX)
+    if target.exists():
+        raise click.UsageError(f"{target} exists; remove it, or give the checkpoint another name")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(target.name + ".partial")
+    try:
+        run(checkpoint, spec_of(config), statistics, partial)
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
+    weights = describe(target)
+    click.echo(f"{weights.sha256[:_DIGITS]} {weights.kind}: imported as {weights.path}")
+    click.echo(f"made of a file with sha256 {weights.metadata['imported_from_sha256']}")
 
 
 def _show_copies(copies: "list[Copy]", done: str, known: str, *, as_json: bool) -> None:

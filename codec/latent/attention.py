@@ -21,13 +21,17 @@ EPSILON = 1e-6  # of layer norms
 
 @dataclass(frozen=True)
 class Axis:
-    """How windows lie along one axis of `n` tokens: `count` windows of `size`, starting `shift` tokens in."""
+    """How windows lie along one axis of `n` tokens: `count` windows of `size`, starting `shift` tokens in.
+
+    Padding of `fixed` windows takes part in the attention, as zeros.
+    """
 
     n: int
     size: int
     count: int
     shift: int
     periodic: bool
+    fixed: bool = False
 
     @classmethod
     def divide(cls, n: int, window: int, *, shift: bool, periodic: bool) -> Axis:
@@ -35,6 +39,11 @@ class Axis:
         count = -(-n // window)
         size = -(-n // count)
         return cls(n, size, count, size // 2 if shift and count > 1 else 0, periodic)
+
+    @classmethod
+    def tile(cls, n: int, window: int) -> Axis:
+        """Return windows of exactly `window` tokens side by side, that neither shift nor wrap."""
+        return cls(n, window, -(-n // window), 0, periodic=False, fixed=True)
 
     @property
     def padding(self) -> int:
@@ -44,7 +53,7 @@ class Axis:
     @property
     def needs_mask(self) -> bool:
         """Whether some window holds padding, or tokens from both ends of an axis with edges."""
-        return not self.periodic and (self.padding > 0 or self.shift > 0)
+        return not (self.periodic or self.fixed) and (self.padding > 0 or self.shift > 0)
 
     def pieces(self) -> Tensor:
         """Return which stretch each place in the windows belongs to, (count, size): equal ones may mix."""
@@ -114,6 +123,8 @@ class WindowAttention(nn.Module):
         Whether the windows start half a window in. Along an axis that one window covers there is no shift.
     qkv_bias : bool
         Whether queries, keys and values have a bias.
+    fixed : bool
+        Whether windows have exactly their size, are padded with zeros that take part, and never wrap.
 
     Raises
     ------
@@ -122,14 +133,22 @@ class WindowAttention(nn.Module):
     """
 
     def __init__(
-        self, dim: int, heads: int, window: Window | None = None, *, shift: bool = False, qkv_bias: bool = True
+        self,
+        dim: int,
+        heads: int,
+        window: Window | None = None,
+        *,
+        shift: bool = False,
+        qkv_bias: bool = True,
+        fixed: bool = False,
     ) -> None:
         super().__init__()
         if dim % heads:
             raise ValueError(f"{heads} heads do not divide {dim} channels")
         if window is not None and min(window) < 1:
             raise ValueError(f"window must be positive, got {window}")
-        self.heads, self.window, self.shift = heads, window, shift
+        self.heads, self.window, self.shift, self.fixed = heads, window, shift, fixed
+        self.half_precision = False  # whether scores and their sums are computed in float16
         self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
         self.out = nn.Linear(dim, dim)
 
@@ -139,19 +158,27 @@ class WindowAttention(nn.Module):
         Tokens never mix across the first and last row, nor across the first and last column unless `periodic`.
         """
         B, h, w = x.shape[:3]
-        wh, ww = self.window or (h, w)
-        lat = Axis.divide(h, wh, shift=self.shift, periodic=False)
-        lon = Axis.divide(w, ww, shift=self.shift, periodic=periodic)
+        lat, lon = self._axes(h, w, periodic)
         mask = window_mask(lat, lon)
         if mask is not None:
             mask = mask.to(x.device).repeat(B, 1, 1, 1)
         x = to_windows(x, lat, lon)
         N, T, D = x.shape  # windows, tokens in one, width
-        q, k, v = self.qkv(x).view(N, T, 3, self.heads, D // self.heads).unbind(2)
+        qkv = self.qkv(x).view(N, T, 3, self.heads, D // self.heads)
+        q, k, v = (qkv.half() if self.half_precision else qkv).unbind(2)
         mask = mask if mask is None else mask.to(q.dtype)
         # (N, heads, T, D / heads), all of them views
         y = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), attn_mask=mask)
-        return from_windows(self.out(y.transpose(1, 2).reshape(N, T, D)), lat, lon)
+        return from_windows(self.out(y.transpose(1, 2).reshape(N, T, D).to(x.dtype)), lat, lon)
+
+    def _axes(self, h: int, w: int, periodic: bool) -> tuple[Axis, Axis]:
+        """Return how the windows lie along latitude and longitude."""
+        wh, ww = self.window or (h, w)
+        if self.fixed:
+            return Axis.tile(h, wh), Axis.tile(w, ww)
+        return Axis.divide(h, wh, shift=self.shift, periodic=False), Axis.divide(
+            w, ww, shift=self.shift, periodic=periodic
+        )
 
 
 class DepthwiseConv(nn.Module):
@@ -180,7 +207,7 @@ class TransformerBlock(nn.Module):
 
     Parameters
     ----------
-    dim, heads, window, shift, qkv_bias
+    dim, heads, window, shift, qkv_bias, fixed
         As of `WindowAttention`.
     mlp_ratio : float
         Width of the MLP's hidden layer over `dim`.
@@ -198,12 +225,13 @@ class TransformerBlock(nn.Module):
         mlp_ratio: float = 4.0,
         depthwise: bool = False,
         qkv_bias: bool = True,
+        fixed: bool = False,
     ) -> None:
         super().__init__()
         hidden = int(dim * mlp_ratio)
         self.conv = DepthwiseConv(dim) if depthwise else None
         self.norm1 = nn.LayerNorm(dim, eps=EPSILON)
-        self.attention = WindowAttention(dim, heads, window, shift=shift, qkv_bias=qkv_bias)
+        self.attention = WindowAttention(dim, heads, window, shift=shift, qkv_bias=qkv_bias, fixed=fixed)
         self.norm2 = nn.LayerNorm(dim, eps=EPSILON)
         self.mlp = nn.Sequential(nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, dim))
 

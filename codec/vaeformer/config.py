@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import tomllib
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from isopress.codec.errors import ArgumentError
+from isopress.codec.vaeformer.channels import CRA5_CHANNELS, Name
 
 Pair = tuple[int, int]  # along latitude and longitude
 
@@ -36,11 +42,14 @@ class PatchConfig:
         hyper_hidden is the width between its tokens and the hyper-latent.
     conditioned : bool
         Whether the model knows the step of the quantiser and has a linear path from patches to latents and back.
+    published : bool
+        Whether windows, scales and hyper-latents are those of CRA5's published code: windows of a fixed size, padded
+        with zeros that take part; scales as the last layer gives them; hyper-latents rounded around learned medians.
 
     Raises
     ------
     ValueError
-        `conditioned` with patches that overlap, or more latents than values in a patch.
+        `conditioned` with patches that overlap, more latents than values in a patch, or `published`.
     """
 
     channels: int = 1
@@ -63,10 +72,13 @@ class PatchConfig:
     hyper_latents: int = 24
     hyper_patch: int = 4
     conditioned: bool = True
+    published: bool = False
 
     def __post_init__(self) -> None:
         if self.conditioned and self.kernel != self.stride:
             raise ValueError(f"a linear path needs patches that do not overlap, got {self.kernel} every {self.stride}")
+        if self.conditioned and self.published:
+            raise ValueError("the published model knows of no step")
         if self.conditioned and self.latents > self.channels * self.kernel[0] * self.kernel[1]:
             raise ValueError(f"{self.latents} latents are more than the values of a {self.kernel} patch")
 
@@ -93,6 +105,63 @@ CRA5_268 = PatchConfig(
     hyper_latents=256,
     hyper_patch=4,
     conditioned=False,
+    published=True,
 )
 
 CONFIGS = {"cra5-268": CRA5_268, "patch-small": PatchConfig()}
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A model to import or to train: its networks, its channels, and, where positions are fixed, the shape of fields.
+
+    Raises
+    ------
+    ArgumentError
+        There are not as many names as channels.
+    """
+
+    config: PatchConfig
+    channels: tuple[Name, ...]
+    shape: Pair | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.channels) != self.config.channels or len(set(self.channels)) != len(self.channels):
+            raise ArgumentError(f"{len(set(self.channels))} names for {self.config.channels} channels")
+
+
+def spec_of(name: str) -> ModelSpec:
+    """Return the specification `cra5-268`, or that in a TOML file.
+
+    Such a file has `channels`, a list of names or of pairs of a name and a level, perhaps `shape`, and a table
+    `network` with what is not as in `PatchConfig`.
+
+    Raises
+    ------
+    ArgumentError
+        There is no such file, or it is no specification.
+    """
+    if name == "cra5-268":
+        return ModelSpec(CRA5_268, CRA5_CHANNELS, (721, 1440))
+    path = Path(name)
+    if path.suffix != ".toml" or not path.is_file():
+        raise ArgumentError(f"{name}: neither cra5-268 nor a TOML file")
+    try:
+        found = tomllib.loads(path.read_text())
+        names = tuple((entry, None) if isinstance(entry, str) else _name(*entry) for entry in found.pop("channels"))
+        shape = tuple_of(found.pop("shape", None))
+        network = {key: tuple_of(value) for key, value in found.pop("network", {}).items()}
+        if unknown := [*found, *(set(network) - {field.name for field in fields(PatchConfig)})]:
+            raise ArgumentError(f"{name}: {unknown[0]!r} is unknown")
+        return ModelSpec(PatchConfig(**{**network, "channels": len(names)}), names, shape)
+    except (ValueError, TypeError, KeyError) as error:
+        raise ArgumentError(f"{name}: no specification of a model ({type(error).__name__}: {error})") from error
+
+
+def tuple_of(value: Any) -> Any:
+    """Return lists as tuples, inner ones too: JSON and TOML have no tuples."""
+    return tuple(map(tuple_of, value)) if isinstance(value, list) else value
+
+
+def _name(name: str, level: float) -> Name:
+    return str(name), float(level)

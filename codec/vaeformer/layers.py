@@ -63,6 +63,12 @@ class FromTokens(nn.Module):
         x: Tensor = self.conv(tokens.permute(0, 3, 1, 2))
         return x[:, :, : shape[0], : shape[1]]
 
+    def channel(self, tokens: Tensor, channel: int, shape: Pair) -> Tensor:
+        """Return one channel (B, H, W) of what `forward` returns, at the cost of one."""
+        weight = self.conv.weight[:, channel : channel + 1]
+        x = F.conv_transpose2d(tokens.permute(0, 3, 1, 2), weight, stride=self.conv.stride)
+        return x[:, 0, : shape[0], : shape[1]]
+
 
 class Embedding(nn.Module):
     """Adds to tokens what they cannot know by themselves: their position and the step, as far as the model has them."""
@@ -123,13 +129,25 @@ class Synthesis(nn.Module):
             _set_cosines(self.skip.conv.weight)
 
     def forward(self, latent: Tensor, step: Tensor | None, shape: Pair, periodic: bool) -> Tensor:
+        x: Tensor = self.fields(self.last_tokens(latent, step, periodic), shape)
+        if self.skip is not None and step is not None:
+            x = (x + self.skip(latent.permute(0, 2, 3, 1), shape)) * step[:, None, None, None]
+        return x
+
+    def last_tokens(self, latent: Tensor, step: Tensor | None, periodic: bool) -> Tensor:
+        """Return the tokens (B, h, w, D) that every channel is made of."""
         y = latent.permute(0, 2, 3, 1)  # (B, h, w, L)
         t = self.embedding(self.tokens(y if self.skip is None else torch.asinh(y)), step)
         for block in self.blocks:
             t = block(t, periodic)
-        x: Tensor = self.fields(self.norm(t), shape)
+        normed: Tensor = self.norm(t)
+        return normed
+
+    def channel(self, tokens: Tensor, latent: Tensor, step: Tensor | None, channel: int, shape: Pair) -> Tensor:
+        """Return one channel (B, H, W) of what `forward` returns, made of its last tokens."""
+        x = self.fields.channel(tokens, channel, shape)
         if self.skip is not None and step is not None:
-            x = (x + self.skip(y, shape)) * step[:, None, None, None]
+            x = (x + self.skip.channel(latent.permute(0, 2, 3, 1), channel, shape)) * step[:, None, None]
         return x
 
 
@@ -161,6 +179,7 @@ class HyperSynthesis(nn.Module):
     def __init__(self, config: PatchConfig) -> None:
         super().__init__()
         patch, dim = (config.hyper_patch, config.hyper_patch), config.hyper_dim
+        self.published = config.published
         self.tokens = _mlp(config.hyper_latents, config.hyper_hidden, dim)
         self.embedding = Embedding(dim, None, config.conditioned)
         self.blocks = nn.ModuleList(_hyper_block(config, config.hyper_depth + i) for i in range(config.hyper_depth))
@@ -172,6 +191,8 @@ class HyperSynthesis(nn.Module):
         for block in self.blocks:
             t = block(t, periodic)
         log_scale, mean = self.latents(self.norm(t), shape).chunk(2, 1)
+        if self.published:
+            return mean, log_scale  # not a logarithm there
         if step is not None:
             # Scales start as the field's deviation and means count in scales: both are alike for all steps.
             log_scale = log_scale - torch.log(step)[:, None, None, None]
@@ -185,8 +206,9 @@ class FactorizedPrior(nn.Module):
     Ballé et al., "Variational image compression with a scale hyperprior" (arXiv 1802.01436), section 6.1.
     """
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, *, medians: bool = False) -> None:
         super().__init__()
+        self.medians = nn.Parameter(torch.zeros(channels)) if medians else None
         self.matrices, self.biases, self.factors = (nn.ParameterList() for _ in range(3))
         spread = PRIOR_SPREAD ** (1 / (len(PRIOR_WIDTHS) - 1))
         for a, b in pairwise(PRIOR_WIDTHS):
@@ -245,6 +267,7 @@ def _block(config: PatchConfig, i: int) -> TransformerBlock:
         shift=config.shift and i % 2 == 1,
         mlp_ratio=config.mlp_ratio,
         depthwise=config.depthwise,
+        fixed=config.published,
     )
     return _calm(block, i % config.depth)
 

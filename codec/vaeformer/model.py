@@ -6,14 +6,14 @@ latents of several scales instead; this model is what it is compared with.
 
 Published, and the same here with the configuration `cra5-268`: patch embedding and its transpose; 12 + 12 blocks, the
 last of the analysis doubled, one for the mean and one for the log-variance of the latent; learned positions; windows
-and global blocks in turn; a hyperprior of 4 + 4 blocks over 4 x 4 latents; a factorised prior of the hyper-latents and
-a mean-scale Gaussian of the latents with 64 scales from 0.11 to 256; the two stages of training. All of its 404.68 M
-parameters are accounted for.
+of a fixed size, padded with zeros that take part in the attention, and global blocks in turn; a hyperprior of 4 + 4
+blocks over 4 x 4 latents; a factorised prior of the hyper-latents, rounded around learned medians, and a mean-scale
+Gaussian of the latents with 64 scales from 0.11 to 256, clamped; the two stages of training. All of its 404.68 M
+parameters are accounted for, but for two quantiles per hyper-latent that only its training needs. The weights of the
+terms of the training objective were not published.
 
-Chosen here: windows that do not divide the grid are evened out and wrap around in longitude (published: zero padding
-that takes part in the attention, no wrapping); the exponential that makes scales positive (published: a clamp);
-hyper-latents are rounded to integers rather than to integers around a learned median (768 parameters fewer). The
-weights of the terms of the training objective were not published.
+Other configurations have windows that are evened out where they do not divide the grid, and that wrap around in
+longitude; an exponential that makes scales positive; hyper-latents rounded to integers.
 
 With `conditioned` (ours; `patch-small`) one set of weights serves all rates: the model is told the quantiser's step,
 latents are in units of it, and a linear path beside the transformers, a cosine transform at first, spares them from
@@ -82,7 +82,7 @@ class PatchVAEformer(nn.Module):
         self.decoder = Synthesis(config)
         self.hyper_encoder = HyperAnalysis(config)
         self.hyper_decoder = HyperSynthesis(config)
-        self.prior = FactorizedPrior(config.hyper_latents)
+        self.prior = FactorizedPrior(config.hyper_latents, medians=config.published)
         self.gain = StepMLP(config.latents) if config.conditioned else None
         self.width = nn.Parameter(torch.zeros(config.latents)) if config.conditioned else None  # log, of the KL's prior
 
@@ -139,14 +139,21 @@ class PatchVAEformer(nn.Module):
             kl = gaussian_kl(mean, log_variance, self._prior_log_variance(step))
             return Rates(none, none, kl, self.synthesis(latent, step, shape=shape, periodic=periodic))
         # The hyperprior follows the latents; it does not shape them (as published).
-        z_hat = quantise(self.hyper_analysis(mean.detach(), step, periodic=periodic), noise)
+        z_hat = self._around_medians(self.hyper_analysis(mean.detach(), step, periodic=periodic), noise)
         grid = mean.shape[2], mean.shape[3]
         predicted, scale = self.hyper_synthesis(z_hat, step, shape=grid, periodic=periodic)
+        scale = scale.clamp(SCALE_MIN, SCALE_MAX)
         if noise == "hard":
             scale = scale + (nearest_scale(scale) - scale).detach()
         symbols = quantise(mean - predicted, noise)
         x_hat = self.synthesis(predicted + symbols, step, shape=shape, periodic=periodic)
         return Rates(gaussian_bits(symbols, scale), self.prior.bits(z_hat), none, x_hat)
+
+    def _around_medians(self, z: Tensor, noise: Noise) -> Tensor:
+        if self.prior.medians is None:
+            return quantise(z, noise)
+        medians = self.prior.medians[:, None, None]
+        return quantise(z - medians, noise) + medians
 
     def freeze_encoder(self) -> None:
         """Leave everything before the rounding as it is from now on."""

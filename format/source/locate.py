@@ -36,6 +36,7 @@ SUFFIXES = (
     ".grb",
     ".grb1",
     ".grb2",
+    ".bin",
 )
 _UNPACKERS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 _FILESYSTEMS = {
@@ -132,7 +133,7 @@ def _files_in(folder: str) -> list[str]:
     if not files and not stores:
         nested = sorted(str(path) for path in Path(folder).rglob("*") if path.suffix.lower() in SUFFIXES)
         remedy = f"; there are some in {Path(nested[0]).parent}: name it, or a pattern" if nested else ""
-        raise ArgumentError(f"{folder}: no NetCDF or GRIB file and no Zarr store in this folder{remedy}")
+        raise ArgumentError(f"{folder}: no NetCDF, GRIB or CRA5 file and no Zarr store in this folder{remedy}")
     return [os.path.join(folder, name) for name in files or stores]
 
 

@@ -14,6 +14,7 @@ import zarr
 
 from isopress.codec.errors import ArgumentError
 from isopress.format.attributes import UNFINISHED
+from isopress.format.source.cra5 import is_cra5, open_cra5
 from isopress.format.source.damage import check_netcdf3
 from isopress.format.source.grib import open_grib
 from isopress.format.source.locate import check_filesystem, is_reference
@@ -51,6 +52,8 @@ def open_path(path: str, stack: ExitStack) -> Opened:
         return _open_reference(path, stack)
     if looks_like_zarr(path) or (":" in path and "://" in path and not _is_file_url(path)):
         return _open_zarr(path, open_group(path, stack))
+    if is_cra5(path):
+        return Opened(path, "cra5", {"": open_cra5(path)})
     start = _first_bytes(path)
     if b"GRIB" in start[:16] or (path.lower().endswith((".grib", ".grib1", ".grib2", ".grb", ".grb1", ".grb2"))):
         dataset, unusual, messages = open_grib(path)
