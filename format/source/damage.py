@@ -146,12 +146,14 @@ def _grib_length(file: BinaryIO, position: int, start: bytes) -> int | None:
     length = int.from_bytes(start[4:7], "big")
     if not length & 0x800000:
         return length
-    # ECMWF's extension for messages above 8 MiB: the length counts 120 bytes, and section 4 says how many too many.
+    # ECMWF's extension for messages of 16 MiB or more: the length counts 120 bytes, and section 4, which is never so
+    # short, says how many are too many.
     at, flags = position + 8, start[15]
     for present in (True, flags & 0x80, flags & 0x40):  # product, grid, bitmap
         if present:
             at += _number_at(file, at)
-    return (length & 0x7FFFFF) * 120 - _number_at(file, at) + 4
+    too_many = _number_at(file, at)
+    return (length & 0x7FFFFF) * 120 - too_many + 4 if too_many < 120 else length
 
 
 def _number_at(file: BinaryIO, position: int) -> int:

@@ -111,17 +111,17 @@ def _locate(path: str, stack: ExitStack) -> list[str]:
         return _fetched(place, stack)
     suffix = Path(place).suffix.lower()
     if Path(place).is_dir():
-        return [place] if is_zarr(place) or is_reference(place) else _files_in(place)
+        return [place] if is_zarr(place) or is_reference(place) else files_in(place)
     if suffix in _UNPACKERS:
         return _locate(_unpacked(place, _UNPACKERS[suffix], stack), stack)
     if ".tar" in Path(place).suffixes or suffix == ".tgz":
         raise ArgumentError(f"{path}: tar archives are not read; unpack it and give the folder")
     if zipfile.is_zipfile(place):
-        return [place] if _zips_a_store(place) else _files_in(_unzipped(place, stack))
+        return [place] if _zips_a_store(place) else files_in(_unzipped(place, stack))
     return [place]
 
 
-def _files_in(folder: str) -> list[str]:
+def files_in(folder: str) -> list[str]:
     """Return the files, else the stores, of a folder, in the order of their names."""
     names = sorted(os.listdir(folder))
     files = [name for name in names if name.lower().endswith(SUFFIXES) and Path(folder, name).is_file()]
@@ -176,11 +176,17 @@ def _zips_a_store(path: str) -> bool:
         return any(Path(name).name in METADATA for name in archive.namelist())
 
 
+def is_store_url(url: str) -> bool:
+    """Return whether a URL names a store, which is read where it is, and not a single file."""
+    name = urlsplit(url).path.rstrip("/").rpartition("/")[2].lower()
+    return name.endswith(".zarr") or not name.endswith((*SUFFIXES, ".json", ".zip", *_UNPACKERS))
+
+
 def _fetched(url: str, stack: ExitStack) -> list[str]:
     """Return the URL of a store as it is, and a local copy of a single file."""
     parts = urlsplit(url)
     name = Path(parts.path).name
-    if name.lower().endswith(".zarr") or not name.lower().endswith((*SUFFIXES, ".json", ".zip", *_UNPACKERS)):
+    if is_store_url(url):
         check_filesystem(url)
         return [url]
     if "/dodsC/" in parts.path or "/opendap/" in parts.path:
@@ -189,6 +195,9 @@ def _fetched(url: str, stack: ExitStack) -> list[str]:
     try:
         with _remote(url) as remote, open(target, "wb") as file:
             shutil.copyfileobj(remote, file)
+            announced = getattr(remote, "length", None)  # of HTTP: bytes that were to come and have not
+        if announced:
+            raise ArgumentError(f"{url}: the connection ended {announced} bytes too early; run again")
     except ArgumentError:
         raise
     except Exception as error:  # every kind of server has its own kinds of error

@@ -21,7 +21,7 @@ from isopress.format.report.records import StoreReport
 from isopress.format.source.dataset import Request, Source, located, open_source
 from isopress.format.source.request import as_request
 from isopress.format.source.sentinels import find_sentinels
-from isopress.format.source.stamps import stamps
+from isopress.format.source.stamps import check_unchanged, seen, stamps
 from isopress.format.store.achieved import record_achieved, record_source
 from isopress.format.store.chunking import regions, task_steps
 from isopress.format.store.embedded_models import embed
@@ -105,8 +105,9 @@ def write(
     Raises
     ------
     ArgumentError
-        The source cannot be read, a warning is strict, an error or chunk names nothing, there is an effort but no
-        target, the destination may not be written, or an unfinished run there was of another source or other settings.
+        The source cannot be read, or changes while it is read, a warning is strict, an error or chunk names nothing,
+        there is an effort but no target, the destination may not be written, or an unfinished run there was of another
+        source or other settings.
     BoundError
         A value read back broke its bound, or a chunk missed the RMSE that was its target.
     ModelNotFoundError
@@ -119,6 +120,7 @@ def write(
     asked = as_request(source)
     wishes = Wishes(errors, preset, chunks or {}, context, effort, shards or {}, zarr_format)
     observer(Progress("open", ", ".join(asked.paths)))
+    before = seen(asked)
     with ExitStack() as stack:
         request = stack.enter_context(located(asked))
         for path in request.paths:
@@ -129,6 +131,8 @@ def write(
         plans, kept = _prepared(job, plan_variables(opened, wishes), stamps(asked), wishes, strict)
         group = open_group(store, stack, "r+")
         totals = job.convert(plans, Journal(group, kept))
+        if not check_unchanged(before, asked):
+            job.compare_again(plans)
         record_achieved(group, opened, plans, totals)
         record_source(group, asked, opened.kind, preset)
         finish(group)
@@ -225,6 +229,15 @@ class _Job:
             if outcome.damage or outcome.distortion.violations:
                 raise BoundError(f"{outcome.name} reads back wrong: {outcome.damage or 'values differ'}")
         return totals
+
+    def compare_again(self, plans: Sequence[VariablePlan]) -> None:
+        """Raise ArgumentError unless what was written is what the source has now, which was touched meanwhile."""
+        worker, streamed = partial(comparing, self.request, self.store), [plan for plan in plans if plan.streamed]
+        for outcome in self.run("check", worker, self.tasks(streamed), streamed).values():
+            if outcome.damage or outcome.distortion.violations:
+                raise ArgumentError(
+                    f"{outcome.name} has changed in the source while it was read; run again when nothing writes to it"
+                )
 
     def run(
         self,

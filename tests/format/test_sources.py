@@ -19,6 +19,7 @@ import zarr
 
 from isopress.codec.errors import ArgumentError
 from isopress.format.report.records import StoreReport
+from isopress.format.source.damage import check_grib
 from isopress.format.source.dataset import Request
 from isopress.format.store.restore import restore
 from isopress.format.store.verify import verify
@@ -219,6 +220,15 @@ def test_what_cannot_be_right_is_refused_in_one_line_that_names_it(name: str, tm
     with pytest.raises(ArgumentError, match=reason):
         write(build(tmp_path), tmp_path / "out.zarr")
     assert not (tmp_path / "out.zarr").exists()
+
+
+@pytest.mark.parametrize("size", [(2500, 1500), (2500, 2400)])
+def test_large_messages_of_grib_1_are_measured_right(size: tuple[int, int], tmp_path: Path) -> None:
+    keys = {"Ni": size[0], "Nj": size[1], "bitsPerValue": 24}  # 11 MB, and 18 MB, beyond what the length can say
+    path = save_grib(tmp_path / "a.grib", (np.linspace(0, 1, size[0] * size[1]), keys), sample="regular_ll_sfc_grib1")
+    assert check_grib(str(path)) == 1
+    with pytest.raises(ArgumentError, match="message 1 at byte 0 is not complete"):
+        check_grib(cut(path, 0.999))
 
 
 def test_a_bound_that_wipes_out_most_values_is_reported_and_strict_makes_that_an_error(tmp_path: Path) -> None:
