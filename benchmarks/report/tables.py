@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.report import bounded, equal, speed
+from benchmarks.report import bounded, equal, fidelity, speed
 from benchmarks.report.markdown import markdown
 
 Result = dict[str, Any]
@@ -99,6 +99,9 @@ TABLES: dict[str, tuple[str, Callable[[Result], str]]] = {
     "equal-peers": ("equal_rmse.json", equal.equal_peers),
     "spectra-origin": ("spectra.json", origin),
     "spectra": ("spectra.json", equal.spectra),
+    "fidelity-origin": ("fidelity.json", origin),
+    "fidelity-passes": ("fidelity.json", fidelity.passes),
+    "fidelity": ("fidelity.json", fidelity.fidelity),
     "cra5-origin": ("cra5.json", origin),
     "cra5": ("cra5.json", equal.cra5),
     "overview": ("speed.json", speed.overview),

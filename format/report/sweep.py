@@ -157,7 +157,8 @@ def _bounds(source: Source, plan: VariablePlan) -> list[tuple[Bound, tuple[str, 
     assert isinstance(plan.bound, Bound), "only these are swept"
     assert plan.bound.value is not None, "and none without a number"
     marks: dict[float, list[str]] = {plan.bound.value * factor: [] for factor in _FACTORS}
-    marks[plan.bound.value].append("as asked" if not plan.by_preset else "this preset")
+    if not plan.by_preset:
+        marks[plan.bound.value].append("as asked")
     for preset in PRESETS:
         bound = preset_bound(preset, plan.name.rpartition("/")[2], source.variable(plan.name, lossy=True).attrs)
         if bound.value is None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter, ScalarFormatter
 
 from isopress.format.report.sweep import SweepCurve, SweepReport
 
@@ -42,4 +43,7 @@ def _panel(axes: Any, curve: SweepCurve, name: str, label: str) -> None:
     axes.set_xlabel(f"bound of {curve.name} ({of})", fontsize=8)
     axes.set_ylabel(f"{label} ({curve.units})" if name == "rmse" else label, fontsize=8)
     axes.tick_params(labelsize=7)
+    if name != "rmse":  # plain numbers
+        axes.yaxis.set_major_formatter(ScalarFormatter())
+    axes.yaxis.set_minor_formatter(NullFormatter())
     axes.grid(alpha=0.25)

@@ -1,0 +1,129 @@
+"""Figures of merit at each preset, against peers of equal size: `python -m benchmarks.fidelity`.
+
+Native ERA5 fields and some hours of the sample are compressed under the bound of every preset; SZ3, SPERR and, on
+request, EBCC are driven to the same bytes, in the setting with the smallest RMSE. The figures and their thresholds are
+those of `isopress compare`. Writes fidelity.json and prints the table; exits with 1 if isopress breaks a bound.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+import isopress
+from benchmarks.comparison import add_output_options, publish
+from benchmarks.datasets.public import PUBLIC, Block
+from benchmarks.datasets.releases import DatasetError
+from benchmarks.environment import environment
+from benchmarks.peers.sized import SIZED_PEERS, SizedPeer, decoded_at, points_at
+from benchmarks.report.tables import overview
+from isopress.format.presets import PRESETS, Preset, preset_bound
+from isopress.format.report.compare.grid import Grid
+from isopress.format.report.compare.metrics import Merit, stride_for
+from isopress.format.report.compare.records import DSSIM, KS, PEARSON
+from isopress.format.report.compare.spectra import ALLOWED, binned, cosine, zonal, zonal_wavelengths
+
+UNITS = {"msl": "Pa", "t2m": "K", "tp": "m", "vo850": "s-1"}  # all others are winds
+COMPARED = ("SPERR", "SZ3")
+TIMES = 4  # of the sample
+SECONDS = 60.0  # of processor time for one setting of a peer at one size
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the benchmark; return 0 if every bound is kept, 1 if not, 2 for bad input."""
+    options = _parser().parse_args(arguments)
+    try:
+        blocks = [block for name in options.sets for block in PUBLIC[name].load()]
+    except DatasetError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    peers = [peer for peer in SIZED_PEERS if peer.name in options.peers]
+    installed = [peer for peer in peers if peer.version() is not None]
+    runs = [run for block in blocks for preset in options.presets for run in runs_of(block, preset, installed)]
+    packages = sorted({package for peer in peers for package in peer.packages})
+    missing = {peer.name: ", ".join(peer.packages) for peer in peers if peer not in installed}
+    result = {**environment(("isopress", "numpy", *packages)), "missing_peers": missing, "runs": runs}
+    publish(result, options.out / "fidelity.json", overview(result, "fidelity.json"), options.json)
+    return 0 if all(run["kept"] for run in runs if run["codec"] == "isopress") else 1
+
+
+def runs_of(block: Block, preset: Preset, peers: Sequence[SizedPeer]) -> Iterator[dict[str, Any]]:
+    """Yield what isopress and each peer do to a block under the bound of a preset."""
+    x = block.values[:TIMES] if block.values.ndim > 2 else block.values
+    bound = preset_bound(preset, block.name, {"units": UNITS.get(block.name, "m s-1")})
+    payload = isopress.compress(x, mode=bound.mode, bound=bound.value, floor=bound.floor)
+    known = {"variable": f"{block.dataset}/{block.name}", "preset": preset}
+    x_hat = np.asarray(isopress.decompress(payload))
+    allowed = bound.tolerance(x) if bound.mode == "pointwise" else bound.value
+    kept = bool((np.abs(x_hat.astype(np.float64) - x) <= allowed).all())
+    yield known | {"codec": "isopress", "kept": kept} | figures(x, x_hat, len(payload))
+    for peer in peers:
+        ((points, _),) = points_at(peer, x, [len(payload)], SECONDS)
+        if points:
+            n_bytes, decoded = decoded_at(peer, x, min(points, key=lambda point: point.rmse))
+            yield known | {"codec": peer.name} | figures(x, decoded, n_bytes)
+
+
+def figures(x: np.ndarray, x_hat: np.ndarray, n_bytes: int) -> dict[str, Any]:
+    """Return size, errors, figures of merit and which of their thresholds hold, for fields on a global grid.
+
+    `neighbours` is the correlation of errors of neighbours along rows or columns, whichever is larger: what is visible
+    as structure in a map of errors.
+    """
+    fields, decoded = (values.reshape(-1, *values.shape[-2:]).astype(np.float64) for values in (x, x_hat))
+    rows, columns = fields.shape[1:]
+    grid = Grid(np.linspace(90, -90, rows), np.arange(columns) * 360 / columns)
+    merit = Merit(float(np.abs(decoded - fields).max()) or 1.0)
+    for number, (field, field_hat) in enumerate(zip(fields, decoded, strict=True)):
+        merit.add(number, field, field_hat, grid.weights(rows), stride_for(fields.size))
+    power = max(spectrum.worst for spectrum in _spectra(fields, decoded, grid))
+    probability = merit.kolmogorov_smirnov()[1]
+    passed = {
+        "pearson": merit.pearson > PEARSON,
+        "dssim": merit.dssim > DSSIM,
+        "power": power <= ALLOWED,
+        "ks": probability > KS,
+    }
+    return {
+        "ratio": x.nbytes / n_bytes,
+        "max_error": merit.max_error,
+        "rmse": merit.rmse,
+        "pearson": merit.pearson,
+        "dssim": merit.dssim,
+        "power": power,
+        "ks": probability,
+        "neighbours": _neighbours(decoded - fields),
+        "passed": passed,
+    }
+
+
+def _spectra(fields: np.ndarray, decoded: np.ndarray, grid: Grid) -> Iterator[Any]:
+    along = [sum(zonal(field, True, grid.lat) for field in side) for side in (fields, decoded)]
+    yield binned(zonal_wavelengths(fields.shape[-1]), along[0], along[1])
+    around = [sum(cosine(field)[1] for field in side) for side in (fields, decoded)]
+    yield binned(cosine(fields[0])[0], around[0], around[1])
+
+
+def _neighbours(error: np.ndarray) -> float:
+    """Return the larger correlation of errors with those one row or one column further."""
+    variance = float((error**2).mean())
+    if not variance:
+        return 0.0
+    across = float((error[..., 1:] * error[..., :-1]).mean())
+    down = float((error[:, 1:] * error[:, :-1]).mean())
+    return max(across, down) / variance
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.fidelity", description=__doc__)
+    parser.add_argument("--sets", nargs="*", choices=["native", "sample"], default=["native", "sample"])
+    parser.add_argument("--presets", nargs="*", choices=PRESETS, default=PRESETS)
+    parser.add_argument("--peers", nargs="*", choices=[peer.name for peer in SIZED_PEERS], default=COMPARED)
+    add_output_options(parser)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

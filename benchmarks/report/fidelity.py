@@ -1,0 +1,49 @@
+"""Tables of figures of merit at each preset."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from benchmarks.report.markdown import markdown
+
+Result = dict[str, Any]
+
+_HEADER = ["variable", "preset", "codec", "ratio", "largest error", "RMSE", "Pearson", "DSSIM", "power", "KS p"]
+
+
+def fidelity(result: Result) -> str:
+    """Return the figures of every run; those that miss their threshold are bold."""
+    rows = [
+        [
+            run["variable"],
+            run["preset"],
+            run["codec"],
+            f"{run['ratio']:.1f}x",
+            f"{run['max_error']:.3g}",
+            f"{run['rmse']:.3g}",
+            _checked(run, "pearson", f"{run['pearson']:.7f}"),
+            _checked(run, "dssim", f"{run['dssim']:.5f}"),
+            _checked(run, "power", f"{100 * run['power']:.2g} %"),
+            _checked(run, "ks", f"{run['ks']:.2g}"),
+            f"{run['neighbours']:.2f}",
+        ]
+        for run in result["runs"]
+    ]
+    return markdown([*_HEADER, "errors of neighbours correlate"], rows)
+
+
+def passes(result: Result) -> str:
+    """Return how many variables pass each threshold, by preset and codec."""
+    groups: dict[tuple[str, str], list[Mapping[str, bool]]] = {}
+    for run in result["runs"]:
+        groups.setdefault((run["preset"], run["codec"]), []).append(run["passed"])
+    names = ("pearson", "dssim", "power", "ks")
+    rows = [
+        [preset, codec, *(f"{sum(passed[name] for passed in found)} of {len(found)}" for name in names)]
+        for (preset, codec), found in groups.items()
+    ]
+    header = ["Pearson > 0.99999", "DSSIM > 0.9995", "power within 5 % to 4 cells", "KS p > 0.05"]
+    return markdown(["preset", "codec", *header], rows)
+
+
+def _checked(run: Mapping[str, Any], name: str, text: str) -> str:
+    return text if run["passed"][name] else f"**{text}**"
