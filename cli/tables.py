@@ -31,8 +31,9 @@ def show(report: StoreReport, *, as_json: bool) -> None:
     console = plain_console(_PLAIN_WIDTH)
     console.print(_table(report))
     for variable in report.variables:
-        if variable.short_chunks:
-            console.print(f"{variable.name}: {variable.short_chunks} chunks are too small for {bound_text(variable)}")
+        if variable.missed_chunks:
+            missed = count(variable.missed_chunks, "chunk")
+            console.print(f"{variable.name}: {missed} off {bound_text(variable)} by over 3 %")
     console.print(_summary(report))
     for left_out in report.not_compared:
         console.print(f"not compared: {left_out}")

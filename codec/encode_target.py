@@ -31,6 +31,7 @@ TRADES = (TRADE, 0.085, 0.12, 0.07, 0.15)  # squared steps per bit, likeliest fi
 SIZE_OF_ERROR = 1.3  # bytes fall with this power of the error, about
 LOSSLESS_NEVER = 20  # times smaller: not worth a try
 TRIES = 9
+BOUNDED_TRIES = 6  # where latents are too small
 AIM = 0.997  # part of the target that a search aims at
 LEAST, MOST = 1 / (1 + TARGET_TOLERANCE), 1.025  # parts of the target that are near enough;
 MOST_BYTES = 1 + TARGET_TOLERANCE - GAINS / WORTH_GAINS  # of bytes, to which gains are added at the end
@@ -85,14 +86,42 @@ def encode_target(x: np.ndarray, target: Target, *, model: str = "default", effo
             found, least = coding, size
     if found is not None and LOSSLESS_NEVER * found.nbytes < x.nbytes and target.allows(found.rmse):
         return found
-    others = [lossless_coding(x, {}, quick=False)]
+    others = [lossless_coding(x, {}, quick=False), *([found] if found is not None else [])]
+    if target.ratio is not None:
+        return _nearest(x, others, x.nbytes / target.ratio, target)
     if x.size and target.rmse is not None:
         # So fine a target that latents do not pay.
-        bounded = encode_chunk(x, Bound("abs", EVEN * target.rmse))
+        bounded = encode_chunk(x, Bound("abs", EVEN * target.rmse, exact=target.exact))
         others.append(replace(bounded, resolved_bound=0.0))
-    if found is not None:
-        others.append(found)
     return min((c for c in others if target.allows(c.rmse)), key=lambda c: c.nbytes)
+
+
+def _nearest(x: np.ndarray, found: list[EncodedChunk], wanted: float, target: Target) -> EncodedChunk:
+    """Return the coding of least error among those small enough; if there is none the smallest.
+
+    Latents cannot be arbitrarily fine, nor hold every kind of NaN. Where they and a lossless coding leave a gap,
+    bounded codings are tried: half the bound takes a bit more for each value.
+    """
+    most = (1 + TARGET_TOLERANCE) * wanted
+    fit = [coding for coding in found if HEADER + coding.nbytes <= most]
+    exact = any(not coding.max_error for coding in fit)
+    if x.size and not exact and all(HEADER + coding.nbytes < LEAST * wanted for coding in fit):
+        finite = x[np.isfinite(x)]
+        reach = float(finite.max()) / 2 - float(finite.min()) / 2 if finite.size else 0.0
+        bound = max((coding.rmse for coding in fit), default=0.0) or reach
+        for _ in range(BOUNDED_TRIES):
+            if not TINIEST < bound < HUGEST:
+                break
+            coding = replace(encode_chunk(x, Bound("abs", bound, exact=target.exact)), resolved_bound=0.0)
+            found.append(coding)
+            nbytes = HEADER + coding.nbytes
+            if LEAST * wanted <= nbytes <= most:
+                break
+            bound *= 2.0 ** (8 * (nbytes - AIM * wanted) / x.size)
+    small = [coding for coding in found if HEADER + coding.nbytes <= most]
+    if not small:
+        return min(found, key=lambda coding: coding.nbytes)
+    return min(small, key=lambda coding: (coding.rmse, coding.nbytes))
 
 
 @dataclass(frozen=True)

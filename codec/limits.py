@@ -136,10 +136,6 @@ class Target:
         """Return whether a chunk with this error is near enough to the target; a ratio allows any error."""
         return self.rmse is None or rmse <= (1 + TARGET_TOLERANCE) * self.rmse
 
-    def reached_by(self, ratio: float) -> bool:
-        """Return whether a chunk so many times smaller is near enough to the target; an error allows any ratio."""
-        return self.ratio is None or ratio * (1 + TARGET_TOLERANCE) >= self.ratio
-
 
 def check_fits(limit: "Bound | Target | tuple[Bound, ...]", dtype: np.dtype, shape: tuple[int, ...]) -> None:
     """Raise ArgumentError unless arrays of this dtype and shape can have this limit, or several bounds."""

@@ -1,6 +1,7 @@
 """The front door: arrays <-> payload bytes. The only place where codec and payload meet."""
 
 import math
+import warnings
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, cast
@@ -32,6 +33,10 @@ _KEPT = (
 )  # in the decode cache: else every field costs a decode of many
 
 
+class TargetMissedWarning(UserWarning):
+    """A payload has not the ratio, or its values not the error, that was asked for; its header says so too."""
+
+
 def compress(
     x: ArrayLike,
     *,
@@ -48,7 +53,7 @@ def compress(
     """Return `x` as a payload that decodes to within `bound` of every value, NaN and inf exactly.
 
     In mode "latent" no error is bounded: the payload has the `ratio`, or the decoded values the `rmse`, that is
-    asked for, within 3 %.
+    asked for, within 3 %. Where that cannot be, a TargetMissedWarning and `inspect(payload).missed` say so.
 
     Parameters
     ----------
@@ -72,7 +77,7 @@ def compress(
         smaller, never, or wherever there are any. Not for mode "latent".
     ratio : float, optional
         Mode "latent": bytes of `x` over bytes of the payload, finite and > 1. What is too small or too strange
-        for it takes as few bytes as it can.
+        for it takes as few bytes as it can; what is smaller without loss is exact.
     rmse : float, optional
         Mode "latent": root mean square error over the finite values, in the unit of `x`, finite and > 0.
     effort : int
@@ -88,7 +93,10 @@ def compress(
     ModelNotFoundError
         `model` is not installed.
     """
-    return encode(x, Settings(mode, bound, floor, model, context, ratio, rmse, effort, exact))
+    data = encode(x, Settings(mode, bound, floor, model, context, ratio, rmse, effort, exact))
+    if missed := inspect(data).missed:
+        warnings.warn(f"the target is missed by more than 3 %: {missed}", TargetMissedWarning, stacklevel=2)
+    return data
 
 
 def encode(x: ArrayLike, settings: Settings) -> bytes:

@@ -20,6 +20,7 @@ from isopress.codec.errors import (
     TruncatedPayloadError,
     UnsupportedVersionError,
 )
+from isopress.codec.limits import TARGET_TOLERANCE
 
 MAGIC = b"\x89ISP"
 VERSION = (0, 8)
@@ -92,6 +93,20 @@ class PayloadInfo:
         return self.shape if self.mode == "joint" else without_trailing_ones(self.shape)
 
     @property
+    def missed(self) -> str:
+        """How a target is missed, in words; "" if it is met within 3 %, or smaller and exact, or there is none."""
+        got = self.original_nbytes / max(self.nbytes, 1)
+        if self.ratio is not None:
+            fits = got * (1 + TARGET_TOLERANCE) >= self.ratio
+            if not fits or (self.max_error and got > self.ratio * (1 + TARGET_TOLERANCE)):
+                return f"{got:.3g} times smaller instead of {self.ratio:.4g}"
+        share = self.rmse / (self.target_rmse or math.inf)
+        latent = self.target_rmse is not None and self.method == METHODS.index("latent")
+        if share > 1 + TARGET_TOLERANCE or (latent and share * (1 + TARGET_TOLERANCE) < 1):
+            return f"RMSE {self.rmse:.4g} instead of {self.target_rmse:.4g}"
+        return ""
+
+    @property
     def facts(self) -> dict[str, str]:
         """What the header says in words, line by line; empty ones left out."""
         asked = {"bound": self.bound, "floor": self.floor, "ratio": self.ratio, "RMSE": self.target_rmse}
@@ -102,6 +117,7 @@ class PayloadInfo:
             "size": f"{self.original_nbytes} -> {self.nbytes} bytes, {self.original_nbytes / max(self.nbytes, 1):.2f}x",
             "asked": f"{self.mode} {given}".strip(),
             "error": f"largest {self.max_error:.6g}, RMSE {self.rmse:.6g}{units}",
+            "missed": self.missed,
             "method": METHODS[self.method] if self.method < len(METHODS) else str(self.method),
             "models": ", ".join(self.models),
             "sections": ", ".join(f"{section}: {nbytes} bytes" for section, nbytes in self.sections),

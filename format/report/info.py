@@ -71,7 +71,7 @@ def _variable(name: str, array: zarr.Array[Any]) -> VariableReport:
         stored_nbytes=array.nbytes_stored(),
         error=attrs.get(ERROR, format_bound(bound)) if bound else None,
         bound=bound,
-        short_chunks=attrs.get(PREFIX + "short_chunks"),
+        missed_chunks=attrs.get(PREFIX + "missed_chunks"),
         fallback=bool(attrs.get(PREFIX + "fallback")),
         shards=array.shards,
         long_name=str(attrs.get("long_name", attrs.get("standard_name", ""))),

@@ -13,8 +13,8 @@ class VariableReport:
     """The figures of one variable; errors are in its `units`, sizes in bytes, None is "not known".
 
     `error` is the bound or target as it was asked for, `bound` as the codec keeps it; both are None for variables
-    that are stored without the codec, which is always exact. `short_chunks` counts the chunks that are not as many
-    times smaller as their target says. `fallback` says that no preset knows the unit, so that the bound is a part of
+    that are stored without the codec, which is always exact. `missed_chunks` counts the chunks that are more than
+    3 % off their target. `fallback` says that no preset knows the unit, so that the bound is a part of
     the range. `shards` are the sizes of the objects in which chunks are stored together, if they are; `ends` the first
     and last value of a coordinate, times as dates. `objects` counts the chunks or shards that exist, `objects_expected`
     those of a complete array: what is absent reads as the fill value. `headers_read` says that the errors are those
@@ -36,7 +36,7 @@ class VariableReport:
     max_error: float | None = None
     rmse: float | None = None
     models: tuple[str, ...] = ()
-    short_chunks: int | None = None
+    missed_chunks: int | None = None
     fallback: bool = False
     shards: tuple[int, ...] | None = None
     long_name: str = ""

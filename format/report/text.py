@@ -79,8 +79,8 @@ def promise_text(variable: VariableReport) -> str:
         text += f" (headers of {count(variable.headers_read, 'chunk')})"
     if variable.headers_damaged:
         text += f"; {count(variable.headers_damaged, 'header')} DAMAGED"
-    if variable.short_chunks:
-        text += f"; {count(variable.short_chunks, 'chunk')} too small for it"
+    if variable.missed_chunks:
+        text += f"; {count(variable.missed_chunks, 'chunk')} off by over 3 %"
     return text
 
 

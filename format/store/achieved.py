@@ -69,8 +69,8 @@ def add_achieved(
         "stored_nbytes": int(attrs.get(PREFIX + "stored_nbytes", 0)) + added.stored_nbytes,
         "models": sorted({*attrs.get(PREFIX + "models", ()), *added.models}),
     }
-    if record.get("short_chunks") is not None:
-        record["short_chunks"] += int(attrs.get(PREFIX + "short_chunks", 0))
+    if record.get("missed_chunks") is not None:
+        record["missed_chunks"] += int(attrs.get(PREFIX + "missed_chunks", 0))
     known = {PREFIX + key: value for key, value in record.items() if value is not None}
     array.attrs.update(known | _widened(attrs, new.low, new.high, promise))
 
@@ -96,15 +96,14 @@ def _widened(attrs: Mapping[str, Any], low: float, high: float, promise: Promise
 
 
 def _promised(promise: Promise, outcome: Outcome) -> dict[str, Any]:
-    """Return what the codec was asked for, and how many chunks were too small for it."""
+    """Return what the codec was asked for, and how many chunks are more than 3 % off it."""
     if isinstance(promise, Bound):
         return {"mode": promise.mode, "bound": promise.value, "floor": promise.floor}
-    short = None if promise.ratio is None else outcome.short_chunks
     return {
         "mode": promise.mode,
         "target_ratio": promise.ratio,
         "target_rmse": promise.rmse,
-        "short_chunks": short,
+        "missed_chunks": outcome.missed_chunks,
     }
 
 

@@ -53,7 +53,7 @@ class Task:
 class Outcome:
     """What became of a variable in a task: source bytes, bytes stored, distortion, models, seconds, damage.
 
-    `short_chunks` counts chunks that are not as many times smaller as their target says; `sketch` is what a scan found.
+    `missed_chunks` counts chunks that are more than 3 % off their target; `sketch` is what a scan found.
     Of a single task `task` is its name and `objects` what it wrote: keys and their CRCs.
     """
 
@@ -64,7 +64,7 @@ class Outcome:
     models: frozenset[str] = frozenset()
     seconds: float = 0.0
     damage: str | None = None
-    short_chunks: int = 0
+    missed_chunks: int = 0
     sketch: Sketch = field(default_factory=Sketch)
     task: str = ""
     objects: tuple[tuple[str, int], ...] = ()
@@ -78,19 +78,19 @@ class Outcome:
             self.models | other.models,
             self.seconds + other.seconds,
             self.damage or other.damage,
-            self.short_chunks + other.short_chunks,
+            self.missed_chunks + other.missed_chunks,
             self.sketch + other.sketch,
         )
 
 
 @dataclass(frozen=True)
 class _Stored:
-    """What was found in the objects of a region: CRCs, their size, models of payloads, chunks short of a ratio."""
+    """What was found in the objects of a region: CRCs, their size, models of payloads, chunks off their target."""
 
     objects: tuple[tuple[str, int], ...]
     nbytes: int
     models: frozenset[str]
-    short_chunks: int
+    missed_chunks: int
 
 
 Work = Callable[[Task], Outcome]
@@ -150,7 +150,7 @@ def _convert(source: Source, targets: dict[str, zarr.Array[Any]], extent: Extent
         distortion,
         stored.models,
         time.perf_counter() - start,
-        short_chunks=stored.short_chunks,
+        missed_chunks=stored.missed_chunks,
         task=str(task),
         objects=stored.objects,
     )
@@ -212,7 +212,7 @@ def _compare_exactly(x: Array, x_hat: Array) -> Distortion:
 
 def _look_at_objects(array: zarr.Array[Any], region: Region, promise: Promise | None) -> _Stored:
     """Look at the shards or chunks of a region; at the headers of payloads, which there are if there is a promise."""
-    objects, nbytes, models, short = [], 0, set[str](), 0
+    objects, nbytes, models, missed = [], 0, set[str](), 0
     for key in object_keys(array, region):
         content = read_object(array, key)
         if content is None:  # Zarr leaves out chunks that hold nothing but the fill value
@@ -222,5 +222,5 @@ def _look_at_objects(array: zarr.Array[Any], region: Region, promise: Promise | 
         for offset, length in payload_sizes(content, array) if promise is not None else ():
             info = inspect(content[offset : offset + length])
             models.update(info.models)
-            short += isinstance(promise, Target) and not promise.reached_by(info.original_nbytes / length)
-    return _Stored(tuple(objects), nbytes, frozenset(models), short)
+            missed += bool(info.missed)
+    return _Stored(tuple(objects), nbytes, frozenset(models), missed)

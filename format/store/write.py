@@ -11,9 +11,10 @@ from pathlib import Path
 import zarr
 
 from isopress.codec.errors import ArgumentError, BoundError
+from isopress.codec.limits import Target
 from isopress.codec.models.registry import PACKAGE_FOLDER, installed
 from isopress.format.attributes import UNFINISHED
-from isopress.format.error_spec import ErrorSpec
+from isopress.format.error_spec import ErrorSpec, format_bound
 from isopress.format.payload import VERSION
 from isopress.format.presets import DEFAULT_PRESET, Preset
 from isopress.format.report.info import read_report
@@ -133,12 +134,14 @@ def write(
         totals = job.convert(plans, Journal(group, kept))
         if not check_unchanged(before, asked):
             job.compare_again(plans)
+        missed = tuple(_missed(plans, totals))
+        _check_strict(strict, missed)
         record_achieved(group, opened, plans, totals)
         record_source(group, asked, opened.kind, preset)
         finish(group)
         if embed_models:
             embed(store)
-    report = replace(read_report(target), warnings=kept.warnings, read=dict(opened.counts))
+    report = replace(read_report(target), warnings=(*kept.warnings, *missed), read=dict(opened.counts))
     return _with_seconds(report, totals, jobs, time.perf_counter() - start)
 
 
@@ -290,6 +293,13 @@ def _check_destination(source: str, destination: str) -> None:
         raise ArgumentError(f"{destination}: a store is written to a directory; zip it afterwards")
     if os.path.realpath(source) == os.path.realpath(destination):
         raise ArgumentError(f"{destination}: source and destination are the same")
+
+
+def _missed(plans: Sequence[VariablePlan], totals: Mapping[str, Outcome]) -> Iterator[str]:
+    """Yield which variables have chunks that are more than 3 % off their target."""
+    for plan in plans:
+        if isinstance(plan.bound, Target) and plan.name in totals and (chunks := totals[plan.name].missed_chunks):
+            yield f"{plan.name}: {chunks} chunks miss {format_bound(plan.bound)} by more than 3 %"
 
 
 def _check_strict(strict: bool, warnings: Sequence[str]) -> None:

@@ -122,7 +122,7 @@ def test_a_bound_is_told_in_words_and_units(bound: Bound | None, error: str | No
 def test_a_target_is_told_in_words_and_units(bound: Target, text: str, capsys: pytest.CaptureFixture[str]) -> None:
     short = 2 if bound.ratio else None
     variable = VariableReport(
-        "t", ("x",), (1,), (1,), "float32", "K", 400, 4, bound=bound, max_error=1.5, rmse=0.25, short_chunks=short
+        "t", ("x",), (1,), (1,), "float32", "K", 400, 4, bound=bound, max_error=1.5, rmse=0.25, missed_chunks=short
     )
     assert words.bound_text(variable) == text
     store = StoreReport("out.zarr", 3, (variable,), 4)
@@ -132,10 +132,10 @@ def test_a_target_is_told_in_words_and_units(bound: Target, text: str, capsys: p
     (line,) = [line for line in shown.splitlines() if line.split()[:1] == ["t"]]
     for figure in (text, "1.5", "0.25", "100.0x"):
         assert figure in line
-    assert ("t: 2 chunks are too small for ratio 300" in shown) == bool(short)
+    assert ("t: 2 chunks off ratio 300 by over 3 %" in shown) == bool(short)
     record = store.to_dict()["variables"][0]
     assert record["bound"] == {"mode": "latent", "ratio": bound.ratio, "rmse": bound.rmse, "exact": []}
-    assert record["short_chunks"] == short
+    assert record["missed_chunks"] == short
 
 
 def test_brackets_in_names_and_units_are_no_markup(capsys: pytest.CaptureFixture[str]) -> None:
