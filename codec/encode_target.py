@@ -105,12 +105,14 @@ def _nearest(x: np.ndarray, found: list[EncodedChunk], wanted: float, target: Ta
     most = (1 + TARGET_TOLERANCE) * wanted
     fit = [coding for coding in found if HEADER + coding.nbytes <= most]
     exact = any(not coding.max_error for coding in fit)
-    if x.size and not exact and all(HEADER + coding.nbytes < LEAST * wanted for coding in fit):
+    latents = any(coding.method == Method.LATENT for coding in found)
+    coarse = all(HEADER + coding.nbytes < LEAST * wanted for coding in fit) if fit else not latents
+    if x.size and coarse and not exact:
         finite = x[np.isfinite(x)]
         reach = float(finite.max()) / 2 - float(finite.min()) / 2 if finite.size else 0.0
-        bound = max((coding.rmse for coding in fit), default=0.0) or reach
+        bound = max((coding.rmse for coding in fit), default=0.0) or reach / 4
         for _ in range(BOUNDED_TRIES):
-            if not TINIEST < bound < HUGEST:
+            if not TINIEST < bound < min(HUGEST, reach):
                 break
             coding = replace(encode_chunk(x, Bound("abs", bound, exact=target.exact)), resolved_bound=0.0)
             found.append(coding)
