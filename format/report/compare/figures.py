@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
 from isopress.codec.limits import Bound, Target
@@ -23,7 +24,7 @@ _COLOURS = 128  # of a picture: a quarter of the bytes of true colour
 _ERRORS = "PuOr_r"
 _ORIGINAL, _DECODED, _ERROR, _LIMIT = "#1f4e79", "#d1661f", "#7a1f3d", "#888888"
 _STYLE: dict[str, Any] = {"labelsize": 8}
-_MARGINS = {"left": 0.15, "right": 0.97, "top": 0.93, "bottom": 0.14}  # fixed: laying out takes longer than drawing
+_MARGINS = {"left": 0.15, "right": 0.97, "top": 0.93, "bottom": 0.14}
 
 
 def maps(variable: Comparison) -> list[tuple[str, list[Picture]]]:
@@ -81,8 +82,11 @@ def _maps(fields: list[Array], variable: Comparison, limits: tuple[float, float]
     extent = grid.extent
     rows, columns = fields[0].shape
     shape = rows / columns if extent is None else abs(extent[3] - extent[2]) / max(abs(extent[1] - extent[0]), 1e-9)
-    figure = Figure(figsize=(4.8, max(1.9, min(5.6, 4.4 * shape + 0.75))), dpi=_DPI, layout="constrained")
-    axes = figure.add_subplot()
+    height = max(1.9, min(5.6, 4.4 * shape + 0.75))
+    figure = Figure(figsize=(4.8, height), dpi=_DPI)
+    axes = figure.add_axes(
+        (0.08, 0.73 / height, 0.90, 1 - 0.78 / height)
+    )  # fixed: laying out takes longer than drawing
     axes.set_facecolor("#dddddd")
     image = axes.imshow(
         fields[0], cmap=colours, vmin=limits[0], vmax=limits[1], extent=extent, aspect="auto", interpolation="nearest"
@@ -93,14 +97,14 @@ def _maps(fields: list[Array], variable: Comparison, limits: tuple[float, float]
     else:
         _coast(axes, grid)
         axes.tick_params(**_STYLE)
-    bar = figure.colorbar(image, ax=axes, orientation="horizontal", fraction=0.06, pad=0.02, aspect=40, extend="both")
+    place = figure.add_axes((0.08, 0.40 / height, 0.90, 0.09 / height))
+    bar = figure.colorbar(image, cax=place, orientation="horizontal", extend="both", ticks=MaxNLocator(6))
     bar.ax.tick_params(**_STYLE)
     bar.set_label(variable.units, fontsize=8)
     pictures = []
     for values in fields:
         image.set_data(values)
         pictures.append(_png(figure))
-        figure.set_layout_engine("none")  # laid out once
     return pictures
 
 
@@ -229,6 +233,7 @@ def _axes() -> tuple[Figure, Any]:
 
 
 def _tidy(axes: Any) -> None:
+    axes.minorticks_off()
     axes.tick_params(**_STYLE)
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
