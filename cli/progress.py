@@ -1,6 +1,7 @@
 """Progress of long runs: a bar on a terminal, else a line every few seconds; both from the first second on."""
 
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from isopress.format.report.words import ratio_text
 from isopress.format.store.progress import Observer, Progress
 
 _LINE_SECONDS = 5.0  # between lines, where there is no terminal to draw on
+_PATIENCE_SECONDS = 0.7  # before the first line
 _WINDOW_SECONDS = 60.0  # that the speed is of
 
 
@@ -29,7 +31,11 @@ def progress(*, quiet: bool) -> Iterator[Observer]:
         with Bar(*columns, figures, console=Console(stderr=True), transient=True) as bar:
             yield _Drawn(bar)
     else:
-        yield _Lines()
+        lines = _Lines()
+        try:
+            yield lines
+        finally:
+            lines.end()
 
 
 class Speed:
@@ -78,21 +84,38 @@ class _Drawn:
 
 
 class _Lines:
-    """An observer that prints a line every few seconds, and at the beginning and end of a phase."""
+    """An observer that prints a line every few seconds, and at the beginning and end of a phase.
+
+    At first it waits for a moment: what is refused at once needs no more lines than the reason.
+    """
 
     def __init__(self) -> None:
         self._phase, self._last, self._speed = "", 0.0, Speed()
+        self._began = time.monotonic()
+        self._waiting: threading.Timer | None = None
+
+    def end(self) -> None:
+        """Print no more."""
+        if self._waiting:
+            self._waiting.cancel()
 
     def __call__(self, step: Progress) -> None:
+        self.end()
         now = time.monotonic()
         figures = self._speed.figures(step, now)
         done = 0 < step.total_nbytes <= step.done_nbytes
         if step.phase == self._phase and not done and now - self._last < _LINE_SECONDS:
             return
-        self._phase, self._last = step.phase, now
         share = f"{step.done_nbytes / step.total_nbytes:.0%}" if step.total_nbytes else ""
         texts = ", ".join(filter(None, (share, figures)))
-        click.echo(f"{step.phase} {step.variable}" + (f": {texts}" if texts else ""), err=True)
+        line = f"{step.phase} {step.variable}" + (f": {texts}" if texts else "")
+        if not done and now - self._began < _PATIENCE_SECONDS:
+            self._waiting = threading.Timer(_PATIENCE_SECONDS, click.echo, (line,), {"err": True})
+            self._waiting.daemon = True
+            self._waiting.start()
+            return
+        self._phase, self._last = step.phase, now
+        click.echo(line, err=True)
 
 
 def _duration(seconds: float) -> str:

@@ -1,12 +1,14 @@
 """`ds.isopress` on datasets of xarray, registered by `import isopress.xarray`."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import xarray as xr
+import zarr.abc.store
 
 from isopress.codec.errors import ArgumentError
-from isopress.format.error_spec import parse_error
+from isopress.format.error_spec import as_specs
 from isopress.format.presets import DEFAULT_PRESET, Preset
 from isopress.format.report.compare.compare import FIELDS, compare
 from isopress.format.report.compare.records import CompareReport
@@ -15,6 +17,7 @@ from isopress.format.report.estimate_records import Estimate
 from isopress.format.report.info import read_report
 from isopress.format.report.records import StoreReport
 from isopress.format.source.in_memory import in_memory
+from isopress.format.store.encoding import to_zarr
 from isopress.format.store.plan import Wishes
 
 
@@ -61,10 +64,49 @@ class IsopressAccessor:
         ArgumentError
             A limit is not one or names nothing, or a chunk no dimension.
         """
-        given = error if isinstance(error, Mapping) else {} if error is None else {"*": error}
-        errors = [parse_error(f"{name}={limit}") for name, limit in given.items()]
-        wishes = Wishes(errors, preset, chunks or {})
+        wishes = Wishes(as_specs(error), preset, chunks or {})
         return estimate_source(in_memory(self._dataset), "dataset", wishes, jobs=jobs, seconds=seconds)
+
+    def to_zarr(
+        self,
+        store: str | Path | zarr.abc.store.Store,
+        error: Mapping[str, str | float] | str | float | None = None,
+        *,
+        preset: Preset = DEFAULT_PRESET,
+        chunks: Mapping[str, int] | None = None,
+        shards: Mapping[str, int] | None = None,
+        zarr_format: Literal[2, 3] = 3,
+        mode: Literal["w", "w-"] = "w-",
+    ) -> None:
+        """Write the dataset with `isopress.encoding`, and record limits in its attributes.
+
+        The scheduler of dask that is in use does the work. Lazy arrays are cut anew where their chunks are not whole
+        shards. `info()` of what is opened from there reads achieved errors from the headers of chunks.
+
+        Parameters
+        ----------
+        store : str, Path or zarr Store
+            Where to: a path, a URL, or a store of zarr, obstore or icechunk.
+        error, preset, chunks, shards, zarr_format
+            As of `isopress.encoding`.
+        mode : {"w-", "w"}
+            Refuse or replace what is there.
+
+        Raises
+        ------
+        ArgumentError
+            As `isopress.encoding` does.
+        """
+        to_zarr(
+            self._dataset,
+            store,
+            error,
+            preset=preset,
+            chunks=chunks,
+            shards=shards,
+            zarr_format=zarr_format,
+            mode=mode,
+        )
 
     def report(self, source: str | Sequence[str], *, fields: int = FIELDS) -> CompareReport:
         """Return figures of merit of the store that the dataset was opened from, against what it was made of.

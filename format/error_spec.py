@@ -3,7 +3,7 @@
 [VAR=]LIMIT    LIMIT: 0.1 | abs:0.1 | range:1e-3 | pointwise:1%[,floor=1e-6] | lossless | ratio:300 | rmse:0.5
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -55,6 +55,18 @@ def parse_error(text: str) -> ErrorSpec:
         return ErrorSpec(pattern or EVERY, _parse_limit(limit, floor if has_floor else None))
     except ArgumentError as error:
         raise ArgumentError(f"error {text!r} of {variables}: {error}; {_GRAMMAR}") from error
+
+
+def as_specs(error: Mapping[str, str | float] | str | float | None) -> list[ErrorSpec]:
+    """Return the limits that a mapping of names or patterns states, or one limit for all: as `--error` takes them.
+
+    Raises
+    ------
+    ArgumentError
+        A limit is not one.
+    """
+    given = error if isinstance(error, Mapping) else {} if error is None else {EVERY: error}
+    return [parse_error(f"{name}={limit}") for name, limit in given.items()]
 
 
 def format_bound(limit: Promise) -> str:

@@ -38,7 +38,14 @@ def test_every_public_name_resolves() -> None:
 
 def test_dir_lists_the_public_names_and_nothing_else() -> None:
     errors = {"IsopressError", "ArgumentError", "BoundError", "ModelNotFoundError", "PayloadError"}
-    assert set(dir(isopress)) == errors | {"__version__", "IsopressCodec", "compress", "decompress", "inspect"}
+    assert set(dir(isopress)) == errors | {
+        "__version__",
+        "IsopressCodec",
+        "compress",
+        "decompress",
+        "encoding",
+        "inspect",
+    }
     assert dir(isopress.format) == sorted(isopress.format.__all__)
 
 

@@ -14,6 +14,7 @@ _PUBLIC = {
     "IsopressCodec": "isopress.format.zarr.v3_codec",
     "compress": "isopress.format.api",
     "decompress": "isopress.format.api",
+    "encoding": "isopress.format.store.encoding",
     "inspect": "isopress.format.api",
     "IsopressError": "isopress.codec.errors",
     "ArgumentError": "isopress.codec.errors",

@@ -193,15 +193,20 @@ def _template(source: Source, plan: VariablePlan, wishes: Wishes) -> xr.Variable
     if zarr_format == 3 and variable.dtype.kind == "U":
         data = np.asarray(variable.values, object)  # Zarr v3 specifies only strings of variable length
     attrs = storable_attrs(variable)
-    encoding: dict[str, Any] = {} if "_FillValue" in attrs else {"_FillValue": None}
-    if plan.streamed:
-        encoding |= {"chunks": plan.chunks} | ({"shards": plan.shards} if plan.shards else {})
-    if plan.bound is not None and plan.asked is not None:
-        encoding |= _codec_encoding(plan.bound, wishes)
+    encoding = variable_encoding(plan, wishes, has_fill="_FillValue" in attrs)
+    if plan.asked is not None:
         attrs[ERROR] = format_bound(plan.asked)
     elif record := source_record(source, plan):
         attrs[SOURCE_ENCODING] = record
     return xr.Variable(variable.dims, data, attrs, encoding)
+
+
+def variable_encoding(plan: VariablePlan, wishes: Wishes, *, has_fill: bool) -> dict[str, Any]:
+    """Return what xarray needs to write a variable as planned; `has_fill`: its attributes have a fill value."""
+    encoding: dict[str, Any] = {} if has_fill else {"_FillValue": None}
+    if plan.streamed:
+        encoding |= {"chunks": plan.chunks} | ({"shards": plan.shards} if plan.shards else {})
+    return encoding | (_codec_encoding(plan.bound, wishes) if plan.bound is not None else {})
 
 
 def storable_attrs(variable: xr.Variable) -> dict[str, Any]:

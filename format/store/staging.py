@@ -161,7 +161,7 @@ def _clear(folder: Path, target: Path, keep: bool = False) -> bool:
 
     Return whether there was anything.
     """
-    names = ("old",) if keep else ("output", "old")
+    names = ("old",) if keep else ("output", "output.zip", "old")
     found = [folder / name for name in names if os.path.lexists(folder / name)]
     for path in found:
         if path.name == "old" and _identity(target) is None:

@@ -40,6 +40,7 @@ from isopress.format.store.progress import Observer, Phase, Progress
 from isopress.format.store.staging import staged
 from isopress.format.store.tasks import Outcome, Task, comparing, converting, scanning
 from isopress.format.zarr.groups import open_group, quiet_zarr
+from isopress.format.zarr.single_file import SUFFIX, pack
 
 
 def write(
@@ -72,7 +73,7 @@ def write(
     source : str, sequence of str or Request
         Path, pattern or URL of a dataset, or `sample:era5`; several make one dataset; a Request asks for a part of it.
     destination : str or Path
-        Where the store will be, a directory.
+        Where the store will be, a directory; or a single file that ends in `.isop.zip`.
     errors : sequence of ErrorSpec
         Bounds and targets by variable; the last match wins.
     preset : {"archive", "science", "preview"}
@@ -127,7 +128,8 @@ def write(
         for path in request.paths:
             _check_destination(path, str(destination))
         opened = stack.enter_context(open_source(request))
-        store = stack.enter_context(staged(target, store=True, overwrite=overwrite, resume=resume))
+        single = target.name.endswith(SUFFIX)
+        store = stack.enter_context(staged(target, store=not single, overwrite=overwrite, resume=resume))
         job = _Job(opened, request, str(store), jobs, scheduler, observer)
         plans, kept = _prepared(job, plan_variables(opened, wishes), stamps(asked), wishes, strict)
         group = open_group(store, stack, "r+")
@@ -141,6 +143,8 @@ def write(
         finish(group)
         if embed_models:
             embed(store)
+        if single:
+            pack(store)
     report = replace(read_report(target), warnings=(*kept.warnings, *missed), read=dict(opened.counts))
     return _with_seconds(report, totals, jobs, time.perf_counter() - start)
 
@@ -289,8 +293,8 @@ def finish(group: zarr.Group) -> None:
 def _check_destination(source: str, destination: str) -> None:
     if "://" in destination:
         raise ArgumentError(f"{destination}: a store is written to a local directory; copy it from there")
-    if destination.endswith(".zip"):
-        raise ArgumentError(f"{destination}: a store is written to a directory; zip it afterwards")
+    if destination.endswith(".zip") and not destination.endswith(SUFFIX):
+        raise ArgumentError(f"{destination}: a store in a single file has a name that ends in {SUFFIX}")
     if os.path.realpath(source) == os.path.realpath(destination):
         raise ArgumentError(f"{destination}: source and destination are the same")
 

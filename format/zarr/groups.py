@@ -108,10 +108,11 @@ def zip_root(path: str) -> str:
     """Return the folder inside a zip that holds the store; "" when the store is at the top."""
     with zipfile.ZipFile(path) as archive:
         names = map(Path, archive.namelist())
-        roots = [name.parent.as_posix() for name in names if name.name in METADATA]
+        roots = [name.parent for name in names if name.name in METADATA]
     if not roots:
         raise ArgumentError(f"{path}: a zip file without a Zarr store in it")
-    return min(roots, key=len).removeprefix(".")
+    root = min(roots, key=lambda root: len(root.parts))
+    return root.as_posix() if root.parts else ""
 
 
 def _one_line(error: Exception) -> str:

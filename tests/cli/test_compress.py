@@ -131,7 +131,7 @@ def test_bad_paths_are_refused(source: Path, tmp_path: Path) -> None:
     refused(run("compress", save_zarr(xr.Dataset(), tmp_path / "empty.zarr"), out), "no variables")
     refused(run("compress", source, tmp_path / "no" / "out.zarr"), "no such directory")
     refused(run("compress", source, "s3://bucket/out.zarr"), "local directory")
-    refused(run("compress", source, tmp_path / "out.zip"), "zip it afterwards")
+    refused(run("compress", source, tmp_path / "out.zip"), "ends in .isop.zip")
     refused(run("info", tmp_path / "folder"), "not a Zarr group")
     refused(run("info", tmp_path / "nowhere"), "no such file or directory")
     refused(run("verify", tmp_path / "nowhere", "--against", source), "no such file or directory")

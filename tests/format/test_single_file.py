@@ -1,0 +1,61 @@
+"""Stores in a single file: written, opened by xarray, checked, taken back."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+from click.testing import CliRunner
+
+from isopress.cli.main import main
+from isopress.codec.errors import ArgumentError
+from isopress.format.report.info import read_report
+from isopress.format.store.restore import restore
+from isopress.format.store.verify import verify
+from isopress.format.store.write import write
+from tests.datasets import errors, smooth
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("source") / "in.nc"
+    t = (("time", "lat", "lon"), smooth((6, 20, 24)), {"units": "K"})
+    xr.Dataset({"t": t}, {"time": ("time", np.arange(6), {"units": "hours since 2020-01-01"})}).to_netcdf(path)
+    return str(path)
+
+
+def test_a_single_file_is_a_store(source: str, tmp_path: Path) -> None:
+    out = tmp_path / "out.isop.zip"
+    report = write(source, out, errors=errors("0.05"), chunks={"time": 1}, embed_models=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["out.isop.zip"]
+    assert report.stored_nbytes == out.stat().st_size
+    with xr.open_dataset(out) as ds, xr.open_dataset(source) as before:
+        assert ds.encoding["source"] == str(out)
+        assert float(abs(ds.t - before.t).max()) <= 0.05
+        assert ds.time.equals(before.time)
+        assert not {"serializer", "compressors"} & set(ds.t.encoding)
+        ds.to_zarr(tmp_path / "plain.zarr", zarr_format=3, consolidated=False)
+    assert "isopress" not in (tmp_path / "plain.zarr" / "t" / "zarr.json").read_text().replace("isopress_", "")
+    assert verify(out, source).kept
+    assert read_report(out).variables[0].chunks == (1, 20, 24)
+    restore(out, tmp_path / "back.nc")
+    with xr.open_dataset(tmp_path / "back.nc") as back:
+        assert back.t.attrs == {"units": "K"}
+
+
+def test_equal_runs_make_equal_files_and_replace_nothing_unasked(source: str, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write(source, tmp_path / f"{name}.isop.zip", errors=errors("0.05"))
+    assert (tmp_path / "a.isop.zip").read_bytes() == (tmp_path / "b.isop.zip").read_bytes()
+    with pytest.raises(ArgumentError, match="--overwrite"):
+        write(source, tmp_path / "a.isop.zip")
+    result = CliRunner().invoke(main, ["compress", source, str(tmp_path / "a.isop.zip"), "--overwrite"])
+    assert result.exit_code == 0, result.stderr
+    with pytest.raises(ArgumentError, match=r"ends in \.isop\.zip"):
+        write(source, tmp_path / "a.zip")
+
+
+def test_the_engine_claims_nothing_else() -> None:
+    engine = xr.backends.list_engines()["isopress"]
+    names = ("a.isop.zip", Path("a.isop.zip"), "a.zip", "a.zarr", "a.zarr.zip", b"a.isop.zip", object())
+    assert [engine.guess_can_open(name) for name in names] == [True, True, False, False, False, False, False]
