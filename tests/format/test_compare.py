@@ -114,6 +114,18 @@ def test_a_broken_bound_is_seen(source: Path, tmp_path: Path) -> None:
     assert not json.loads(result.stdout)["kept"]
 
 
+def test_numbers_that_stand_for_missing_count_in_nothing(tmp_path: Path) -> None:
+    field = (290 + sphere_field(33, 64)).astype("f4")
+    ds = xr.Dataset(
+        {"sst": (("latitude", "longitude"), np.where(field > 290, field, np.float32(-9999)), {"units": "K"})}
+    )
+    write(str(save_netcdf(ds, tmp_path / "s.nc")), tmp_path / "s.zarr", errors=errors("0.02"))
+    found = named(compare(str(tmp_path / "s.nc"), str(tmp_path / "s.zarr")), "sst")
+    assert found.merit.low > 280
+    assert found.merit.values == (field > 290).sum()
+    assert found.kept
+
+
 def test_what_is_too_much_is_sampled_and_said(source: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(comparing, "_WINDOW_VALUES", 1000)
     found = compare(str(source), str(store), fields=2)

@@ -32,13 +32,13 @@ WISHES = {
 def dataset(kind: str) -> xr.Dataset:
     """Return one of five kinds of source: everything, hours, packed levels, an ocean, series at points."""
     if kind == "netcdf":
-        return weather(4, 40, 60).drop_vars("station")
+        return weather(3, 32, 48).drop_vars("station")
     if kind == "points":
         return xr.Dataset({"t": (("time", "station"), 280 + np.cumsum(smooth((3000, 7)), 0), {"units": "K"})})
     if kind == "masked":
-        field = 290 + sphere_field(90, 180).astype("f4")
+        field = 290 + sphere_field(64, 128).astype("f4")
         return xr.Dataset({"sst": (("lat", "lon"), np.where(field > 290, field, np.nan), {"units": "K"})})
-    fields = 280 + 10 * drifting_fields(6, 2, 40, 60).astype("f4")
+    fields = 280 + 10 * drifting_fields(4, 2, 32, 48).astype("f4")
     return xr.Dataset({"t": (("time", "level", "lat", "lon"), fields, {"units": "K"})})
 
 

@@ -126,8 +126,14 @@ def _field(side: Source, sides: _Sides, shown: Shown, index: Index, window: tupl
         ndim = side.stored(name).ndim
         region = (*(slice(place, place + 1) for place in index), *window[2 - min(ndim, 2) :])
         values = side.read(name, region, lossy=side is sides.source and sides.limits.get(name) is not None)
-        fields.append(values.reshape(-1, values.shape[-1]))
+        fields.append(_measured(values.reshape(-1, values.shape[-1]), sides.limits.get(name)))
     return shown.compute(fields, index, grid)
+
+
+def _measured(values: Array, limit: Promise | None) -> Array:
+    """Return the values with NaN for numbers that stand for missing: these are exact, and would count in a range."""
+    exact = limit.exact if limit is not None else ()
+    return np.where(np.isin(values, np.asarray(exact, values.dtype)), np.nan, values) if exact else values
 
 
 class _Collected:
