@@ -15,8 +15,9 @@
 #define MAX_D(a, b) ((vd)_mm256_max_pd(a, b))
 #include "vectors.h"
 
-#define DOT2(sum, x, w) ((sum) + (vi)_mm256_madd_epi16((__m256i)(x), (__m256i)(w)))
 #define MULTIPLY4(x, w) ((vs)_mm256_maddubs_epi16((__m256i)(x), (__m256i)(w)))
+#define SIGN4(w, x) ((vi)_mm256_sign_epi8((__m256i)(w), (__m256i)(x)))
+#define MAGNITUDE4(x) ((vi)_mm256_abs_epi8((__m256i)(x)))
 #define PAIRS(part) ((vi)_mm256_madd_epi16((__m256i)(part), _mm256_set1_epi16(1)))
 
 /* Rounds to even; |sum * scale| < 2^24 * SCALE_MAX. */

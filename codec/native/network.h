@@ -1,15 +1,14 @@
 /* The integer network on a tile, written once. Wants DOT2, and where the set has them MULTIPLY4, PAIRS and PACK4, see
-   avx2.c. Inputs lie side by side in the 32 bits of a point: two int16 (DOT2), or four uint8 (MULTIPLY4, hidden layers
-   alone: their inputs are 0..127). */
+   avx2.c. Inputs lie side by side in the 32 bits of a point: two int16 (DOT2), or four uint8 (MULTIPLY4). */
 
 #include <stdlib.h>
 
 enum { NEURONS = 4 }; /* computed at once */
 
 #ifdef MULTIPLY4
-#define GROUP(layer) ((layer) ? 4 : 2)
+enum { GROUP = 4 };
 #else
-#define GROUP(layer) 2
+enum { GROUP = 2 };
 #endif
 
 typedef struct {
@@ -49,15 +48,15 @@ static void cut_runs(const Layer *layer, int first, int groups, uint8_t *runs) {
 }
 
 /* Fills a layer: rows are filled up with zeros to whole groups and blocks. */
-static void pack_layer(PackedLayer *to, const Layer *layer, int group) {
-    int bits = 32 / group;
+static void pack_layer(PackedLayer *to, const Layer *layer) {
+    int bits = 32 / GROUP;
     for (int o = 0; o < to->rows; o++) {
         to->bias[o] = o < layer->outputs ? layer->bias[o] : 0;
         to->scale[o] = o < layer->outputs ? layer->scale[o] : 0;
         for (int i = 0; i < to->groups; i++) {
             uint32_t word = 0;
-            for (int k = 0; k < group; k++)
-                word |= ((uint32_t)weight_at(layer, o, group * i + k) & (bits == 16 ? 0xffffu : 0xffu)) << (bits * k);
+            for (int k = 0; k < GROUP; k++)
+                word |= ((uint32_t)weight_at(layer, o, GROUP * i + k) & (bits == 16 ? 0xffffu : 0xffu)) << (bits * k);
             to->weight[(o / NEURONS * to->groups + i) * NEURONS + o % NEURONS] = (int32_t)word;
         }
     }
@@ -69,7 +68,7 @@ static Packed *LEVEL(pack)(const Network *from) {
     size_t size = sizeof(Packed);
     int groups[LAYERS_MAX], rows[LAYERS_MAX];
     for (int l = 0; l < from->layers; l++) {
-        groups[l] = (from->layer[l].inputs + GROUP(l) - 1) / GROUP(l);
+        groups[l] = (from->layer[l].inputs + GROUP - 1) / GROUP;
         rows[l] = (from->layer[l].outputs + NEURONS - 1) / NEURONS * NEURONS;
         size += (size_t)rows[l] * (groups[l] + 2) * 4 + (size_t)rows[l] / NEURONS * (groups[l] + 1) / 4 * 4 + 4;
     }
@@ -84,13 +83,40 @@ static Packed *LEVEL(pack)(const Network *from) {
         to->bias = (int32_t *)at, at += (size_t)rows[l] * 4;
         to->scale = (float *)at, at += (size_t)rows[l] * 4;
         to->runs = (uint8_t *)at, at += (size_t)rows[l] / NEURONS * (groups[l] + 1) / 4 * 4 + 4;
-        pack_layer(to, &from->layer[l], GROUP(l));
+        pack_layer(to, &from->layer[l]);
     }
     return packed;
 }
 
-/* Sums of NEURONS neurons, for NV vectors of points. */
-INLINE void sums2(const int32_t *weight, int groups, const vi (*x)[VECTORS], int j, vi sum[NEURONS][NV]) {
+/* Inputs of the first layer have a sign: four int8, of which MULTIPLY4 wants the magnitudes, the sign given to weights. */
+#ifdef MULTIPLY4
+#define SUMS(NAME, W)                                                                                                \
+    INLINE void NAME(const int32_t *weight, const uint8_t *run, const vi (*x)[VECTORS], const vi (*sign)[VECTORS],    \
+                     int j, vi sum[NEURONS][NV]) {                                                                    \
+        for (; *run; run++) {                                                                                         \
+            vs part[NEURONS][NV] = {0};                                                                               \
+            for (const int32_t *end = weight + *run * NEURONS; weight < end; weight += NEURONS, x++, sign++)          \
+                for (int k = 0; k < NEURONS; k++) {                                                                   \
+                    vi w = weight[k] - (vi){0};                                                                       \
+                    for (int v = 0; v < NV; v++) part[k][v] += MULTIPLY4(x[0][j + v], W);                             \
+                }                                                                                                     \
+            for (int k = 0; k < NEURONS; k++)                                                                         \
+                for (int v = 0; v < NV; v++) sum[k][v] += PAIRS(part[k][v]);                                          \
+        }                                                                                                             \
+    }
+SUMS(sums_first, SIGN4(w, sign[0][j + v]))
+SUMS(sums_next, w)
+
+INLINE void pack_features(const vi (*feature)[VECTORS], int inputs, vi (*x)[VECTORS], vi (*sign)[VECTORS]) {
+    for (int i = 0; i < inputs; i += 4)
+        for (int j = 0; j < VECTORS; j++) {
+            vi word = {0};
+            for (int k = 0; k < 4 && i + k < inputs; k++) word |= (feature[i + k][j] & 0xff) << (8 * k);
+            sign[i / 4][j] = word, x[i / 4][j] = MAGNITUDE4(word);
+        }
+}
+#else
+INLINE void sums(const int32_t *weight, int groups, const vi (*x)[VECTORS], int j, vi sum[NEURONS][NV]) {
     for (int i = 0; i < groups; i++)
         for (int k = 0; k < NEURONS; k++) {
             vi w = weight[i * NEURONS + k] - (vi){0};
@@ -98,29 +124,15 @@ INLINE void sums2(const int32_t *weight, int groups, const vi (*x)[VECTORS], int
         }
 }
 
-#ifdef MULTIPLY4
-INLINE void sums4(const int32_t *weight, const uint8_t *run, const vi (*x)[VECTORS], int j, vi sum[NEURONS][NV]) {
-    for (; *run; run++) {
-        vs part[NEURONS][NV] = {0};
-        for (const int32_t *end = weight + *run * NEURONS; weight < end; weight += NEURONS, x++)
-            for (int k = 0; k < NEURONS; k++) {
-                vi w = weight[k] - (vi){0};
-                for (int v = 0; v < NV; v++) part[k][v] += MULTIPLY4(x[0][j + v], w);
-            }
-        for (int k = 0; k < NEURONS; k++)
-            for (int v = 0; v < NV; v++) sum[k][v] += PAIRS(part[k][v]);
-    }
-}
-#endif
-
-/* Puts the inputs of the first layer side by side. */
-INLINE void pack_features(const vi (*feature)[VECTORS], int inputs, vi (*x)[VECTORS]) {
+INLINE void pack_features(const vi (*feature)[VECTORS], int inputs, vi (*x)[VECTORS], vi (*sign)[VECTORS]) {
+    (void)sign;
     for (int i = 0; i < inputs; i += 2)
         for (int j = 0; j < VECTORS; j++) {
             vi low = feature[i][j] & 0xffff;
             x[i / 2][j] = i + 1 < inputs ? low | feature[i + 1][j] << 16 : low;
         }
 }
+#endif
 
 INLINE vi scaled(vi sum, float scale, float low, float high) {
     return round_f(__builtin_convertvector(sum, vf) * scale, low, high);
@@ -137,8 +149,8 @@ INLINE void activate(vi sum[NEURONS][NV], int v, const float *scale, vi (*out)[V
 }
 
 INLINE void run(const Packed *net, const vi (*feature)[VECTORS], int inputs, vi (*output)[VECTORS]) {
-    vi x[2][WIDTH_MAX / 2][VECTORS];
-    pack_features(feature, inputs, x[0]);
+    vi x[2][WIDTH_MAX / GROUP][VECTORS], sign[(INPUTS_MAX + GROUP - 1) / GROUP][VECTORS];
+    pack_features(feature, inputs, x[0], sign);
     for (int l = 0; l < net->layers; l++) {
         const PackedLayer *layer = &net->layer[l];
         const vi(*in)[VECTORS] = (const vi(*)[VECTORS])x[l & 1];
@@ -152,17 +164,19 @@ INLINE void run(const Packed *net, const vi (*feature)[VECTORS], int inputs, vi 
                 for (int k = 0; k < NEURONS; k++)
                     for (int v = 0; v < NV; v++) sum[k][v] = layer->bias[o + k] - (vi){0};
 #ifdef MULTIPLY4
-                if (l) sums4(weight, layer->runs + o / NEURONS * (layer->groups + 1), in, j, sum);
-                else
+                const uint8_t *runs = layer->runs + o / NEURONS * (layer->groups + 1);
+                if (l) sums_next(weight, runs, in, in, j, sum);
+                else sums_first(weight, runs, in, (const vi(*)[VECTORS])sign, j, sum);
+#else
+                sums(weight, layer->groups, in, j, sum);
 #endif
-                    sums2(weight, layer->groups, in, j, sum);
                 for (int v = 0; v < NV; v++) {
                     if (last) {
                         output[0][j + v] = scaled(sum[0][v], scale[0], -MEAN_REACH, MEAN_REACH);
                         output[1][j + v] = scaled(sum[1][v], scale[1], -SCALE_REACH, SCALE_REACH);
                         output[2][j + v] = scaled(sum[2][v], scale[2], 0, TAIL_TOP);
                     } else
-                        activate(sum, v, scale, out + o / GROUP(1), j + v);
+                        activate(sum, v, scale, out + o / GROUP, j + v);
                 }
             }
         }
