@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from isopress.codec import native
 from isopress.codec.arrays import contiguous
 from isopress.codec.bounded import block, pyramid, weights
 from isopress.codec.bounded.choice import ContextMode, choose_context
@@ -22,7 +23,7 @@ from isopress.codec.errors import BoundError
 from isopress.codec.limits import Bound, check_fits, exceeds
 from isopress.codec.threads import IMPORTS
 from isopress.codec.values.label_map import encode_classes
-from isopress.codec.values.lossless import encode_lossless, lossless_may_reach
+from isopress.codec.values.lossless import encode_lossless, integers_may_reach, lossless_may_reach
 from isopress.codec.values.outliers import (
     apply_exceptions,
     bits_of,
@@ -67,7 +68,10 @@ class Chunk:
         fields = x.reshape(field_shape(x.shape))
         if isinstance(bound, Bound):
             resolved = bound.resolve(x)
-            return cls(fields, x.shape[:-2], bound, resolved, bound.tolerance(fields) if resolved else None, {})
+            tolerance: Tolerance = resolved or None
+            if bound.mode == "pointwise":
+                tolerance = bound.tolerance(fields)
+            return cls(fields, x.shape[:-2], bound, resolved, tolerance, {})
         each = np.array([b.value for b in bound], np.float64)
         tolerance = each.repeat(len(fields) // len(each))[:, None, None]
         extra = {Section.BOUNDS: each.astype("<f8").tobytes()}
@@ -162,14 +166,14 @@ def codings(chunk: Chunk, model: str, context: ContextMode) -> list[EncodedChunk
 def _codings_of_steps(
     chunk: Chunk, plan: Plan, shared: Sections, model: str, context: ContextMode
 ) -> list[EncodedChunk]:
-    reach = float(np.abs(plan.y).max())
+    reach = max(float(plan.y.max()), -float(plan.y.min()))
     found = []
     if reach <= MAX_PYRAMID_STEPS:
         found = _pyramids(chunk, plan, shared, model, context)
         base = _pyramid_on_latents(chunk, plan, shared, model, smallest=_smallest(found))
         found += [base] if base else []
     smallest = min([c.nbytes for c in found], default=chunk.x.nbytes)
-    if reach <= MAX_INTEGERS and lossless_may_reach(np.rint(plan.y).astype(np.int64), smallest):
+    if reach <= MAX_INTEGERS and integers_may_reach(plan.y, smallest):
         section, integers = _encode_integers(plan.y, plan.valid)
         if len(section) < _smallest(found):  # else it need not be verified
             v = integers * float(UNITS)
@@ -268,20 +272,30 @@ def _verified(
 
 def measure(x: np.ndarray, x_hat: np.ndarray, unit: Tolerance) -> tuple[float, float]:
     """Return the largest and the root mean square |x - x_hat|, in `unit` if given, over the finite values of `x`."""
-    finite = np.isfinite(x)
-    with np.errstate(invalid="ignore", over="ignore"):  # signalling NaN, and opposite ends of the range
-        error = np.subtract(x, x_hat, dtype=np.float64, where=finite, out=np.zeros(x.shape))
-    np.abs(error, out=error)
-    if unit is not None:
-        error /= unit
-    largest = float(error.max())
-    if not largest:
-        return 0.0, 0.0
+    if unit is None and native.level() != native.NUMPY and x.dtype in FLOATS:
+        largest, count, squares = native.measure(contiguous(x), contiguous(x_hat))
+    else:
+        finite = np.isfinite(x)
+        with np.errstate(invalid="ignore", over="ignore"):  # signalling NaN, and opposite ends of the range
+            error = np.subtract(x, x_hat, dtype=np.float64, where=finite, out=np.zeros(x.shape))
+        np.abs(error, out=error)
+        if unit is not None:
+            error /= unit
+        largest, count = float(error.max()), int(finite.sum())
+        squares = _squares(error, largest) if 0 < largest < math.inf else 0
+    if not 0 < largest < math.inf:
+        return largest, largest
+    # Of whole numbers, and kept to binary32: the header too is the same on every machine.
+    return largest, float(np.float32(math.sqrt(squares / 2**52 / max(1, count)))) * largest
+
+
+def _squares(error: np.ndarray, largest: float) -> int:
+    """Return the sum of squares of (error / largest) in 2**-52, each cut off; `error` is used up."""
     error /= largest  # squares must neither overflow nor vanish
     np.square(error, out=error)
-    # Summed pairwise by numpy, not by a BLAS, and kept to binary32: the header too is the same on every machine.
-    mean_square = float(error.sum()) / max(1, int(finite.sum()))
-    return largest, float(np.float32(math.sqrt(mean_square))) * largest
+    error *= 2.0**52
+    whole = error.astype(np.int64)
+    return (int((whole >> 26).sum()) << 26) + int((whole & (2**26 - 1)).sum())
 
 
 def encode_value(value: Value) -> bytes:

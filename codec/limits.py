@@ -70,7 +70,10 @@ class Bound:
             return 0.0
         if self.mode != "range":
             return float(self.value)
-        finite = x[np.isfinite(x) & ~is_one_of(x, self.exact)]
+        counts = np.isfinite(x)
+        if self.exact:
+            counts &= ~is_one_of(x, self.exact)
+        finite = x if counts.all() else x[counts]
         if not finite.size:
             return 0.0
         exact = Fraction(float(self.value)) * (Fraction(float(finite.max())) - Fraction(float(finite.min())))

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import NewType
+from typing import Any, NewType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -237,3 +237,21 @@ class Walk:
             self.streams, v, y, valid,
         )  # fmt: skip
         raise_for(outcome)
+
+
+# --- final values ------------------------------------------------------------------------------------------------
+
+
+def keep(x: NDArray[np.floating[Any]], decoded: NDArray[np.floating[Any]], tolerance: float) -> bool:
+    """Return whether decoded values surely keep a tolerance; of two contiguous arrays, float32 or float64 both.
+
+    True: every value has the bits of the original, or stands for a finite one other than -0.0 and misses it by less.
+    """
+    return _kernels.keep(x, decoded, x.dtype == np.float32, x.size, tolerance)
+
+
+def measure(x: NDArray[np.floating[Any]], decoded: NDArray[np.floating[Any]]) -> tuple[float, int, int]:
+    """Return the largest error over the finite values of `x`, their number, and the sum of squares of the errors over
+    the largest, each cut off to 2**-52, in that unit."""
+    largest, finite, high, low = _kernels.measure(x, decoded, x.dtype == np.float32, x.size)
+    return largest, finite, (high << 26) + low

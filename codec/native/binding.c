@@ -5,6 +5,7 @@
 
 #include <string.h>
 
+#include "values.h"
 #include "walk.h"
 
 enum { HELD_MAX = 64 };
@@ -443,6 +444,50 @@ static PyObject *py_walk(PyObject *self, PyObject *args) {
     return result;
 }
 
+/* --- final values ---------------------------------------------------------------------------------------------------- */
+
+/* Holds two arrays of `count` float32, or else float64. */
+static int hold_values(Held *held, PyObject *x, PyObject *decoded, int single, int64_t count, const void *out[2]) {
+    return (out[0] = hold(held, x, single ? 'f' : 'd', count, 0)) && (out[1] = hold(held, decoded, single ? 'f' : 'd', count, 0));
+}
+
+/* (x, decoded, whether float32, count, tolerance) -> whether it is surely kept */
+static PyObject *py_keep(PyObject *self, PyObject *args) {
+    (void)self;
+    PyObject *x, *decoded, *result = NULL;
+    const void *v[2];
+    int single, kept;
+    long long n;
+    double tolerance;
+    Held held = {.count = 0};
+    if (!PyArg_ParseTuple(args, "OOpLd", &x, &decoded, &single, &n, &tolerance)) return NULL;
+    if (hold_values(&held, x, decoded, single, n, v)) {
+        Py_BEGIN_ALLOW_THREADS kept = single ? isopress_keep_f32(n, v[0], v[1], tolerance) : isopress_keep_f64(n, v[0], v[1], tolerance);
+        Py_END_ALLOW_THREADS result = PyBool_FromLong(kept);
+    }
+    release(&held);
+    return result;
+}
+
+/* (x, decoded, whether float32, count) -> (largest error, finite values, high and low sum of squares) */
+static PyObject *py_measure(PyObject *self, PyObject *args) {
+    (void)self;
+    PyObject *x, *decoded, *result = NULL;
+    const void *v[2];
+    int single;
+    long long n;
+    Errors e;
+    Held held = {.count = 0};
+    if (!PyArg_ParseTuple(args, "OOpL", &x, &decoded, &single, &n)) return NULL;
+    if (hold_values(&held, x, decoded, single, n, v)) {
+        Py_BEGIN_ALLOW_THREADS e = single ? isopress_measure_f32(n, v[0], v[1]) : isopress_measure_f64(n, v[0], v[1]);
+        Py_END_ALLOW_THREADS result =
+            Py_BuildValue("dLKK", e.largest, (long long)e.finite, (unsigned long long)e.high, (unsigned long long)e.low);
+    }
+    release(&held);
+    return result;
+}
+
 static PyObject *py_levels(PyObject *self, PyObject *args) {
     (void)self, (void)args;
     PyObject *list = PyList_New(0);
@@ -468,6 +513,8 @@ static PyMethodDef methods[] = {
     {"write_phase", py_write_phase, METH_VARARGS, "Code the symbols of a phase."},
     {"read_phase", py_read_phase, METH_VARARGS, "Decode the symbols of a phase."},
     {"walk", py_walk, METH_VARARGS, "Code or decode all levels of some fields."},
+    {"keep", py_keep, METH_VARARGS, "Whether decoded values surely keep a tolerance."},
+    {"measure", py_measure, METH_VARARGS, "Largest error, and sums of squares."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -4,6 +4,7 @@ from enum import IntEnum
 
 import numpy as np
 from numcodecs import zstd
+from numpy.typing import DTypeLike
 from pcodec import ChunkConfig, standalone
 
 from isopress.codec.errors import ArgumentError, CorruptPayloadError, TruncatedPayloadError
@@ -11,6 +12,7 @@ from isopress.codec.values.packing import LEVEL, decompress_zstd, shuffle, unshu
 
 _TRIAL_LEVEL = 3
 _PIECES, _PIECE = 8, 4096  # of an estimate: pieces, and values of each
+_MORE_PIECES, _NEARLY_SURE = 24, 1.3  # a closer look
 _SURE = 2  # an estimate is never off by more in all that was measured: then nothing need be coded in full
 _PCODEC_TYPES = frozenset(np.dtype(c) for c in ("f2", "f4", "f8", "i2", "i4", "i8", "u2", "u4", "u8"))
 
@@ -62,11 +64,27 @@ def lossless_may_reach(x: np.ndarray, size: int) -> bool:
     Small arrays are not judged: True. Of a larger one, half of what its pieces foretell must exceed `size`.
     """
     flat = np.ascontiguousarray(x).reshape(-1)
+    return flat.size <= 2 * _PIECES * _PIECE or _foretold(flat, _PIECES) <= _SURE * size
+
+
+def integers_may_reach(y: np.ndarray, size: float) -> bool:
+    """Whether a lossless coding of the integers next to `y` may take no more than `size` bytes, judged likewise; where
+    a few pieces leave it open, by more of them."""
+    flat = y.reshape(-1)
     if flat.size <= 2 * _PIECES * _PIECE:
         return True
-    starts = np.linspace(0, flat.size - _PIECE, _PIECES).astype(np.int64)
+    if _foretold(flat, _PIECES, np.int64) > _SURE * size:
+        return False
+    return flat.size <= 2 * _MORE_PIECES * _PIECE or _foretold(flat, _MORE_PIECES, np.int64) <= _NEARLY_SURE * size
+
+
+def _foretold(flat: np.ndarray, pieces: int, dtype: DTypeLike | None = None) -> float:
+    """Return how many bytes a lossless coding would take, by pieces from all over; as integers if a dtype is given."""
+    starts = np.linspace(0, flat.size - _PIECE, pieces).astype(np.int64)
     some = np.concatenate([flat[start : start + _PIECE] for start in starts.tolist()])
-    return len(encode_lossless(some, quick=True)) * (flat.size / some.size) <= _SURE * size
+    if dtype is not None:
+        some = np.rint(some).astype(dtype)
+    return len(encode_lossless(some, quick=True)) * (flat.size / some.size)
 
 
 def _coded(flat: np.ndarray, stream: Stream, level: int) -> bytes | None:

@@ -10,6 +10,7 @@ from isopress.codec.values import log_transform as pointwise
 from isopress.codec.values.log_transform import Knee
 
 UNITS = 64  # integer units of one step
+PIECE = 1 << 15  # values
 LINEAR, LOG, KNEE = 0, 1, 2
 PER_FIELD_OFFSET, PER_FIELD_STEP = 4, 8
 
@@ -47,13 +48,17 @@ class Quantiser:
 
     def to_data(self, v: np.ndarray, dtype: np.dtype) -> np.ndarray:
         """Return the values, (B, H, W) of `dtype`, that v (float64 integers, in steps / 64) stand for."""
+        x = np.empty(v.shape, dtype)
+        rows = max(1, PIECE // max(1, v.shape[2]))  # in the cache, and without a second array of binary64
+        steps, offsets = np.broadcast_to(self.step, len(v)).tolist(), np.broadcast_to(self.offset, len(v)).tolist()
         with np.errstate(over="ignore", invalid="ignore"):  # wrong v must surface as wrong values, no warning
-            t = v / UNITS
-            t *= self.step[:, None, None]
-            t += self.offset[:, None, None]
-            if self.transform != LINEAR:
-                t = pointwise.inverse(t, self.knee)
-            return t.astype(dtype)
+            for out, field, step, offset in zip(x, v, steps, offsets, strict=True):
+                for start in range(0, len(field), rows):
+                    t = field[start : start + rows] / UNITS
+                    t *= step
+                    t += offset
+                    out[start : start + rows] = t if self.transform == LINEAR else pointwise.inverse(t, self.knee)
+        return x
 
     def to_bytes(self) -> bytes:
         """Return the parameters section: flags, offsets, steps, then slope and shift of the knee."""
