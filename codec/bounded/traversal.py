@@ -26,6 +26,7 @@ from isopress.codec.bounded.reference_prediction import Proxies
 
 Shape3 = tuple[int, int, int]
 I32 = NDArray[np.int32]
+PAD_TOP = 2.0**30 - 1  # magnitude of what stands in padding
 
 
 def depth(height: int, width: int) -> int:
@@ -125,6 +126,6 @@ def pad(x: NDArray[Any], wraps: bool, *, zero: bool = False) -> NDArray[Any]:
         before = first - edge[PAD + 1] if n > 1 else np.zeros_like(first)
         after = last - edge[PAD + n - 2] if n > 1 else np.zeros_like(last)
         for k in range(1, PAD + 1):
-            edge[PAD - k] = first + k * before
-            edge[PAD + n - 1 + k] = last + k * after
+            np.clip(first + k * before, -PAD_TOP, PAD_TOP, out=edge[PAD - k])
+            np.clip(last + k * after, -PAD_TOP, PAD_TOP, out=edge[PAD + n - 1 + k])
     return out

@@ -128,7 +128,7 @@ static PyObject *py_geometry(PyObject *self, PyObject *args) {
     memcpy(g->residual, res, sizeof g->residual);
     memcpy(g->error, err, sizeof g->error);
     memcpy(g->mean_of, mean_of, sizeof g->mean_of);
-    const char *wrong = isopress_check_geometry(g);
+    const char *wrong = isopress_complete_geometry(g);
     release(&held);
     if (!wrong) return capsule_of(g, GEOMETRY, free_plain);
     wrong_argument(wrong);

@@ -1,14 +1,67 @@
 /* Whether a phase can be computed without leaving a buffer or a type: every index and sum is proven here. */
 #include "kernels.h"
 
-const char *isopress_check_geometry(const Geometry *g) {
-    if (g->n < 1 || g->n > OFFSETS_MAX || g->near < 0 || g->near > NEAR_MAX || g->wide < 0 || g->wide > WIDE_MAX)
+#include <string.h>
+
+static double magnitude(double x) { return x < 0 ? -x : x; }
+
+/* Finds the pairs of opposite neighbours; returns whether every one has its opposite, alike in all but the sign. */
+static int pair_up(Geometry *g) {
+    int pairs = 0;
+    for (int i = 0; i < g->n; i++) {
+        if (g->y[i] > 0 || (g->y[i] == 0 && g->x[i] > 0)) continue;
+        for (int k = 0; k < g->n; k++)
+            if (k != i && g->y[k] == -g->y[i] && g->x[k] == -g->x[i] && g->weight[k] == g->weight[i] && g->cubic[k] == g->cubic[i] &&
+                g->weight_y[k] == -g->weight_y[i] && g->weight_x[k] == -g->weight_x[i] && pairs < OFFSETS_MAX / 2) {
+                const int32_t whole[6] = {(int32_t)g->weight[i], (int32_t)g->weight_y[i], (int32_t)g->weight_x[i], (int32_t)g->y[i],
+                                          (int32_t)g->x[i], (int32_t)g->cubic[i]};
+                g->pair[pairs][0] = i, g->pair[pairs][1] = k;
+                memcpy(g->whole[pairs++], whole, sizeof whole);
+                break;
+            }
+    }
+    return 2 * pairs == g->n;
+}
+
+/* Returns the largest sum of any kind if neighbours differ from one of them by 1 at most. */
+static double largest_sum(const Geometry *g) {
+    double total = 0, slope = 0, cubic = g->cubic_divisor;
+    for (int i = 0; i < g->n; i++) {
+        double residual = 0;
+        for (int k = 0; k < g->n; k++) {
+            double fit = g->weight[k] * (g->mean + g->y[i] * g->y[k] * g->slope_y + g->x[i] * g->x[k] * g->slope_x);
+            residual += magnitude((i == k ? g->denominator : 0) - fit);
+        }
+        total += g->weight[i] * residual;
+        slope += magnitude(g->weight_y[i]) * g->slope_y + magnitude(g->weight_x[i]) * g->slope_x;
+        cubic += magnitude(g->cubic[i]);
+    }
+    total = total > slope ? total : slope;
+    return total > cubic ? total : cubic;
+}
+
+const char *isopress_complete_geometry(Geometry *g) {
+    if (g->n < 2 || g->n > OFFSETS_MAX || g->near < 0 || g->near > NEAR_MAX || g->wide < 0 || g->wide > WIDE_MAX)
         return "the number of neighbours";
     for (int i = 0; i <= g->n + g->near + g->wide; i++) {
         const Neighbour *at = &g->seen[i];
         if (at->plane < 0 || at->plane >= PLANES) return "a neighbour's plane";
         if (at->row < 0 || at->row > 2 * PAD || at->column < 0 || at->column > 2 * PAD) return "a neighbour's place";
     }
+    const double constants[] = {g->mean, g->slope_y, g->slope_x, g->denominator, g->cubic_divisor, g->floor};
+    for (int i = 0; i < 6; i++)
+        if (!(constants[i] >= 1 && constants[i] < 1 << 24) || constants[i] != (int32_t)constants[i]) return "a constant";
+    for (int i = 0; i < g->n; i++) {
+        const double numbers[] = {g->weight[i], g->weight_y[i], g->weight_x[i], g->y[i], g->x[i], g->cubic[i]};
+        for (int k = 0; k < 6; k++)
+            if (!(magnitude(numbers[k]) < 1 << 12) || numbers[k] != (int32_t)numbers[k]) return "a neighbour's weight";
+    }
+    for (g->cubic_shift = 0; 1 << g->cubic_shift < g->cubic_divisor;) g->cubic_shift++;
+    if (1 << g->cubic_shift != g->cubic_divisor || !pair_up(g)) return "neighbours that are not symmetric";
+    g->whole_mean = (int32_t)g->mean, g->whole_slope_y = (int32_t)g->slope_y, g->whole_slope_x = (int32_t)g->slope_x;
+    g->whole_denominator = (int32_t)g->denominator, g->whole_floor = (int32_t)g->floor;
+    g->narrow = 1;
+    while (g->narrow < 1 << 20 && 2.0 * g->narrow * largest_sum(g) + g->floor < INT32_MAX) g->narrow *= 2;
     return NULL;
 }
 

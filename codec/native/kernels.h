@@ -9,6 +9,7 @@
 enum {
     TILE = 32,        /* points that a kernel works on at once */
     PAD = 3,          /* cells of padding around a plane */
+    PAD_TOP = (1 << 30) - 1, /* magnitude of what stands there */
     PLANES = 4,       /* of a level, by the parity of their points: 2 * y + x */
     PHASES = 3,       /* D, H and V: the order in which a level is coded */
     OFFSETS_MAX = 28, /* neighbours of a point */
@@ -47,6 +48,10 @@ typedef struct {
     double cubic[OFFSETS_MAX];
     double denominator, cubic_divisor, floor;
     int32_t first_index;
+    /* The same as integers, for neighbours that differ by less than `narrow`: then no sum leaves 32 bits. Offsets are
+       symmetric: of each pair (place, opposite place), the first. */
+    int32_t narrow, cubic_shift, whole_mean, whole_slope_y, whole_slope_x, whole_denominator, whole_floor;
+    int32_t pair[OFFSETS_MAX / 2][2], whole[OFFSETS_MAX / 2][6]; /* weight, weight_y, weight_x, y, x, cubic */
     float residual[INDEXES], error[INDEXES]; /* multipliers by roughness index */
     double mean_of[INDEXES];
 } Geometry;
@@ -73,8 +78,7 @@ typedef struct {
     View values[PLANES], errors[PLANES], proxy[PROXIES_MAX][PLANES];
     const Geometry *geometry;
     const Packed *network;
-    double *rows_of_values;    /* room for (1 + proxies) * PLANES * RING + 2 rows of `width` */
-    int32_t *rows_of_errors;   /* room for PLANES * RING rows */
+    int32_t *rows_held;        /* room for (2 + proxies) * PLANES * RING + 2 rows of `width` */
     int64_t width;             /* of such a row */
     int32_t *value;            /* out: predictions in units */
     int16_t *scale;            /* out: scale indexes */
@@ -92,8 +96,10 @@ typedef struct {
 /* The levels that this build has and this machine can run, best first; NULL ends the list. */
 const Level *const *isopress_levels(void);
 
+/* Derives from the other members what the integers of a geometry are; NULL, or what is wrong with it. */
+const char *isopress_complete_geometry(Geometry *geometry);
+
 /* Each returns NULL if every index lies inside its buffers and every sum inside its type, else what does not. */
-const char *isopress_check_geometry(const Geometry *geometry);
 const char *isopress_check_network(const Network *network);
 const char *isopress_check_phase(const Phase *phase, int inputs);
 

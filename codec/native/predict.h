@@ -6,26 +6,32 @@
 
 /* One tile of points, and all that is known of them. */
 typedef struct {
-    vd values[OFFSETS_MAX][WIDES];
-    vd proxy[PROXIES_MAX][OFFSETS_MAX + 1][WIDES]; /* the last at the points themselves */
+    vi values[OFFSETS_MAX + 1][VECTORS]; /* the last, at the points themselves, is known of proxies alone */
+    vi proxy[PROXIES_MAX][OFFSETS_MAX + 1][VECTORS];
     vi errors[NEAR_MAX + WIDE_MAX][VECTORS];
-    vf residual[OFFSETS_MAX + 1][VECTORS]; /* of the plane fit, or of a proxy's */
+    vf residual[OFFSETS_MAX][VECTORS]; /* of the plane fit, or of a proxy's */
+    vi base[VECTORS];                  /* cubic prediction */
+    vf detail[VECTORS];                /* what it misses of a proxy, times cubic_divisor */
     vi feature[INPUTS_MAX][VECTORS];
-    vd base[WIDES];
     vi rough[VECTORS], rough_proxy[VECTORS], near_index[VECTORS], wide_index[VECTORS], slope_index[VECTORS];
     vi output[OUTPUTS][VECTORS];
 } Work;
 
 INLINE void put_half(vi *to, int j, vih x) { memcpy((vih *)to + j, &x, sizeof x); }
 
-/* Residuals from the weighted plane fit by its three sums; returns nothing but fills residual, and the roughness and
-   slope indexes where asked for. */
-INLINE void plane_fit(const Geometry *g, Work *w, vd (*values)[WIDES], vi *rough, vi *slope_index) {
+INLINE vd half(const vi *x, int j) {
+    vih h;
+    memcpy(&h, (const vih *)x + j, sizeof h);
+    return __builtin_convertvector(h, vd);
+}
+
+/* Fills residuals from the weighted plane fit, by its three sums, and the indexes of roughness and slope. */
+INLINE void plane_fit_wide(const Geometry *g, Work *w, vi (*values)[VECTORS], vi *rough, vi *slope_index) {
     int n = g->n;
     for (int j = 0; j < WIDES; j++) {
         vd s0 = {0}, sy = {0}, sx = {0};
         for (int i = 0; i < n; i++) {
-            vd v = values[i][j];
+            vd v = half(values[i], j);
             s0 += g->weight[i] * v;
             sy += g->weight_y[i] * v;
             sx += g->weight_x[i] * v;
@@ -33,23 +39,72 @@ INLINE void plane_fit(const Geometry *g, Work *w, vd (*values)[WIDES], vi *rough
         s0 *= g->mean, sy *= g->slope_y, sx *= g->slope_x; /* denominator times mean and slopes */
         vd size = {0};
         for (int i = 0; i < n; i++) {
-            vd e = g->denominator * values[i][j] - (s0 + g->y[i] * sy + g->x[i] * sx);
+            vd e = g->denominator * half(values[i], j) - (s0 + g->y[i] * sy + g->x[i] * sx);
             size += g->weight[i] * abs_d(e);
             ((vfh *)w->residual[i])[j] = __builtin_convertvector(e, vfh);
         }
-        put_half(rough, j, log_index(size + g->floor) - g->first_index);
-        if (slope_index) put_half(slope_index, j, log_index((abs_d(sy) + abs_d(sx)) / g->denominator + 1.0));
+        put_half(rough, j, log_index(size + g->floor));
+        put_half(slope_index, j, log_index((abs_d(sy) + abs_d(sx)) / g->denominator + 1.0));
     }
-    for (int j = 0; j < VECTORS; j++) rough[j] = clip_i(rough[j], 0, INDEXES - 1);
 }
 
-INLINE void cubic(const Geometry *g, Work *w) {
+/* Fills the cubic prediction, and what it misses. */
+INLINE void cubic_wide(const Geometry *g, Work *w, vi (*values)[VECTORS]) {
     for (int j = 0; j < WIDES; j++) {
         vd s = {0};
         for (int i = 0; i < g->n; i++)
-            if (g->cubic[i]) s += g->cubic[i] * w->values[i][j];
-        w->base[j] = s;
+            if (g->cubic[i]) s += g->cubic[i] * half(values[i], j);
+        put_half(w->base, j, __builtin_convertvector(floor_d((s + g->cubic_divisor / 2) / g->cubic_divisor), vih));
+        ((vfh *)w->detail)[j] = __builtin_convertvector(g->cubic_divisor * half(values[g->n], j) - s, vfh);
     }
+}
+
+/* Both where neighbours differ by less than g->narrow: from the first of them, in 32 bits, pair by pair. */
+INLINE void fit_narrow(const Geometry *g, Work *w, vi (*values)[VECTORS], vi *rough, vi *slope_index) {
+    int pairs = g->n / 2;
+    for (int j = 0; j < VECTORS; j++) {
+        vu first = (vu)values[0][j], s0 = {0}, sy = {0}, sx = {0}, cubic = {0};
+        for (int p = 0; p < pairs; p++) {
+            const int32_t *k = g->whole[p];
+            vu a = (vu)values[g->pair[p][0]][j] - first, b = (vu)values[g->pair[p][1]][j] - first, sum = a + b, difference = a - b;
+            s0 += sum * (uint32_t)k[0], sy += difference * (uint32_t)k[1], sx += difference * (uint32_t)k[2];
+            cubic += sum * (uint32_t)k[5];
+        }
+        s0 *= (uint32_t)g->whole_mean, sy *= (uint32_t)g->whole_slope_y, sx *= (uint32_t)g->whole_slope_x;
+        vi size = {0};
+        for (int p = 0; p < pairs; p++) {
+            const int32_t *k = g->whole[p];
+            int at = g->pair[p][0], opposite = g->pair[p][1];
+            vu a = (vu)values[at][j] - first, b = (vu)values[opposite][j] - first;
+            vu slope = sy * (uint32_t)k[3] + sx * (uint32_t)k[4];
+            vi e = (vi)(a * (uint32_t)g->whole_denominator - s0 - slope), f = (vi)(b * (uint32_t)g->whole_denominator - s0 + slope);
+            size += (abs_i(e) + abs_i(f)) * k[0];
+            w->residual[at][j] = __builtin_convertvector(e, vf), w->residual[opposite][j] = __builtin_convertvector(f, vf);
+        }
+        rough[j] = (vi)__builtin_convertvector(size + g->whole_floor, vf) >> 20;
+        vi slopes = abs_i((vi)sy) + abs_i((vi)sx);
+        for (int k = 0; k < 2; k++) put_half(&slope_index[j], k, log_index(half(&slopes, k) / g->denominator + 1.0));
+        w->base[j] = values[0][j] + ((vi)(cubic + (uint32_t)g->cubic_divisor / 2) >> g->cubic_shift);
+        vu point = (vu)values[g->n][j] - first;
+        w->detail[j] = __builtin_convertvector((vi)(point * (uint32_t)g->cubic_divisor - cubic), vf);
+    }
+}
+
+/* Fills residuals, base, detail, and the indexes of roughness and slope; `count` of the values are known. */
+INLINE void plane_fit(const Geometry *g, Work *w, vi (*values)[VECTORS], int count, vi *rough, vi *slope_index) {
+    vi reach = {0}, all = {0};
+    for (int i = 1; i < count; i++)
+        for (int j = 0; j < VECTORS; j++) reach |= abs_i(values[i][j] - values[0][j]);
+    all = reach >= g->narrow;
+    int wide = 0;
+    for (int k = 0; k < LANES; k++) wide |= all[k];
+    if (wide) {
+        plane_fit_wide(g, w, values, rough, slope_index);
+        cubic_wide(g, w, values);
+    } else {
+        fit_narrow(g, w, values, rough, slope_index);
+    }
+    for (int j = 0; j < VECTORS; j++) rough[j] = clip_i(rough[j] - g->first_index, 0, INDEXES - 1);
 }
 
 INLINE vf look_up(const float *table, vi index) {
@@ -74,8 +129,7 @@ INLINE void error_sums(const Geometry *g, Work *w) {
 
 INLINE void own_features(const Geometry *g, Work *w) {
     int n = g->n, near = g->near;
-    plane_fit(g, w, w->values, w->rough, w->slope_index);
-    cubic(g, w);
+    plane_fit(g, w, w->values, n, w->rough, w->slope_index);
     error_sums(g, w);
     for (int j = 0; j < VECTORS; j++) {
         vf scale = look_up(g->residual, w->rough[j]), error = look_up(g->error, w->rough[j]);
@@ -98,15 +152,9 @@ INLINE vih ratio(vd numerator, vd denominator) {
 }
 
 /* Features of one proxy, whose value at the point is the last of its values. */
-INLINE void proxy_features(const Geometry *g, Work *w, vd (*values)[WIDES], vi (*feature)[VECTORS]) {
+INLINE void proxy_features(const Geometry *g, Work *w, vi (*values)[VECTORS], vi (*feature)[VECTORS]) {
     int n = g->n;
-    plane_fit(g, w, values, w->rough_proxy, NULL);
-    for (int j = 0; j < WIDES; j++) {
-        vd detail = g->cubic_divisor * values[n][j];
-        for (int i = 0; i < n; i++)
-            if (g->cubic[i]) detail -= g->cubic[i] * values[i][j];
-        ((vfh *)w->residual[n])[j] = __builtin_convertvector(detail, vfh);
-    }
+    plane_fit(g, w, values, n + 1, w->rough_proxy, w->slope_index);
     float divisor = (float)g->cubic_divisor; /* a power of two: dividing by it rounds nothing */
     for (int j = 0; j < VECTORS; j++) {
         vf scale = look_up(g->residual, w->rough_proxy[j]);
@@ -116,7 +164,7 @@ INLINE void proxy_features(const Geometry *g, Work *w, vd (*values)[WIDES], vi (
             both += own * f, square += own * own, square_proxy += f * f;
         }
         vf error = look_up(g->error, w->rough_proxy[j]) / divisor;
-        vi detail = round_f(w->residual[n][j] * error, -FEATURE_TOP, FEATURE_TOP);
+        vi detail = round_f(w->detail[j] * error, -FEATURE_TOP, FEATURE_TOP);
         feature[0][j] = detail;
         for (int k = 0; k < 2; k++) {
             vih half[4] = {((vih *)&both)[k], ((vih *)&detail)[k], ((vih *)&square)[k], ((vih *)&square_proxy)[k]};
@@ -130,16 +178,17 @@ INLINE void proxy_features(const Geometry *g, Work *w, vd (*values)[WIDES], vi (
 }
 
 /* Turns outputs of the network into predictions and scale indexes of the first `count` points. */
-INLINE void finish(const Geometry *g, const Work *w, int count, int32_t *value, int16_t *scale, int8_t *tail) {
+INLINE void finish(const Geometry *g, const Work *w, int count, const vi *base, int32_t *value, int16_t *scale,
+                   int8_t *tail) {
     const int32_t *mean = (const int32_t *)w->output[0], *rough = (const int32_t *)w->rough;
     const int32_t *s = (const int32_t *)w->output[1], *t = (const int32_t *)w->output[2];
     double product[TILE];
     int32_t whole[TILE];
     for (int k = 0; k < TILE; k++) product[k] = mean[k] * g->mean_of[rough[k]];
     for (int j = 0; j < WIDES; j++) {
-        vd p, base = floor_d((w->base[j] + g->cubic_divisor / 2) / g->cubic_divisor);
+        vd p;
         memcpy(&p, product + j * HALF, sizeof p);
-        p = base + ((p + ROUND_D) - ROUND_D);
+        p = half(base, j) + ((p + ROUND_D) - ROUND_D);
         vih i = __builtin_convertvector(clip_d(p, -LIMIT, LIMIT), vih);
         memcpy(whole + j * HALF, &i, sizeof i);
     }
@@ -149,11 +198,17 @@ INLINE void finish(const Geometry *g, const Work *w, int count, int32_t *value, 
 
 /* --- rows of planes, in a ring ---------------------------------------------------------------------------------- */
 
-/* A row inside a plane, in binary64 and padded: periodic columns, or the line of the two outermost ones. */
-INLINE void load_inside(const View *v, int64_t field, int64_t row, int wraps, double *out) {
+INLINE int32_t beyond(int64_t edge, int64_t next, int64_t steps) {
+    int64_t x = edge + steps * (edge - next);
+    return (int32_t)(x > PAD_TOP ? PAD_TOP : x < -PAD_TOP ? -PAD_TOP : x);
+}
+
+/* A row inside a plane, padded: periodic columns, or the line of the two outermost ones; `zero`, for coding errors, with
+   zeros in place of lines. */
+INLINE void load_inside(const View *v, int64_t field, int64_t row, int wraps, int zero, int32_t *out) {
     int64_t start = field * v->field + row * v->row, n = v->columns;
     const int32_t *at = v->at + start, *minus = v->minus ? v->minus + start : NULL;
-    double *in = out + PAD;
+    int32_t *in = out + PAD;
     if (v->column == 2 && minus) /* the finest level: of a constant step, so that compilers know what to do */
         for (int64_t c = 0; c < n; c++) in[c] = at[2 * c] - minus[2 * c];
     else if (v->column == 2)
@@ -162,52 +217,35 @@ INLINE void load_inside(const View *v, int64_t field, int64_t row, int wraps, do
         for (int64_t c = 0; c < n; c++) in[c] = at[c * v->column] - minus[c * v->column];
     else
         for (int64_t c = 0; c < n; c++) in[c] = at[c * v->column];
-    for (int64_t k = 1; k <= PAD; k++)
-        if (wraps) {
-            in[-k] = in[((-k) % n + n) % n];
-            in[n - 1 + k] = in[(k - 1) % n];
-        } else {
-            in[-k] = n > 1 ? in[0] + k * (in[0] - in[1]) : in[0];
-            in[n - 1 + k] = n > 1 ? in[n - 1] + k * (in[n - 1] - in[n - 2]) : in[n - 1];
-        }
+    int64_t second = n > 1 ? 1 : 0;
+    for (int64_t k = 1; k <= PAD; k++) {
+        in[-k] = wraps ? in[((-k) % n + n) % n] : zero ? 0 : beyond(in[0], in[second], k);
+        in[n - 1 + k] = wraps ? in[(k - 1) % n] : zero ? 0 : beyond(in[n - 1], in[n - 1 - second], k);
+    }
 }
 
 /* Any row: beyond the plane, the line of its two outermost rows. `spare` has room for them. */
-INLINE void load(const View *v, int64_t field, int64_t row, int wraps, double *out, double *spare, int64_t width) {
-    if (row >= 0 && row < v->rows) {
-        load_inside(v, field, row, wraps, out);
-        return;
+INLINE void load(const View *v, int64_t field, int64_t row, int wraps, int zero, int32_t *out, int32_t *spare, int64_t width) {
+    int inside = row >= 0 && row < v->rows;
+    if (inside && v->at) {
+        load_inside(v, field, row, wraps, zero, out);
+    } else if (zero) {
+        memset(out, 0, (size_t)(v->columns + 2 * PAD) * sizeof *out);
+    } else {
+        int64_t edge = row < 0 ? 0 : v->rows - 1, k = row < 0 ? -row : row - edge;
+        int64_t next = v->rows == 1 ? edge : row < 0 ? 1 : v->rows - 2;
+        int32_t *first = spare, *second = spare + width;
+        load_inside(v, field, edge, wraps, 0, first);
+        load_inside(v, field, next, wraps, 0, second);
+        for (int64_t c = 0; c < v->columns + 2 * PAD; c++) out[c] = beyond(first[c], second[c], k);
     }
-    int64_t edge = row < 0 ? 0 : v->rows - 1, next = row < 0 ? 1 : v->rows - 2, k = row < 0 ? -row : row - edge;
-    double *first = spare, *second = spare + width;
-    load_inside(v, field, edge, wraps, first);
-    if (v->rows > 1) load_inside(v, field, next, wraps, second);
-    else second = first;
-    for (int64_t c = 0; c < v->columns + 2 * PAD; c++) out[c] = first[c] + k * (first[c] - second[c]);
 }
 
-/* A row of coding errors: zeros beyond the plane, but for periodic columns. */
-INLINE void load_errors(const View *v, int64_t field, int64_t row, int wraps, int32_t *out) {
-    int64_t n = v->columns;
-    if (!v->at || row < 0 || row >= v->rows) {
-        memset(out, 0, (n + 2 * PAD) * sizeof *out);
-        return;
-    }
-    const int32_t *at = v->at + field * v->field + row * v->row;
-    int32_t *in = out + PAD;
-    for (int64_t c = 0; c < n; c++) in[c] = at[c * v->column];
-    for (int64_t k = 1; k <= PAD; k++) {
-        in[-k] = wraps ? in[((-k) % n + n) % n] : 0;
-        in[n - 1 + k] = wraps ? in[(k - 1) % n] : 0;
-    }
-}
+enum { VALUES, ERRORS, FIRST_PROXY }; /* sets of planes */
 
 /* Where the rows of a plane are held. */
-INLINE double *held(const Phase *p, int set, int plane, int64_t row) {
-    return p->rows_of_values + ((set * PLANES + plane) * RING + (row + RING) % RING) * p->width;
-}
-INLINE int32_t *held_errors(const Phase *p, int plane, int64_t row) {
-    return p->rows_of_errors + (plane * RING + (row + RING) % RING) * p->width;
+INLINE int32_t *held(const Phase *p, int set, int plane, int64_t row) {
+    return p->rows_held + ((set * PLANES + plane) * RING + (row + RING) % RING) * p->width;
 }
 
 /* Which planes a phase looks at, bit by bit. */
@@ -221,48 +259,48 @@ INLINE int planes_of(const Neighbour *seen, int count) {
 INLINE void load_row(const Phase *p, int64_t field, int64_t row) {
     const Geometry *g = p->geometry;
     const Neighbour *centre = g->seen + g->n + g->near + g->wide;
-    double *spare = held(p, 1 + p->proxies, 0, 0);
+    int32_t *spare = held(p, FIRST_PROXY + p->proxies, 0, 0);
     int values = planes_of(g->seen, g->n), errors = planes_of(g->seen + g->n, g->near + g->wide);
     for (int plane = 0; plane < PLANES; plane++) {
-        if (values >> plane & 1) load(&p->values[plane], field, row, p->wraps, held(p, 0, plane, row), spare, p->width);
-        if (errors >> plane & 1) load_errors(&p->errors[plane], field, row, p->wraps, held_errors(p, plane, row));
+        if (values >> plane & 1) load(&p->values[plane], field, row, p->wraps, 0, held(p, VALUES, plane, row), spare, p->width);
+        if (errors >> plane & 1) load(&p->errors[plane], field, row, p->wraps, 1, held(p, ERRORS, plane, row), spare, p->width);
         for (int k = 0; k < p->proxies; k++)
             if ((values | 1 << centre->plane) >> plane & 1)
-                load(&p->proxy[k][plane], field, row, p->wraps, held(p, 1 + k, plane, row), spare, p->width);
+                load(&p->proxy[k][plane], field, row, p->wraps, 0, held(p, FIRST_PROXY + k, plane, row), spare, p->width);
     }
 }
 
 /* --- a phase ------------------------------------------------------------------------------------------------------ */
 
+/* Copies a neighbour of `count` points from `column` of a row on to the points of a tile from `filled` on. */
+INLINE void take(const Phase *p, int set, const Neighbour *at, int64_t row, int64_t column, int count, int filled, vi *to) {
+    const int32_t *from = held(p, set, at->plane, row + at->row - PAD) + column + at->column;
+    if (count == TILE) memcpy(to, from, TILE * sizeof *from); /* of a constant size: no call */
+    else memcpy((int32_t *)to + filled, from, count * sizeof *from);
+}
+
 /* Copies what lies around `count` points from `column` of a row on to the points of a tile from `filled` on. */
 INLINE void gather(const Phase *p, int64_t row, int64_t column, int count, Work *w, int filled) {
     const Geometry *g = p->geometry;
     const Neighbour *at = g->seen;
-#define TAKE(to, from)                                                                                                 \
-    do {                                                                                                               \
-        if (count == TILE) memcpy(to, from, TILE * sizeof *(from)); /* of a constant size: no call */                  \
-        else memcpy((char *)(to) + filled * sizeof *(from), from, count * sizeof *(from));                             \
-    } while (0)
     for (int i = 0; i < g->n; i++, at++) {
-        int64_t from = row + at->row - PAD;
-        TAKE(w->values[i], held(p, 0, at->plane, from) + column + at->column);
-        for (int k = 0; k < p->proxies; k++) TAKE(w->proxy[k][i], held(p, 1 + k, at->plane, from) + column + at->column);
+        take(p, VALUES, at, row, column, count, filled, w->values[i]);
+        for (int k = 0; k < p->proxies; k++) take(p, FIRST_PROXY + k, at, row, column, count, filled, w->proxy[k][i]);
     }
-    for (int i = 0; i < g->near + g->wide; i++, at++)
-        TAKE(w->errors[i], held_errors(p, at->plane, row + at->row - PAD) + column + at->column);
-    for (int k = 0; k < p->proxies; k++)
-        TAKE(w->proxy[k][g->n], held(p, 1 + k, at->plane, row + at->row - PAD) + column + at->column);
-#undef TAKE
+    for (int i = 0; i < g->near + g->wide; i++, at++) take(p, ERRORS, at, row, column, count, filled, w->errors[i]);
+    for (int k = 0; k < p->proxies; k++) take(p, FIRST_PROXY + k, at, row, column, count, filled, w->proxy[k][g->n]);
 }
 
 /* Predicts the points of a tile. */
 INLINE void predict_tile(const Phase *p, Work *w, int count, int64_t done) {
     const Geometry *g = p->geometry;
+    vi base[VECTORS];
     own_features(g, w);
+    memcpy(base, w->base, sizeof base);
     int inputs = inputs_of(g, 0);
     for (int k = 0; k < p->proxies; k++, inputs += PROXY_FEATURES) proxy_features(g, w, w->proxy[k], &w->feature[inputs]);
     run(p->network, w->feature, inputs, w->output);
-    finish(g, w, count, p->value + done, p->scale + done, p->tail + done);
+    finish(g, w, count, base, p->value + done, p->scale + done, p->tail + done);
 }
 
 static __attribute__((noinline)) void LEVEL(predict)(const Phase *p) {

@@ -12,6 +12,7 @@ typedef double vd __attribute__((vector_size(VB)));
 typedef int64_t vl __attribute__((vector_size(VB)));
 typedef float vf __attribute__((vector_size(VB)));
 typedef int32_t vi __attribute__((vector_size(VB)));
+typedef uint32_t vu __attribute__((vector_size(VB))); /* for sums that may leave 32 bits on their way */
 typedef int16_t vs __attribute__((vector_size(VB)));
 typedef float vfh __attribute__((vector_size(VB / 2)));
 typedef int32_t vih __attribute__((vector_size(VB / 2)));
@@ -29,6 +30,10 @@ INLINE vd abs_d(vd x) { return (vd)((vl)x & INT64_MAX); }
 #define MIN_D(a, b) ((vd)(((vl)(a) & ((a) < (b))) | ((vl)(b) & ~((a) < (b)))))
 #define MAX_D(a, b) ((vd)(((vl)(a) & ((a) > (b))) | ((vl)(b) & ~((a) > (b)))))
 #endif
+INLINE vi abs_i(vi x) {
+    vi negative = x < 0;
+    return (x ^ negative) - negative;
+}
 INLINE vi clip_i(vi x, int low, int high) {
     vi below = x < low, above = x > high;
     return (x & ~(below | above)) | (below & low) | (above & high);

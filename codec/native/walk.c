@@ -26,7 +26,7 @@ static int64_t half_up(int64_t n) { return (n + 1) / 2; }
 static void free_state(State *s) {
     free(s->guess), free(s->coarse), free(s->fine[0]), free(s->fine[1]), free(s->stand_in), free(s->symbols);
     free(s->phase.value), free(s->phase.scale), free(s->phase.tail);
-    free(s->phase.rows_of_values), free(s->phase.rows_of_errors);
+    free(s->phase.rows_held);
     isopress_free_room(&s->sorted);
 }
 
@@ -34,7 +34,7 @@ static int make_state(State *s, const Walk *w) {
     memset(s, 0, sizeof *s);
     s->walk = w;
     int64_t h = half_up(w->height), x = half_up(w->width), n = w->fields * h * x;
-    int64_t longest = h > x ? h : x, width = x + 2 * PAD, rows = (1 + w->proxies) * PLANES * RING + 2;
+    int64_t longest = h > x ? h : x, width = x + 2 * PAD, rows = (2 + w->proxies) * PLANES * RING + 2;
     s->coarse = calloc((size_t)n, sizeof *s->coarse);
     s->fine[0] = malloc((size_t)n * sizeof **s->fine);
     s->fine[1] = malloc((size_t)n * sizeof **s->fine);
@@ -43,12 +43,11 @@ static int make_state(State *s, const Walk *w) {
     s->phase.value = malloc((size_t)n * sizeof *s->phase.value);
     s->phase.scale = malloc((size_t)n * sizeof *s->phase.scale);
     s->phase.tail = malloc((size_t)n * sizeof *s->phase.tail);
-    s->phase.rows_of_values = malloc((size_t)(rows * width) * sizeof(double));
-    s->phase.rows_of_errors = malloc((size_t)(PLANES * RING * width) * sizeof(int32_t));
+    s->phase.rows_held = malloc((size_t)(rows * width) * sizeof *s->phase.rows_held);
     if (w->proxies) s->guess = malloc((size_t)(w->fields * w->height * w->width) * sizeof *s->guess);
     s->phase.width = width;
     int short_of = !s->coarse || !s->fine[0] || !s->fine[1] || !s->stand_in || !s->symbols || !s->phase.value ||
-                   !s->phase.scale || !s->phase.tail || !s->phase.rows_of_values || !s->phase.rows_of_errors ||
+                   !s->phase.scale || !s->phase.tail || !s->phase.rows_held ||
                    (w->proxies && !s->guess) || isopress_make_room(&s->sorted, n);
     return short_of ? NO_MEMORY : FINE;
 }
