@@ -23,21 +23,21 @@ static int pair_up(Geometry *g) {
     return 2 * pairs == g->n;
 }
 
-/* Returns the largest sum of any kind if neighbours differ from one of them by 1 at most. */
+/* Returns the largest residual, sum of slopes or cubic sum if neighbours differ from one of them by 1 at most. */
 static double largest_sum(const Geometry *g) {
-    double total = 0, slope = 0, cubic = g->cubic_divisor;
+    double largest = 0, slope = 0, cubic = g->cubic_divisor;
     for (int i = 0; i < g->n; i++) {
         double residual = 0;
         for (int k = 0; k < g->n; k++) {
             double fit = g->weight[k] * (g->mean + g->y[i] * g->y[k] * g->slope_y + g->x[i] * g->x[k] * g->slope_x);
             residual += magnitude((i == k ? g->denominator : 0) - fit);
         }
-        total += g->weight[i] * residual;
+        largest = largest > residual ? largest : residual;
         slope += magnitude(g->weight_y[i]) * g->slope_y + magnitude(g->weight_x[i]) * g->slope_x;
         cubic += magnitude(g->cubic[i]);
     }
-    total = total > slope ? total : slope;
-    return total > cubic ? total : cubic;
+    largest = largest > slope ? largest : slope;
+    return largest > cubic ? largest : cubic;
 }
 
 const char *isopress_complete_geometry(Geometry *g) {
@@ -48,6 +48,9 @@ const char *isopress_complete_geometry(Geometry *g) {
         if (at->plane < 0 || at->plane >= PLANES) return "a neighbour's plane";
         if (at->row < 0 || at->row > 2 * PAD || at->column < 0 || at->column > 2 * PAD) return "a neighbour's place";
     }
+    double weights = 0;
+    for (int i = 0; i < g->n; i++) weights += g->weight[i];
+    if (!(weights >= 1 && weights < 1 << 10)) return "the sum of weights"; /* times 2^20 it is an integer of 32 bits */
     const double constants[] = {g->mean, g->slope_y, g->slope_x, g->denominator, g->cubic_divisor, g->floor};
     for (int i = 0; i < 6; i++)
         if (!(constants[i] >= 1 && constants[i] < 1 << 24) || constants[i] != (int32_t)constants[i]) return "a constant";
@@ -59,9 +62,9 @@ const char *isopress_complete_geometry(Geometry *g) {
     for (g->cubic_shift = 0; 1 << g->cubic_shift < g->cubic_divisor;) g->cubic_shift++;
     if (1 << g->cubic_shift != g->cubic_divisor || !pair_up(g)) return "neighbours that are not symmetric";
     g->whole_mean = (int32_t)g->mean, g->whole_slope_y = (int32_t)g->slope_y, g->whole_slope_x = (int32_t)g->slope_x;
-    g->whole_denominator = (int32_t)g->denominator, g->whole_floor = (int32_t)g->floor;
+    g->whole_denominator = (int32_t)g->denominator;
     g->narrow = 1;
-    while (g->narrow < 1 << 20 && 2.0 * g->narrow * largest_sum(g) + g->floor < INT32_MAX) g->narrow *= 2;
+    while (g->narrow < 1 << 20 && 2.0 * g->narrow * largest_sum(g) < INT32_MAX) g->narrow *= 2;
     return NULL;
 }
 

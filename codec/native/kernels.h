@@ -50,7 +50,7 @@ typedef struct {
     int32_t first_index;
     /* The same as integers, for neighbours that differ by less than `narrow`: then no sum leaves 32 bits. Offsets are
        symmetric: of each pair (place, opposite place), the first. */
-    int32_t narrow, cubic_shift, whole_mean, whole_slope_y, whole_slope_x, whole_denominator, whole_floor;
+    int32_t narrow, cubic_shift, whole_mean, whole_slope_y, whole_slope_x, whole_denominator;
     int32_t pair[OFFSETS_MAX / 2][2], whole[OFFSETS_MAX / 2][6]; /* weight, weight_y, weight_x, y, x, cubic */
     float residual[INDEXES], error[INDEXES]; /* multipliers by roughness index */
     double mean_of[INDEXES];

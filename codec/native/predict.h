@@ -71,19 +71,22 @@ INLINE void fit_narrow(const Geometry *g, Work *w, vi (*values)[VECTORS], vi *ro
             cubic += sum * (uint32_t)k[5];
         }
         s0 *= (uint32_t)g->whole_mean, sy *= (uint32_t)g->whole_slope_y, sx *= (uint32_t)g->whole_slope_x;
-        vi size = {0};
+        vu low = {0}, high = {0}; /* of the roughness: what is below 2^12, and the rest */
         for (int p = 0; p < pairs; p++) {
             const int32_t *k = g->whole[p];
             int at = g->pair[p][0], opposite = g->pair[p][1];
             vu a = (vu)values[at][j] - first, b = (vu)values[opposite][j] - first;
             vu slope = sy * (uint32_t)k[3] + sx * (uint32_t)k[4];
             vi e = (vi)(a * (uint32_t)g->whole_denominator - s0 - slope), f = (vi)(b * (uint32_t)g->whole_denominator - s0 + slope);
-            size += (abs_i(e) + abs_i(f)) * k[0];
+            vu size = (vu)abs_i(e) + (vu)abs_i(f);
+            low += (size & 4095) * (uint32_t)k[0], high += (size >> 12) * (uint32_t)k[0];
             w->residual[at][j] = __builtin_convertvector(e, vf), w->residual[opposite][j] = __builtin_convertvector(f, vf);
         }
-        rough[j] = (vi)__builtin_convertvector(size + g->whole_floor, vf) >> 20;
-        vi slopes = abs_i((vi)sy) + abs_i((vi)sx);
-        for (int k = 0; k < 2; k++) put_half(&slope_index[j], k, log_index(half(&slopes, k) / g->denominator + 1.0));
+        vi slopes = (vi)((vu)abs_i((vi)sy) + (vu)abs_i((vi)sx)), l = (vi)low, h = (vi)high;
+        for (int k = 0; k < 2; k++) {
+            put_half(&rough[j], k, log_index(half(&h, k) * 4096.0 + half(&l, k) + g->floor));
+            put_half(&slope_index[j], k, log_index(half(&slopes, k) / g->denominator + 1.0));
+        }
         w->base[j] = values[0][j] + ((vi)(cubic + (uint32_t)g->cubic_divisor / 2) >> g->cubic_shift);
         vu point = (vu)values[g->n][j] - first;
         w->detail[j] = __builtin_convertvector((vi)(point * (uint32_t)g->cubic_divisor - cubic), vf);
