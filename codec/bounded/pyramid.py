@@ -42,6 +42,7 @@ SCALE_OF_WIDTH = {64: 0, 59: 1, 55: 2, 51: 3, 49: 3, 47: 4, 44: 4, 40: 5, 38: 6,
 # RMSE like that of other codecs (benchmarks/RESULTS.md).
 TAPER_FOR_RATE = ((0.02, 1), (0.7, 2), (1.2, 1), (np.inf, 0))
 SAMPLES = 4  # crops looked at to choose it
+SMALL = 1 << 15  # values: so few are coded whole to choose it
 SEAM_FIELDS, SEAM_ROWS = 8, 128  # looked at, at most, to see whether columns are periodic
 
 
@@ -272,12 +273,22 @@ def encode(
         A value exceeds 2**21 steps.
     """
     check_range(y)
+    wrap = looks_periodic(y, valid) if periodic is None else periodic
     if snap or not y.size:
         taper = 0
+    elif taper is None and y.size <= SMALL:
+        tried = _encode(y, valid, Coding(model, wrap, Quantisation(taper=1)))
+        points = y.size if valid is None else max(1, int(np.count_nonzero(valid)))
+        taper = taper_for_rate(8 * len(tried[0]) / points)
+        if taper == 1:
+            return tried
     elif taper is None:
         taper = _choose_taper(y, valid, model)
-    wrap = looks_periodic(y, valid) if periodic is None else periodic
-    coding = Coding(model, wrap, Quantisation(taper, snap))
+    return _encode(y, valid, Coding(model, wrap, Quantisation(taper, snap)))
+
+
+def _encode(y: F64, valid: NDArray[np.bool_] | None, coding: Coding) -> tuple[bytes, I32]:
+    """Code all groups of fields."""
     out = bytearray([coding.flags])
     parts = []
     for fields in groups(y.shape):

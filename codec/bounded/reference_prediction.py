@@ -25,7 +25,7 @@ EXPONENT_MAX = 30
 COEFFICIENT_MAX = 127
 PRIOR = (COEFFICIENT_ONE, 0, 0, COEFFICIENT_ONE)  # of P, Q, C and S at the finest level; coarser ones expect the finer
 CHEAP = 10  # bits that one fitted coefficient must save
-SAMPLE = 128  # rows of a level's grid that are looked at
+SAMPLE = 48  # half the rows of a level's grid that are looked at
 I8 = NDArray[np.int8]
 
 

@@ -112,7 +112,7 @@ def _stand_in(context: Context, known: tuple[int, ...], empty: tuple[int, ...], 
 
 def pad(x: NDArray[Any], wraps: bool, *, zero: bool = False) -> NDArray[Any]:
     """Pad (B, h, w) by PAD cells: with periodic columns where the grid `wraps`, else along the line of the two
-    outermost cells. Where `zero`, with zeros in place of lines, as int32."""
+    outermost cells, as far as PAD_TOP. Where `zero`, with zeros in place of lines, as int32."""
     batch, h, w = x.shape
     shape = batch, h + 2 * PAD, w + 2 * PAD
     out = np.zeros(shape, np.int32) if zero else np.empty(shape)

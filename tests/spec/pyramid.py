@@ -164,7 +164,8 @@ def extended(plane: Integers) -> Integers:
         edge[:, None] + k * (edge - inner)[:, None] if n > 1 else edge[:, None] + 0 * k
         for edge, inner in ((plane[:, 0], plane[:, min(1, n - 1)]), (plane[:, -1], plane[:, max(n - 2, 0)]))
     )
-    return np.concatenate([first[:, ::-1], plane, last], 1)
+    limit = 2**30 - 1
+    return np.concatenate([np.clip(first[:, ::-1], -limit, limit), plane, np.clip(last, -limit, limit)], 1)
 
 
 def planes(grid: Integers, wraps: bool, parities: list[Offset], linear: bool = True) -> Planes:
