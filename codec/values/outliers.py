@@ -50,11 +50,8 @@ def find_exceptions(x: np.ndarray, x_hat: np.ndarray, tolerance: float | np.ndar
     bits = bits_of(x)
     if x.shape != x_hat.shape or x.dtype != x_hat.dtype:
         raise ArgumentError(f"x is {x.dtype}{x.shape} but x_hat is {x_hat.dtype}{x_hat.shape}; they must agree")
-    if (
-        native.level() != native.NUMPY
-        and isinstance(tolerance, float)
-        and native.keep(*map(contiguous, (x, x_hat)), tolerance)
-    ):
+    one = tolerance if isinstance(tolerance, float) and native.level() != native.NUMPY else None
+    if one is not None and native.keep(contiguous(x), contiguous(x_hat), one):
         return Exceptions(np.zeros(0, np.int64), bits.reshape(-1)[:0])
     wrong = bits != bits_of(x_hat)
     if tolerance is not None:
