@@ -80,13 +80,17 @@ def resolve(path: str) -> str:
         if package is None or not package.submodule_search_locations:
             raise ArgumentError(f"{SAMPLE} is not installed; pip install 'isopress[sample]'")
         return str(Path(package.submodule_search_locations[0], "data", "era5_sample.zarr"))
-    if path.startswith("file://"):
-        path = unquote(urlsplit(path).path)
+    path = local_path(path)
     if "://" in path:
         return path
     if not Path(path).exists():
         raise ArgumentError(f"{path}: no such file or directory")
     return os.path.abspath(path)
+
+
+def local_path(path: str) -> str:
+    """Return the path that a `file://` URL means; others as they are."""
+    return unquote(urlsplit(path).path) if path.startswith("file://") else path
 
 
 def is_reference(path: str) -> bool:

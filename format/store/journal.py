@@ -28,7 +28,7 @@ from isopress.format.store.distortion import Distortion
 from isopress.format.store.tasks import Outcome
 
 FLUSH_SECONDS = 1.0  # between two objects of the journal: a killed run loses no more work than that
-_PLAN = "plan.json"
+PLAN = "plan.json"
 
 Fingerprint = Mapping[str, str]
 
@@ -70,7 +70,7 @@ class Journal:
         """Write the plan: from now on the store can be resumed."""
         promises = {name: _promise_to_json(promise) for name, promise in kept.promises.items()}
         plan = {"fingerprint": kept.fingerprint, "promises": promises, "warnings": kept.warnings}
-        _write(self._folder / _PLAN, json.dumps(plan))
+        _write(self._folder / PLAN, json.dumps(plan))
 
     def done(self, task: str) -> Outcome | None:
         """Return what came of a task in an earlier run."""
@@ -98,7 +98,7 @@ class Journal:
 def read_journal(group: zarr.Group) -> Kept | None:
     """Return what a run that ended early has left in a store; None where no other run can go on with it."""
     folder = group.store_path / JOURNAL
-    if UNFINISHED not in group.attrs or (text := _read(folder / _PLAN)) is None:
+    if UNFINISHED not in group.attrs or (text := _read(folder / PLAN)) is None:
         return None
     plan = json.loads(text)
     outcomes: dict[str, Outcome] = {}

@@ -163,7 +163,7 @@ def create_store(path: str, source: Source, plans: Sequence[VariablePlan], wishe
             template.to_zarr(
                 path,
                 group=group or None,
-                mode="a" if group else "w-",
+                mode="a",  # there is nothing, but at a URL the lock of this run
                 compute=False,
                 consolidated=False,
                 zarr_format=wishes.zarr_format,

@@ -20,6 +20,7 @@ from isopress.format.presets import DEFAULT_PRESET, Preset
 from isopress.format.report.info import read_report
 from isopress.format.report.records import StoreReport
 from isopress.format.source.dataset import Request, Source, located, open_source
+from isopress.format.source.locate import local_path
 from isopress.format.source.request import as_request
 from isopress.format.source.sentinels import find_sentinels
 from isopress.format.source.stamps import check_unchanged, seen, stamps
@@ -37,6 +38,7 @@ from isopress.format.store.plan import (
 )
 from isopress.format.store.pool import Worker, run
 from isopress.format.store.progress import Observer, Phase, Progress
+from isopress.format.store.remote import claimed
 from isopress.format.store.staging import staged
 from isopress.format.store.tasks import Outcome, Task, comparing, converting, scanning
 from isopress.format.zarr.groups import open_group, quiet_zarr
@@ -73,7 +75,7 @@ def write(
     source : str, sequence of str or Request
         Path, pattern or URL of a dataset, or `sample:era5`; several make one dataset; a Request asks for a part of it.
     destination : str or Path
-        Where the store will be, a directory; or a single file that ends in `.isop.zip`.
+        Where the store will be, a directory or a URL; or a single file that ends in `.isop.zip`.
     errors : sequence of ErrorSpec
         Bounds and targets by variable; the last match wins.
     preset : {"archive", "science", "preview"}
@@ -118,7 +120,7 @@ def write(
         A process ended; `resume` goes on.
     """
     start = time.perf_counter()
-    target = Path(destination)
+    target = local_path(str(destination))
     asked = as_request(source)
     wishes = Wishes(errors, preset, chunks or {}, context, effort, shards or {}, zarr_format)
     observer(Progress("open", ", ".join(asked.paths)))
@@ -126,11 +128,16 @@ def write(
     with ExitStack() as stack:
         request = stack.enter_context(located(asked))
         for path in request.paths:
-            _check_destination(path, str(destination))
+            _check_destination(path, target)
         opened = stack.enter_context(open_source(request))
-        single = target.name.endswith(SUFFIX)
-        store = stack.enter_context(staged(target, store=not single, overwrite=overwrite, resume=resume))
-        job = _Job(opened, request, str(store), jobs, scheduler, observer)
+        single = target.endswith(SUFFIX)
+        if "://" in target:
+            _check_remote(target, jobs, single or embed_models)
+            store = stack.enter_context(claimed(target, overwrite=overwrite, resume=resume))
+        else:
+            options = {"overwrite": overwrite, "resume": resume}
+            store = str(stack.enter_context(staged(Path(target), store=not single, **options)))
+        job = _Job(opened, request, store, jobs, scheduler, observer)
         plans, kept = _prepared(job, plan_variables(opened, wishes), stamps(asked), wishes, strict)
         group = open_group(store, stack, "r+")
         totals = job.convert(plans, Journal(group, kept))
@@ -144,7 +151,7 @@ def write(
         if embed_models:
             embed(store)
         if single:
-            pack(store)
+            pack(Path(store))
     report = replace(read_report(target), warnings=(*kept.warnings, *missed), read=dict(opened.counts))
     return _with_seconds(report, totals, jobs, time.perf_counter() - start)
 
@@ -290,9 +297,16 @@ def finish(group: zarr.Group) -> None:
     remove_journal(group)
 
 
+def _check_remote(url: str, jobs: int, local_only: bool) -> None:
+    if local_only:
+        raise ArgumentError(
+            f"{url}: single files and embedded weights are made in a local directory; copy it from there"
+        )
+    if url.startswith("memory:") and jobs > 1:
+        raise ArgumentError(f"{url}: other processes do not see this memory; leave out --jobs")
+
+
 def _check_destination(source: str, destination: str) -> None:
-    if "://" in destination:
-        raise ArgumentError(f"{destination}: a store is written to a local directory; copy it from there")
     if destination.endswith(".zip") and not destination.endswith(SUFFIX):
         raise ArgumentError(f"{destination}: a store in a single file has a name that ends in {SUFFIX}")
     if os.path.realpath(source) == os.path.realpath(destination):

@@ -1,0 +1,183 @@
+"""Stores behind URLs: written in place, resumed, one run at a time; one field by HTTP moves little more than it."""
+
+import http.server
+import json
+import re
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+import zarr
+
+from isopress.codec.errors import ArgumentError
+from isopress.format.report.info import read_report
+from isopress.format.store import chunking
+from isopress.format.store.progress import Progress
+from isopress.format.store.verify import verify
+from isopress.format.store.write import write
+from tests.datasets import errors, smooth
+
+fsspec = pytest.importorskip("fsspec")
+
+
+class Stopped(BaseException):
+    """Stands for Ctrl-C."""
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("source") / "in.nc"
+    ds = xr.Dataset({"t": (("time", "lat", "lon"), smooth((8, 32, 48)), {"units": "K"})}, {"time": np.arange(8)})
+    ds.to_netcdf(path)
+    return str(path)
+
+
+@pytest.fixture
+def url() -> Iterator[str]:
+    yield "memory://isopress/out.zarr"
+    fsspec.filesystem("memory").rm("/isopress", recursive=True)
+
+
+OPTIONS: dict[str, Any] = {"errors": errors("0.01"), "chunks": {"time": 1}}
+
+
+def test_a_store_behind_a_url_is_that_of_a_folder(source: str, url: str, tmp_path: Path) -> None:
+    report = write(source, url, **OPTIONS)
+    write(source, f"file://{tmp_path}/out.zarr", **OPTIONS)
+    files = fsspec.filesystem("memory").find("/isopress/out.zarr")
+    local = [path for path in (tmp_path / "out.zarr").rglob("*") if path.is_file()]
+    assert {name.removeprefix("/isopress/out.zarr/") for name in files} == {
+        str(path.relative_to(tmp_path / "out.zarr")) for path in local
+    }
+    for path in local:
+        name = f"/isopress/out.zarr/{path.relative_to(tmp_path / 'out.zarr')}"
+        assert fsspec.filesystem("memory").cat(name) == path.read_bytes()
+    assert report.unfinished is None
+    assert verify(url, source).kept
+    assert read_report(url).variables[0].shards == (8, 32, 48)
+
+
+def test_an_unfinished_store_behind_a_url_is_resumed(source: str, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chunking, "TASK_NBYTES", 1)
+    monkeypatch.setattr(chunking, "REGION_NBYTES", 2**13)
+    monkeypatch.setattr("isopress.format.store.journal.FLUSH_SECONDS", 0.0)
+    steps: list[Progress] = []
+
+    def stop(step: Progress) -> None:
+        if step.phase == "compress" and step.done_nbytes > 2 * 4 * 32 * 48:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        write(source, url, observer=stop, **OPTIONS)
+    assert "not complete" in (read_report(url).unfinished or "")
+    with pytest.raises(ArgumentError, match=r"exists; go on with it by --resume"):
+        write(source, url, **OPTIONS)
+    write(source, url, resume=True, observer=steps.append, **OPTIONS)
+    assert max(step.kept_nbytes for step in steps) > 0
+    assert verify(url, source).kept
+    with pytest.raises(ArgumentError, match=r"exists; replace it with --overwrite"):
+        write(source, url, resume=True, **OPTIONS)
+    write(source, url, overwrite=True, **OPTIONS)
+
+
+def test_a_second_run_at_one_url_is_refused(source: str, url: str) -> None:
+    seen = []
+
+    def try_another(step: Progress) -> None:
+        if step.phase == "compress" and not seen:
+            seen.append(step)
+            with pytest.raises(ArgumentError, match="being written by another run"):
+                write(source, url, overwrite=True, **OPTIONS)
+
+    write(source, url, observer=try_another, **OPTIONS)
+    assert seen
+    owner = {"run": "x", "host": "there", "process": 1, "time": time.time() - 100}  # of a run that was killed
+    files = fsspec.filesystem("memory")
+    files.pipe("/isopress/out.zarr/isopress_journal/lock.json", json.dumps(owner).encode())
+    write(source, url, overwrite=True, **OPTIONS)
+
+
+def test_what_is_no_store_stays(source: str, url: str) -> None:
+    fsspec.filesystem("memory").pipe("/isopress/out.zarr/thesis.txt", b"years of work")
+    with pytest.raises(ArgumentError, match="not empty, and no Zarr store"):
+        write(source, url, overwrite=True, **OPTIONS)
+    for options, reason in (({"jobs": 2}, "leave out --jobs"), ({"embed_models": True}, "local directory")):
+        with pytest.raises(ArgumentError, match=reason):
+            write(source, url, **(OPTIONS | options))
+
+
+def test_a_bucket_is_a_destination_and_a_source(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("s3fs")
+    server = pytest.importorskip("moto.server").ThreadedMotoServer(port=0)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        for key, value in {
+            "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+            "AWS_ACCESS_KEY_ID": "x",
+            "AWS_SECRET_ACCESS_KEY": "x",
+            "AWS_DEFAULT_REGION": "us-east-1",
+        }.items():
+            monkeypatch.setenv(key, value)
+        fsspec.filesystem("s3", skip_instance_cache=True).mkdir("archive")
+        write(source, "s3://archive/out.zarr", **OPTIONS)
+        assert verify("s3://archive/out.zarr", source).kept
+    finally:
+        server.stop()
+
+
+class Ranges(http.server.SimpleHTTPRequestHandler):
+    """Serves files, and parts of them where asked."""
+
+    moved: list[int] = []  # noqa: RUF012  # of all requests
+
+    def do_GET(self) -> None:
+        path = Path(self.translate_path(self.path))
+        if not path.is_file():
+            self.send_error(404)
+            return
+        content = path.read_bytes()
+        asked = re.fullmatch(r"bytes=(\d*)-(\d*)", self.headers.get("Range", ""))
+        first, last = asked.groups() if asked else ("", "")
+        part = content
+        if asked:
+            part = content[int(first) : int(last or len(content)) + 1] if first else content[-int(last) :]
+        self.send_response(206 if asked else 200)
+        self.send_header("Content-Length", str(len(part)))
+        self.end_headers()
+        self.wfile.write(part)
+        if "/c/" in self.path:
+            self.moved.append(len(part))
+
+    def log_message(self, *arguments: Any) -> None:
+        pass
+
+
+def test_one_field_by_http_moves_no_more_than_its_chunk_and_an_index(source: str, tmp_path: Path) -> None:
+    pytest.importorskip("aiohttp")
+    write(source, tmp_path / "out.zarr", **OPTIONS)
+    handler = type("Handler", (Ranges,), {"moved": []})
+    server = http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), lambda *arguments: handler(*arguments, directory=str(tmp_path))
+    )
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        url = f"http://127.0.0.1:{server.server_address[1]}/out.zarr"
+        array = zarr.open_group(url, mode="r")["t"]
+        assert isinstance(array, zarr.Array)
+        field = array[5]
+        with xr.open_dataset(source) as before:
+            assert float(np.abs(field - before.t[5].values).max()) <= 0.01
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+    share = read_report(tmp_path / "out.zarr").variables[0].stored_nbytes / 8
+    index = 16 * 8 + 4
+    assert sum(handler.moved) <= 2 * share + index
