@@ -115,9 +115,9 @@ def test_only_the_command_line_knows_click() -> None:
         assert "click" not in {module.split(".")[0] for module in imported(path)}, name_of(path)
 
 
-def test_the_payload_knows_no_codec_but_errors_and_bytes() -> None:
+def test_the_payload_knows_no_codec_but_errors_bytes_and_limits() -> None:
     modules = {module for module in imported(ROOT / "format/payload.py") if module.startswith("isopress")}
-    assert modules == {"isopress.codec.bytes", "isopress.codec.errors"}
+    assert modules == {"isopress.codec.bytes", "isopress.codec.errors", "isopress.codec.limits"}
 
 
 WEIGHTS = "torch safetensors constriction isopress.codec.bounded.weights isopress.codec.encode"

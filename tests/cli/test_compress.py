@@ -127,7 +127,7 @@ def test_bad_paths_are_refused(source: Path, tmp_path: Path) -> None:
     refused(run("compress", tmp_path / "no.nc", out), "no.nc: no such file or directory")
     refused(run("compress", tmp_path / "junk.nc", out), "header is damaged")
     refused(run("compress", tmp_path / "junk.dat", out), "not a dataset xarray can open")
-    refused(run("compress", tmp_path / "folder", out), "no NetCDF or GRIB file and no Zarr store in this folder")
+    refused(run("compress", tmp_path / "folder", out), "no NetCDF, GRIB or CRA5 file and no Zarr store in this folder")
     refused(run("compress", save_zarr(xr.Dataset(), tmp_path / "empty.zarr"), out), "no variables")
     refused(run("compress", source, tmp_path / "no" / "out.zarr"), "no such directory")
     refused(run("compress", source, "s3://bucket/out.zarr"), "local directory")

@@ -198,7 +198,7 @@ REFUSED: dict[str, tuple[Callable[[Path], str | Request], str]] = {
     "messages": (two_messages_of_one_place, "2 different messages of 2t have the same coordinates"),
     "package": (lambda tmp: "abfs://bucket/a.zarr", "needs adlfs; pip install adlfs"),
     "nothing": (lambda tmp: str(tmp / "*.nc"), "no file matches"),
-    "empty folder": (lambda tmp: str(tmp), "no NetCDF or GRIB file"),
+    "empty folder": (lambda tmp: str(tmp), "no NetCDF, GRIB or CRA5 file"),
     "variable": (
         lambda tmp: Request((str(save(fields(t2m=temperature()), tmp / "a.nc")),), ("q",)),
         "'q': not in the source",
