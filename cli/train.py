@@ -155,7 +155,7 @@ def latent(
 def vaeformer(
     data: Path, validation: Path | None, out: Path, threads: int, seed: int, resume: bool, minutes: float
 ) -> None:
-    """Train the patch VAEformer, after the CRA5 paper; as yet nothing codes with it."""
+    """Train the patch VAEformer, after the CRA5 paper."""
     import torch
 
     from isopress.cli.train_report import TrainingReport, fields_and_held

@@ -5,20 +5,23 @@ from __future__ import annotations
 import math
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from isopress.codec.bounded import pyramid, weights
 from isopress.codec.bounded.block import BlockDecoder
 from isopress.codec.encoded import EncodedChunk, Method, Section, checked_sections, is_paid_for
-from isopress.codec.errors import CorruptPayloadError, TruncatedPayloadError
+from isopress.codec.errors import ArgumentError, CorruptPayloadError, TruncatedPayloadError
 from isopress.codec.threads import IMPORTS
 from isopress.codec.values.label_map import decode_classes
 from isopress.codec.values.lossless import decode_lossless
 from isopress.codec.values.outliers import Exceptions, apply_exceptions, decode_exceptions, is_list
 from isopress.codec.values.quantiser import UNITS, Quantiser
 from isopress.codec.values.special_values import Specials, decode_specials, restore_specials
+
+if TYPE_CHECKING:
+    from isopress.codec.vaeformer.section import FieldDecoder
 
 Shape3 = tuple[int, int, int]
 Sections = dict[Section, bytes]
@@ -52,6 +55,7 @@ class ChunkDecoder:
         self._encoded = encoded
         self._values: np.ndarray | None = None
         self._block: _PartialBlock | None = None
+        self._patches: _VaeformerFields | None = None
         nbytes = math.prod(shape) * self._dtype.itemsize
         if encoded.method == Method.LAYERS:
             raise CorruptPayloadError("layers hold no layers, and nothing but a payload holds layers")
@@ -69,6 +73,8 @@ class ChunkDecoder:
         """Number of fields decoded so far."""
         if self._block is not None:
             return len(self._block.decoder.done)
+        if self._patches is not None:
+            return len(self._patches.done)
         return 0 if self._values is None else self._fields[0]
 
     def decode(self, fields: Collection[int] | None = None) -> np.ndarray:
@@ -78,6 +84,11 @@ class ChunkDecoder:
         """
         if self._block is not None:
             return self._block.decode(fields).reshape(self._shape)
+        if self._encoded.method == Method.VAEFORMER:
+            self._patches = self._patches or _VaeformerFields(
+                self._sections, self._encoded.models[0].hex(), self._dtype, self._shape
+            )
+            return self._patches.decode(fields).reshape(self._shape)
         if self._values is None:
             self._values = self._decode_all().reshape(self._shape)
         return self._values
@@ -91,6 +102,8 @@ class ChunkDecoder:
         v = None
         if method == Method.BASED:
             v = self._decode_pyramid_on_latents()
+        elif method == Method.ON_VAEFORMER:
+            v = self._decode_pyramid_on_vaeformer()
         elif method == Method.PYRAMID:
             model = weights.load_pyramid(self._encoded.models[0].hex())
             v = pyramid.decode(sections[Section.PYRAMID], self._fields, model=model)
@@ -115,6 +128,50 @@ class ChunkDecoder:
         first, second = [model.hex() for model in self._encoded.models]
         base, refinement = load_latent(first), weights.load_pyramid(second)
         return base_layer.decode(self._sections, self._fields, self._shape[:-2], base, refinement)
+
+    def _decode_pyramid_on_vaeformer(self) -> np.ndarray:
+        with IMPORTS:
+            from isopress.codec.latent.base_layer import decode_rest
+
+        first, second = [model.hex() for model in self._encoded.models]
+        base = _vaeformer_decoder(self._sections, first, self._shape)
+        quantiser = Quantiser.from_bytes(self._sections[Section.PARAMETERS], self._fields[0])
+        x0 = base.values().reshape(self._fields)
+        y0 = (x0 - quantiser.offset[:, None, None]) / quantiser.step[:, None, None]
+        return decode_rest(self._sections, y0, weights.load_pyramid(second))
+
+
+def _vaeformer_decoder(sections: Sections, model: str, shape: tuple[int, ...]) -> FieldDecoder:
+    with IMPORTS:
+        from isopress.codec.vaeformer.section import decode_section
+        from isopress.codec.vaeformer.weights import load_vaeformer
+
+    network = load_vaeformer(model)
+    try:
+        network.check_shape(shape)
+    except ArgumentError as error:
+        raise CorruptPayloadError(str(error)) from error
+    return decode_section(sections[Section.VAEFORMER], network.coded_shape(shape), network)
+
+
+class _VaeformerFields:
+    """The fields of a VAEformer's section, made and assembled when they are asked for; none is kept."""
+
+    def __init__(self, sections: Sections, model: str, dtype: np.dtype, shape: tuple[int, ...]) -> None:
+        self.decoder = _vaeformer_decoder(sections, model, shape)
+        self._dtype, self._shape = dtype, field_shape(shape)
+        self._overlay = Overlay.read(sections, dtype, self._shape)
+        self.done: set[int] = set()
+
+    def decode(self, fields: Collection[int] | None) -> np.ndarray:
+        x_hat, limits = np.zeros(self._shape, self._dtype), np.finfo(self._dtype)
+        for field in range(len(x_hat)) if fields is None else fields:
+            values = self.decoder.field(*divmod(field, self.decoder.shape[1]))
+            at = slice(field, field + 1)
+            x_hat[field] = np.clip(values, limits.min, limits.max)
+            self._overlay.lay(x_hat[at], at)
+            self.done.add(field)
+        return x_hat
 
 
 class _PartialBlock:

@@ -21,6 +21,7 @@ from isopress.codec.decode import FLOATS, ChunkDecoder, Sections, Value, assembl
 from isopress.codec.encoded import EncodedChunk, Method, Section, is_paid_for
 from isopress.codec.errors import BoundError
 from isopress.codec.limits import Bound, check_fits, exceeds
+from isopress.codec.models.registry import is_of_kind
 from isopress.codec.threads import IMPORTS
 from isopress.codec.values.label_map import encode_classes
 from isopress.codec.values.lossless import encode_lossless, integers_may_reach, lossless_may_reach
@@ -96,7 +97,7 @@ def encode_chunk(
         Mode range refers to the finite values of this chunk. Of a tuple, one absolute bound for each entry of
         the first axis.
     model : str
-        Name of the pyramid's weights.
+        Name of the pyramid's weights, or of a VAEformer's, which is then tried as well.
     context : {"auto", "field", "block"}
         Whether fields refer to each other along the axes before the last two: where that is smaller (found on
         a sample, for small chunks on all of it), never, or whenever there are such axes.
@@ -113,6 +114,8 @@ def encode_chunk(
     check_fits(bound, x.dtype, x.shape)
     x = contiguous(x)
     chunk = Chunk.of(x, bound)
+    if x.dtype in FLOATS and x.size and is_of_kind(model, "vaeformer"):
+        check_channels(model, x.shape)
     found = codings(chunk, model, context) if x.dtype in FLOATS and x.size else []
     paid = [coding for coding in found if is_paid_for(x.nbytes, coding.nbytes)]
     best = min(paid, key=_size) if paid else lossless_coding(x, chunk.extra, quick=False)
@@ -167,9 +170,12 @@ def _codings_of_steps(
     chunk: Chunk, plan: Plan, shared: Sections, model: str, context: ContextMode
 ) -> list[EncodedChunk]:
     reach = max(float(plan.y.max()), -float(plan.y.min()))
-    found = []
+    found, patches = list[EncodedChunk](), is_of_kind(model, "vaeformer")
     if reach <= MAX_PYRAMID_STEPS:
+        named, model = model, "default" if patches else model
         found = _pyramids(chunk, plan, shared, model, context)
+        based = _pyramid_on_vaeformer(chunk, plan, shared, named) if patches else None
+        found += [based] if based else []
         base = _pyramid_on_latents(chunk, plan, shared, model, smallest=_smallest(found))
         found += [base] if base else []
     smallest = min([c.nbytes for c in found], default=chunk.x.nbytes)
@@ -229,6 +235,31 @@ def _pyramid_on_latents(
         return None
     sections, v = coded
     coding = _verified(chunk, Method.BASED, {**shared, **sections}, v, (base.sha256, refinement.sha256))
+    # Exceptions would be corrections to values that are not the same on every machine.
+    return None if Section.EXCEPTIONS in dict(coding.sections) else coding
+
+
+def check_channels(model: str, shape: tuple[int, ...]) -> None:
+    """Raise ArgumentError unless chunks of this shape have the channels of a VAEformer's weights."""
+    with IMPORTS:
+        from isopress.codec.vaeformer.weights import load_vaeformer
+    load_vaeformer(model).check_shape(shape)
+
+
+def _pyramid_on_vaeformer(chunk: Chunk, plan: Plan, shared: Sections, model: str) -> EncodedChunk | None:
+    """Return the coding on top of a VAEformer's fields, where it applies."""
+    if plan.snap or plan.quantiser.transform != LINEAR:
+        return None
+    with IMPORTS:
+        from isopress.codec.encode_vaeformer import encode_base
+        from isopress.codec.vaeformer.weights import load_vaeformer
+
+    base, refinement = load_vaeformer(model), weights.load_pyramid()
+    coded = encode_base(plan, (*chunk.leading, *chunk.x.shape[1:]), base, refinement)
+    if coded is None:
+        return None
+    sections, v = coded
+    coding = _verified(chunk, Method.ON_VAEFORMER, {**shared, **sections}, v, (base.sha256, refinement.sha256))
     # Exceptions would be corrections to values that are not the same on every machine.
     return None if Section.EXCEPTIONS in dict(coding.sections) else coding
 

@@ -19,6 +19,7 @@ from isopress.codec.latent.spectral_gain import GAINS
 from isopress.codec.latent.step_forecast import Forecast, next_step
 from isopress.codec.latent.weights import LatentModel, load_latent
 from isopress.codec.limits import TARGET_TOLERANCE, Bound, Target, check_effort, check_fits
+from isopress.codec.models.registry import is_of_kind
 from isopress.codec.threads import in_turn
 from isopress.codec.values.fill import fill_smoothly
 from isopress.codec.values.outliers import bits_of
@@ -58,7 +59,7 @@ def encode_target(x: np.ndarray, target: Target, *, model: str = "default", effo
         is coded once.
     target : Target
     model : str
-        Name of the weights.
+        Name of the weights; those of a VAEformer code in their own way, without effort.
     effort : int
         How many other ways to weigh rate against distortion are tried, 0 to 4; each costs as much time again.
 
@@ -71,6 +72,10 @@ def encode_target(x: np.ndarray, target: Target, *, model: str = "default", effo
     """
     check_fits(target, x.dtype, x.shape)
     check_effort(effort)
+    if is_of_kind(model, "vaeformer"):
+        from isopress.codec import encode_vaeformer
+
+        return encode_vaeformer.encode_target(x, target, model=model)
     x, codings = contiguous(x), list[EncodedChunk]()
     if x.size:
         weights, prepared = load_latent(model), _prepare(x, target)

@@ -20,6 +20,8 @@ class Method(IntEnum):
     LATENT = 5  # latents alone: an error to aim at, no bound
     BASED = 6  # a pyramid on top of latents
     LAYERS = 7  # payloads of boxes, one over the other: a chunk that was written in part
+    VAEFORMER = 8  # latents of a VAEformer alone: an error to aim at, no bound
+    ON_VAEFORMER = 9  # a pyramid on top of those
 
 
 class Section(IntEnum):
@@ -37,6 +39,7 @@ class Section(IntEnum):
     LATENT = 10
     MARGIN = 11  # by which the steps of a pyramid on latents are smaller
     LAYERS = 12
+    VAEFORMER = 13
 
 
 _REQUIRED = {
@@ -48,6 +51,8 @@ _REQUIRED = {
     Method.LATENT: {Section.LATENT},
     Method.BASED: {Section.PARAMETERS, Section.LATENT, Section.PYRAMID, Section.MARGIN},
     Method.LAYERS: {Section.LAYERS},
+    Method.VAEFORMER: {Section.VAEFORMER},
+    Method.ON_VAEFORMER: {Section.PARAMETERS, Section.VAEFORMER, Section.PYRAMID, Section.MARGIN},
 }
 _CODED = {Section.SPECIAL, Section.SIGNS, Section.EXCEPTIONS, Section.BOUNDS}
 _OPTIONAL = {
@@ -59,8 +64,17 @@ _OPTIONAL = {
     Method.LATENT: {Section.SPECIAL},
     Method.BASED: {Section.SPECIAL, Section.BOUNDS},
     Method.LAYERS: set(),
+    Method.VAEFORMER: {Section.SPECIAL},
+    Method.ON_VAEFORMER: {Section.SPECIAL, Section.BOUNDS},
 }
-_MODELS = {Method.PYRAMID: 1, Method.BLOCK: 1, Method.LATENT: 1, Method.BASED: 2}
+_MODELS = {
+    Method.PYRAMID: 1,
+    Method.BLOCK: 1,
+    Method.LATENT: 1,
+    Method.BASED: 2,
+    Method.VAEFORMER: 1,
+    Method.ON_VAEFORMER: 2,
+}
 
 
 @dataclass(frozen=True)

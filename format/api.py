@@ -25,11 +25,15 @@ __all__ = ["PayloadInfo", "compress", "decompress", "inspect"]
 
 Array = NDArray[Any]
 
+_TOKENS = 48  # bytes of a grid cell, however many channels it has
+
 _KEPT = (
     Method.BLOCK,
     Method.LATENT,
     Method.BASED,
     Method.LAYERS,
+    Method.VAEFORMER,
+    Method.ON_VAEFORMER,
 )  # in the decode cache: else every field costs a decode of many
 
 
@@ -198,6 +202,8 @@ def _chunk_decoder(parsed: Payload) -> ChunkDecoder:
 
 def _decoder_nbytes(info: PayloadInfo) -> int:
     """Return what a decoder holds in the end: values, and the 32-bit steps that later fields refer to."""
+    if info.method == Method.VAEFORMER:  # no values, but what those of all channels are made of
+        return _TOKENS * math.prod((*info.shape[:-3], *info.shape[-2:]))
     return math.prod(info.shape) * (info.dtype.itemsize + 4)
 
 

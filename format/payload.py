@@ -30,7 +30,18 @@ MAX_HEADER_BYTES = 2**16 - 1
 MODEL_ID_BYTES = 16  # the first half of the weights' sha256
 MODES = ("lossless", "abs", "range", "pointwise", "joint", "latent")
 # Names of the codec's codes.
-METHODS = ("constant", "lossless", "pyramid", "integers", "block", "latent", "based", "layers")
+METHODS = (
+    "constant",
+    "lossless",
+    "pyramid",
+    "integers",
+    "block",
+    "latent",
+    "based",
+    "layers",
+    "vaeformer",
+    "on vaeformer",
+)
 DTYPES = tuple(map(np.dtype, ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "?")))
 
 _PREFIX = struct.Struct("<4sBBH")  # magic, major, minor, header length

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+BLOCKY_MEAN, BLOCKY_DEVIATION = np.float32([281, 253, 1]), np.float32([15, 12, 6])  # of the channels of `blocky`
+
 
 def spectral_field(height: int, width: int, *, slope: float = 2.5, seed: int = 0) -> NDArray[np.float64]:
     """Return a random field, periodic in both axes, whose amplitude falls as wavenumber**-slope; unit deviation."""
@@ -68,3 +70,12 @@ def waves(*shape: int) -> np.ndarray:
     field = np.add.outer(np.sin(np.linspace(0, 3, h)), np.cos(np.linspace(0, 5, w)))
     steps = np.arange(np.prod(shape[:-2], dtype=int)).reshape(*shape[:-2], 1, 1)
     return (field * (1 + 0.1 * steps)).astype(np.float32).reshape(shape)
+
+
+def blocky(*leading: int, shape: tuple[int, int] = (26, 39), seed: int = 0) -> NDArray[np.float32]:
+    """Return chunks (..., 3, H, W) of patches that are each nearly constant: what the cosine transform codes best."""
+    rng = np.random.default_rng(seed)
+    h, w = (-(-n // 4) for n in shape)
+    coarse = rng.standard_normal((*leading, 3, h, w)).repeat(4, -2).repeat(4, -1)[..., : shape[0], : shape[1]]
+    x = coarse + 0.005 * rng.standard_normal(coarse.shape)
+    return (x * BLOCKY_DEVIATION[:, None, None] + BLOCKY_MEAN[:, None, None]).astype(np.float32)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import sys
 import warnings
 from pathlib import Path
@@ -11,14 +12,21 @@ import numpy as np
 
 import isopress
 from isopress.codec.encoded import Method
+from isopress.codec.models.registry import VARIABLE
 from isopress.format.payload import VERSION
 from isopress.format.rewrites import PartialWriteWarning
 from isopress.format.zarr.v2_codec import Isopress
 from tests.contract import MODES, OTHERS, Array, many_nans, smooth
-from tests.fields import spectral_field, sphere_field
+from tests.fields import blocky, spectral_field, sphere_field
 
 GOLDEN = Path(__file__).parent / "golden"
-FLOATING = (Method.LATENT, Method.BASED)  # not the same to the last bit on every machine
+SMALL = "vaeformer-small"  # weights in golden/models, made once by tests.vaeformer_models
+FLOATING = (
+    Method.LATENT,
+    Method.BASED,
+    Method.VAEFORMER,
+    Method.ON_VAEFORMER,
+)  # not the same to the last bit on every machine
 
 
 def digest(x: Array) -> str:
@@ -71,6 +79,14 @@ def features() -> dict[str, tuple[Array, dict[str, Any]]]:
         "latent-halved-ahead": ((20 * sphere_field(80, 120)).astype("<f4"), {"mode": "latent", "rmse": 0.3}),
         "based": (drifting(12), {"mode": "abs", "bound": 3.0}),
         "joint": (np.stack([drifting(5), drifting(5) * 20]), {"mode": "abs", "bound": [0.01, 3.0], "context": "block"}),
+        "vaeformer": (blocky(), {"mode": "latent", "rmse": 0.3, "model": SMALL}),
+        "vaeformer-time": (blocky(2).astype("<f8"), {"mode": "latent", "ratio": 20, "model": SMALL}),
+        "vaeformer-special-values": (
+            with_nans(blocky(shape=(17, 23))),
+            {"mode": "latent", "rmse": 0.5, "model": SMALL},
+        ),
+        "on-vaeformer": (blocky(2), {"mode": "abs", "bound": 0.5, "model": SMALL}),
+        "on-vaeformer-joint": (blocky(), {"mode": "abs", "bound": [0.5, 0.5, 0.3], "model": SMALL}),
         "layers": (drifting(5), {**abs_, "context": "block"}),
         "periodic": (np.tile(smooth(24, 1), (1, 36)).astype("<f4") + _waves(24, 36), abs_),
     }
@@ -91,6 +107,12 @@ def _masked(x: Array) -> Array:
         field[i : i + 6, 2 * i : 2 * i + 9] = np.nan
     x[4] = np.nan
     x[1, 20] = np.inf
+    return x
+
+
+def with_nans(x: Array) -> Array:
+    """Return a chunk with some values missing in each field."""
+    x[..., 3:9, 5:10] = np.nan
     return x
 
 
@@ -140,6 +162,7 @@ def write(folder: Path, x: Array, settings: dict[str, Any]) -> None:
 
 def main(golden: Path = GOLDEN) -> int:
     """Write all features, or nothing if this version has been written before."""
+    os.environ.setdefault(VARIABLE, str(GOLDEN / "models"))
     folder = golden / f"v{VERSION[0]}.{VERSION[1]}"
     if folder.exists():
         print(f"{folder} exists and is kept for ever: new bytes need a new version", file=sys.stderr)

@@ -43,13 +43,20 @@ def encode(
     latent = Latent(BASE_STEP, middle, looks_periodic(y, valid))
     coded = code_fields(y.reshape(*leading, *y.shape[1:]), latent, base)
     y0 = coded.fields().reshape(y.shape)
+    rest = encode_rest(y, y0, valid, zero, refinement, periodic=latent.periodic)
+    return None if rest is None else ({Section.LATENT: coded.section, **rest[0]}, rest[1])
+
+
+def encode_rest(
+    y: F64, y0: F64, valid: NDArray[np.bool_] | None, zero: F64, refinement: PyramidModel, *, periodic: bool
+) -> tuple[dict[Section, bytes], F64] | None:
+    """Code what a base y0 leaves of y (B, H, W), in steps; arguments and result as of `encode`."""
     margin = max(LEAST_MARGIN, 4 * DRIFT * float(np.abs(y0 + zero[:, None, None]).max()))
     if margin > MOST_MARGIN:
         return None
     rest = (y - y0) * (1 + margin)
-    refined, v = pyramid.encode(rest, valid, model=refinement, periodic=latent.periodic, taper=0)
-    sections = {Section.LATENT: coded.section, Section.PYRAMID: refined, Section.MARGIN: _MARGIN.pack(margin)}
-    return sections, _joined(y0, v, margin)
+    refined, v = pyramid.encode(rest, valid, model=refinement, periodic=periodic, taper=0)
+    return {Section.PYRAMID: refined, Section.MARGIN: _MARGIN.pack(margin)}, _joined(y0, v, margin)
 
 
 def decode(
@@ -66,14 +73,20 @@ def decode(
     CorruptPayloadError, TruncatedPayloadError
         A section is damaged.
     """
+    y0 = decode_fields(sections[Section.LATENT], (*leading, *shape[1:]), base).reshape(shape)
+    return decode_rest(sections, y0, refinement)
+
+
+def decode_rest(sections: dict[Section, bytes], y0: F64, refinement: PyramidModel) -> F64:
+    """Return v (B, H, W) in 1/64 steps: a base, and what was coded of the rest. Raises as `decode` does."""
     stored = sections[Section.MARGIN]
     if len(stored) < _MARGIN.size:
         raise TruncatedPayloadError(f"the margin section has {len(stored)} bytes, {_MARGIN.size} are needed")
     (margin,) = _MARGIN.unpack_from(stored)
     if len(stored) > _MARGIN.size or not 0 <= margin <= MOST_MARGIN:
         raise CorruptPayloadError(f"the margin section holds {margin} in {len(stored)} bytes")
-    v = pyramid.decode(sections[Section.PYRAMID], shape, model=refinement)
-    y0 = decode_fields(sections[Section.LATENT], (*leading, *shape[1:]), base).reshape(shape)
+    height, width = y0.shape[1:]
+    v = pyramid.decode(sections[Section.PYRAMID], (len(y0), height, width), model=refinement)
     return _joined(y0, v, margin)
 
 

@@ -135,6 +135,16 @@ def find(name_or_id: str, kind: Kind | None = None) -> Weights:
     )
 
 
+def is_of_kind(name_or_id: str, kind: Kind) -> bool:
+    """Return whether there are weights of this name or id, and they are of this kind."""
+    if name_or_id == "default":
+        return False
+    try:
+        return find(name_or_id).kind == kind
+    except ModelNotFoundError:
+        return False
+
+
 def model_id(name_or_id: str, kind: Kind) -> str:
     """Return the id, as payloads hold it, of the weights of this name or id; of a whole id without a look at files.
 

@@ -11,10 +11,10 @@ from isopress.codec.training.pyramid_pool import LOGISTIC, TAIL_SPREAD, TAIL_WEI
 from isopress.codec.values.quantiser import UNITS
 
 
-def logistic_tables() -> tuple[NDArray[np.float32], NDArray[np.int32]]:
-    """Return (frequencies, support) of all tables, as entropy.Tables describes them."""
+def logistic_tables(most: int = 500) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+    """Return (frequencies, support) of all tables, as entropy.Tables describes them; supports of at most `most`."""
     sigma = ROUGHNESS_FLOOR / UNITS * np.exp2((np.arange(SCALES) + FIRST_SCALE) / 8)
-    reach = np.clip(np.ceil(8 * TAIL_SPREAD * LOGISTIC * sigma), 2, 500).astype(np.int32)
+    reach = np.clip(np.ceil(8 * TAIL_SPREAD * LOGISTIC * sigma), 2, most).astype(np.int32)
     top = int(reach.max())
     a = np.arange(-top, top + 1.0)
     frequencies = np.zeros((TAILS, SCALES, a.size))

@@ -21,16 +21,22 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from isopress.codec.entropy.coder import FIRST_SCALE
 from isopress.codec.training.loop import Budget, Progress, Report, State, check_same, descend, falling, run
 from isopress.codec.training.pyramid_pool import Field
+from isopress.codec.training.tables import logistic_tables
+from isopress.codec.vaeformer.channels import Channels
 from isopress.codec.vaeformer.config import CONFIGS, PatchConfig
+from isopress.codec.vaeformer.integer_scales import OCTAVE, SMALLEST
 from isopress.codec.vaeformer.model import Noise, PatchVAEformer, stage_one_objective, stage_two_objective
+from isopress.codec.vaeformer.weights import parse_config
 
 # An orthonormal transform whose fine uniform quantiser has step q errs by D = q**2 / 12 and needs -log2(D) / 2 bits:
 # at this weight of D / q**2 no other step is cheaper.
 BALANCED_LMBDA = 6 / np.log(2)
 SCALING_BITS = 64  # of a field's mean and deviation, in float32
 MIN_SIDE = 32
+TAIL = 1  # tail class of all symbols: of the four, Gaussians with the likeliest outliers
 SCORE = "mean log(cost per value)"  # what validations measure
 
 
@@ -99,7 +105,7 @@ class PatchTask:
 
     def keep(self) -> None:
         """Write the weights."""
-        keep_patch(self.model, self._out)
+        keep_patch(self.model, self._out, one_channel(self._config.config.channels))
 
     def state(self) -> State:
         """Return everything that goes on."""
@@ -192,29 +198,55 @@ def ideal_rate(
     return SCALING_BITS + float(rates.bits), float(rmse) * deviation
 
 
-def keep_patch(model: PatchVAEformer, path: Path) -> None:
-    """Write a model's weights in half precision (safetensors), a quarter of what a checkpoint takes."""
+def keep_patch(
+    model: PatchVAEformer,
+    path: Path,
+    channels: Channels,
+    measured: NDArray[np.floating] | None = None,
+    reach: int = 100,
+) -> None:
+    """Write a model's weights (safetensors): networks in half precision, what decides about symbols in integers."""
+    config, integer = model.config, model.hyper_decoder.integer
+    if integer is None:
+        raise ValueError("a model without integer scales codes nothing")
+    frequencies, support = logistic_tables(reach)
+    deviation = np.ones(config.hyper_latents) if measured is None else np.maximum(measured, SMALLEST)
+    arrays = {
+        **integer.integers(),
+        "tables.frequencies": frequencies,
+        "tables.support": support,
+        "latents.tail": np.full(config.latents, TAIL, np.int8),
+        "hyper.centre": np.zeros(config.hyper_latents, np.int32),
+        "hyper.scale": (np.rint(OCTAVE * np.log2(deviation / SMALLEST)) + FIRST_SCALE).astype(np.int16),
+        "hyper.tail": np.full(config.hyper_latents, TAIL, np.int8),
+        "channels.mean": channels.mean,
+        "channels.deviation": channels.deviation,
+    }
     tensors = {name: tensor.half().contiguous() for name, tensor in model.state_dict().items()}
-    save_file(tensors, path, {"kind": "vaeformer", "config": json.dumps(asdict(model.config))})
+    tensors |= {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
+    texts = {"kind": "vaeformer", "config": json.dumps(asdict(config)), "channels": json.dumps(channels.names)}
+    save_file(tensors, path, texts)
+
+
+def one_channel(count: int) -> Channels:
+    """Return channels of no name, already normalised."""
+    names = tuple((f"channel {i}", None) for i in range(count))
+    return Channels(names, np.zeros(count, np.float32), np.ones(count, np.float32))
 
 
 def load_patch(path: Path) -> PatchVAEformer:
     """Return the model of a weights file."""
     with safe_open(path, "pt") as file:
-        config = json.loads(file.metadata()["config"])
-    model = PatchVAEformer(PatchConfig(**{name: _pairs(value) for name, value in config.items()}))
-    model.load_state_dict(load_file(path))
+        config = file.metadata()["config"]
+    model = PatchVAEformer(parse_config(config))
+    tensors = load_file(path)
+    model.load_state_dict({name: tensors[name].float() for name in model.state_dict()})
     return model.eval()
 
 
 def _plain(config: dict[str, Any]) -> Any:
     """Return a configuration as JSON holds it."""
     return json.loads(json.dumps(config))
-
-
-def _pairs(value: Any) -> Any:
-    """Return lists as tuples: JSON has no tuples."""
-    return tuple(map(_pairs, value)) if isinstance(value, list) else value
 
 
 def batches(

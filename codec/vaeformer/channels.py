@@ -38,9 +38,14 @@ class Channels:
         """What a channel is called in one word: `t850`, `t2m`."""
         return tuple(name if level is None else f"{name}{level:g}" for name, level in self.names)
 
-    def normalised(self, fields: F32) -> F32:
+    def fit(self) -> bool:
+        """Return whether means are finite, and deviations positive too."""
+        finite = np.isfinite(self.mean).all() and np.isfinite(self.deviation).all()
+        return bool(finite and (self.deviation > 0).all())
+
+    def normalised(self, fields: NDArray[np.floating]) -> NDArray[np.floating]:
         """Return fields (..., C, H, W) with mean 0 and deviation 1."""
-        x: F32 = (fields - self.mean[:, None, None]) / self.deviation[:, None, None]
+        x: NDArray[np.floating] = (fields - self.mean[:, None, None]) / self.deviation[:, None, None]
         return x
 
 

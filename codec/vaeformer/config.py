@@ -45,11 +45,14 @@ class PatchConfig:
     published : bool
         Whether windows, scales and hyper-latents are those of CRA5's published code: windows of a fixed size, padded
         with zeros that take part; scales as the last layer gives them; hyper-latents rounded around learned medians.
+    scale_neurons : int
+        Of the integer network that gives the scales of latents; 0 for scales that are floats, which no payload has.
 
     Raises
     ------
     ValueError
-        `conditioned` with patches that overlap, more latents than values in a patch, or `published`.
+        `conditioned` with patches that overlap, more latents than values in a patch, or `published`; integer scales
+        of a model that is not `conditioned`.
     """
 
     channels: int = 1
@@ -73,12 +76,15 @@ class PatchConfig:
     hyper_patch: int = 4
     conditioned: bool = True
     published: bool = False
+    scale_neurons: int = 64
 
     def __post_init__(self) -> None:
         if self.conditioned and self.kernel != self.stride:
             raise ValueError(f"a linear path needs patches that do not overlap, got {self.kernel} every {self.stride}")
         if self.conditioned and self.published:
             raise ValueError("the published model knows of no step")
+        if self.scale_neurons and not self.conditioned:
+            raise ValueError("integer scales are those of a model that knows the step")
         if self.conditioned and self.latents > self.channels * self.kernel[0] * self.kernel[1]:
             raise ValueError(f"{self.latents} latents are more than the values of a {self.kernel} patch")
 
@@ -106,6 +112,7 @@ CRA5_268 = PatchConfig(
     hyper_patch=4,
     conditioned=False,
     published=True,
+    scale_neurons=0,
 )
 
 CONFIGS = {"cra5-268": CRA5_268, "patch-small": PatchConfig()}

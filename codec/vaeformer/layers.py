@@ -14,6 +14,7 @@ from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
 from isopress.codec.latent.attention import EPSILON, AbsolutePosition, TransformerBlock
 from isopress.codec.vaeformer.config import Pair, PatchConfig
+from isopress.codec.vaeformer.integer_scales import IntegerScales, scale_of
 
 SCALE_MIN, SCALE_MAX = 0.11, 256.0  # of latents
 LOG_STEP_UNIT = 4.0  # logarithms of steps are divided by it before networks see them
@@ -184,9 +185,13 @@ class HyperSynthesis(nn.Module):
         self.embedding = Embedding(dim, None, config.conditioned)
         self.blocks = nn.ModuleList(_hyper_block(config, config.hyper_depth + i) for i in range(config.hyper_depth))
         self.norm = nn.LayerNorm(dim, eps=EPSILON)
-        self.latents = FromTokens(dim, 2 * config.latents, patch, patch)
+        self.integer = IntegerScales(config) if config.scale_neurons else None
+        self.latents = FromTokens(dim, (1 if config.scale_neurons else 2) * config.latents, patch, patch)
 
     def forward(self, z: Tensor, step: Tensor | None, shape: Pair, periodic: bool) -> tuple[Tensor, Tensor]:
+        if self.integer is not None and step is not None:
+            scale = scale_of(self.integer(z, step, shape, periodic))
+            return self.means(z, step, scale, periodic), scale
         t = self.embedding(self.tokens(z.permute(0, 2, 3, 1)), step)
         for block in self.blocks:
             t = block(t, periodic)
@@ -198,6 +203,14 @@ class HyperSynthesis(nn.Module):
             log_scale = log_scale - torch.log(step)[:, None, None, None]
         scale = torch.exp(log_scale.clamp(math.log(SCALE_MIN), math.log(SCALE_MAX)))
         return mean if step is None else mean * scale, scale
+
+    def means(self, z: Tensor, step: Tensor, scale: Tensor, periodic: bool) -> Tensor:
+        """Return the means of latents whose scales (B, L, h, w) are known: they count in scales."""
+        t = self.embedding(self.tokens(z.permute(0, 2, 3, 1)), step)
+        for block in self.blocks:
+            t = block(t, periodic)
+        mean: Tensor = self.latents(self.norm(t), (scale.shape[2], scale.shape[3]))
+        return mean * scale.detach().clamp(SCALE_MIN, SCALE_MAX)
 
 
 class FactorizedPrior(nn.Module):

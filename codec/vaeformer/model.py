@@ -88,7 +88,7 @@ class PatchVAEformer(nn.Module):
 
     def analysis(self, x: Tensor, step: Tensor | None = None, *, periodic: bool = False) -> tuple[Tensor, Tensor]:
         """Map fields (B, C, H, W) to the mean and log-variance of their latent, (B, L, h, w), in units of the step."""
-        gain = self._gain(step)
+        gain = self.gain_of(step)
         mean, log_variance = self.encoder(x, step, periodic)
         if gain is not None:
             mean, log_variance = mean * gain, log_variance + 2 * gain.log()
@@ -96,7 +96,7 @@ class PatchVAEformer(nn.Module):
 
     def synthesis(self, latent: Tensor, step: Tensor | None = None, *, shape: Pair, periodic: bool = False) -> Tensor:
         """Map latents (B, L, h, w) to fields (B, C, H, W) of `shape` (H, W)."""
-        gain = self._gain(step)
+        gain = self.gain_of(step)
         x_hat: Tensor = self.decoder(latent if gain is None else latent / gain, step, shape, periodic)
         return x_hat
 
@@ -142,8 +142,8 @@ class PatchVAEformer(nn.Module):
         z_hat = self._around_medians(self.hyper_analysis(mean.detach(), step, periodic=periodic), noise)
         grid = mean.shape[2], mean.shape[3]
         predicted, scale = self.hyper_synthesis(z_hat, step, shape=grid, periodic=periodic)
-        scale = scale.clamp(SCALE_MIN, SCALE_MAX)
-        if noise == "hard":
+        scale = scale.clamp_min(SCALE_MIN) if self.config.scale_neurons else scale.clamp(SCALE_MIN, SCALE_MAX)
+        if noise == "hard" and not self.config.scale_neurons:
             scale = scale + (nearest_scale(scale) - scale).detach()
         symbols = quantise(mean - predicted, noise)
         x_hat = self.synthesis(predicted + symbols, step, shape=shape, periodic=periodic)
@@ -161,7 +161,7 @@ class PatchVAEformer(nn.Module):
             if part is not None:
                 part.requires_grad_(False)
 
-    def _gain(self, step: Tensor | None) -> Tensor | None:
+    def gain_of(self, step: Tensor | None) -> Tensor | None:
         """Return the learned factor of each latent before rounding, (B, L, 1, 1)."""
         if (step is None) == self.config.conditioned:
             raise ValueError(f"this model {'needs a' if self.config.conditioned else 'is not conditioned on any'} step")
@@ -172,7 +172,7 @@ class PatchVAEformer(nn.Module):
 
     def _prior_log_variance(self, step: Tensor | None) -> Tensor:
         """Return that of the KL's prior: a standard normal, or widths learned per latent and scaled by the step."""
-        gain = self._gain(step)
+        gain = self.gain_of(step)
         if step is None or gain is None or self.width is None:
             return torch.zeros(())
         return 2 * (self.width[:, None, None] + torch.log(gain / step[:, None, None, None]))

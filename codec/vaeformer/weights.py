@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import cache
+from math import prod
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import load, save_file
 from torch import Tensor
 
+from isopress.codec.entropy.coder import TAILS, Tables
+from isopress.codec.entropy.integer_mlp import IntegerNetwork
 from isopress.codec.errors import ArgumentError
-from isopress.codec.models.registry import Kind, Weights, find, installed
+from isopress.codec.models.registry import Kind, Weights, find, installed, model_id
 from isopress.codec.vaeformer.channels import Channels
 from isopress.codec.vaeformer.config import Pair, PatchConfig, tuple_of
 from isopress.codec.vaeformer.cra5 import Cra5Model
+from isopress.codec.vaeformer.integer_scales import integer_network, scale_indexes
+from isopress.codec.vaeformer.layers import token_count
 from isopress.codec.vaeformer.model import PatchVAEformer
 from isopress.codec.vaeformer.rans import Rows
 
 KIND: Kind = "vaeformer"
 PUBLISHED = "cra5_268v_300k"  # what CRA5 calls its checkpoint
+_INTEGERS = ("scales.", "tables.", "latents.", "hyper.", "channels.")
 _TABLES = ("scales", "tables.", "hyper_tables.", "channels.")
 
 
@@ -105,3 +113,107 @@ def _parse_cra5(weights: Weights, data: bytes) -> Cra5Model:
 def _rows(tensors: Mapping[str, Tensor], prefix: str) -> Rows:
     parts = (tensors[f"{prefix}.{part}"].numpy() for part in ("quantized_cdf", "cdf_length", "offset"))
     return Rows.of(*parts)
+
+
+# --- weights of our own --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class VaeformerModel:
+    """Weights that code chunks, by name and sha256 of their file.
+
+    tables : of all symbols; tails : tail class of each latent (L,); hyper_centre, hyper_scale, hyper_tail : middle,
+    scale index and tail class of each hyper-latent (Z,).
+    """
+
+    name: str
+    sha256: bytes
+    network: PatchVAEformer
+    channels: Channels
+    scales: IntegerNetwork
+    tables: Tables
+    tails: NDArray[np.int8]
+    hyper_centre: NDArray[np.int32]
+    hyper_scale: NDArray[np.int16]
+    hyper_tail: NDArray[np.int8]
+
+    def grids(self, shape: Pair) -> tuple[Pair, Pair]:
+        """Return the sides of latents and hyper-latents of fields of `shape`."""
+        config = self.network.config
+        h, w = (token_count(n, k, s) for n, k, s in zip(shape, config.kernel, config.stride, strict=True))
+        patch = config.hyper_patch
+        return (h, w), (token_count(h, patch, patch), token_count(w, patch, patch))
+
+    def scale_indexes(self, hyper: NDArray[np.int32], step: int, shape: Pair, periodic: bool) -> NDArray[np.int16]:
+        """Return the scale indexes (L, h, w) of the latents of one hour, in integers."""
+        patch, (grid, _) = self.network.config.hyper_patch, self.grids(shape)
+        return scale_indexes(self.scales, hyper, step, patch, grid, periodic)
+
+    def hyper_tables(self, channel: int, count: int) -> tuple[NDArray[np.int16], NDArray[np.int8]]:
+        """Return scale index and tail class of so many hyper-latents of one channel."""
+        return np.full(count, self.hyper_scale[channel]), np.full(count, self.hyper_tail[channel])
+
+    def check_shape(self, shape: tuple[int, ...]) -> None:
+        """Raise ArgumentError unless chunks of this shape have the channels of these weights."""
+        wanted, labels = self.network.config.channels, self.channels.labels
+        if len(shape) < 2 or (wanted > 1 and (len(shape) < 3 or shape[-3] != wanted)):
+            shown = ", ".join(labels[:8]) + ("..." if wanted > 8 else "")
+            raise ArgumentError(
+                f"the weights {self.name!r} code chunks (..., channel, lat, lon) with {wanted} channels ({shown}) in "
+                f"this order, not {shape}"
+            )
+
+    def coded_shape(self, shape: tuple[int, ...]) -> tuple[int, int, int, int]:
+        """Return the (T, C, H, W) that a chunk of `shape` is coded as."""
+        channels = self.network.config.channels
+        return prod(shape[:-2]) // channels, channels, shape[-2], shape[-1]
+
+
+def load_vaeformer(name_or_sha: str) -> VaeformerModel:
+    """Return the weights of this name, or whose sha256 begins with these hexadecimal digits (at least 16).
+
+    Raises
+    ------
+    ModelNotFoundError
+        No such weights are installed, or they are CRA5's own, which code nothing.
+    """
+    return _load(model_id(name_or_sha, KIND))
+
+
+@cache
+def _load(sha256: str) -> VaeformerModel:
+    return find(sha256, KIND).parsed(_parse)
+
+
+def _parse(weights: Weights, data: bytes) -> VaeformerModel:
+    if "imported_from_sha256" in weights.metadata:
+        raise ValueError("these are CRA5's weights: they read its files and code nothing")
+    tensors, config = load(data), parse_config(weights.metadata["config"])
+    network = PatchVAEformer(config)
+    network.load_state_dict({name: tensors[name].float() for name in network.state_dict()})
+    network.requires_grad_(False).eval()
+    integers = {name: tensor.numpy() for name, tensor in tensors.items() if name.startswith(_INTEGERS)}
+    names = tuple((str(name), level) for name, level in json.loads(weights.metadata["channels"]))
+    channels = Channels(names, integers["channels.mean"], integers["channels.deviation"])
+    frequencies, support = integers["tables.frequencies"].astype(np.float64), integers["tables.support"]
+    model = VaeformerModel(
+        weights.name,
+        hashlib.sha256(data).digest(),
+        network,
+        channels,
+        integer_network(integers),
+        Tables(frequencies, support.astype(np.int32)),
+        integers["latents.tail"].astype(np.int8),
+        integers["hyper.centre"].astype(np.int32),
+        integers["hyper.scale"].astype(np.int16),
+        integers["hyper.tail"].astype(np.int8),
+    )
+    counts = {len(model.hyper_centre), len(model.hyper_scale), len(model.hyper_tail)}
+    if not len(names) == config.channels == channels.mean.size == channels.deviation.size or not channels.fit():
+        raise ValueError(f"{len(names)} names, means or deviations for {config.channels} channels")
+    if counts != {config.hyper_latents} or len(model.tails) != config.latents or not config.scale_neurons:
+        raise ValueError("its integers are not those of its networks")
+    for tails in (model.tails, model.hyper_tail):
+        if tails.min() < 0 or tails.max() >= TAILS:
+            raise ValueError(f"tail classes {tails.min()} to {tails.max()}")
+    return model

@@ -12,10 +12,11 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import load
 
-from tests.spec import reader, values
+from tests.spec import reader, vaeformer, values
 from tests.spec.entropy import Tensors
 
 FOLDERS = sorted(path.parent for path in (Path(__file__).parents[1] / "golden").glob("v*/*/payload.bin"))
+PATCHES = (8, 9)  # methods of which integers alone are fixed
 FLOATING = (5, 6)  # methods that are not the same to the last bit on every machine
 
 
@@ -31,6 +32,15 @@ def weights(model: bytes) -> tuple[dict[str, Any], Tensors]:
 
 
 @cache
+def patch_weights(model: bytes) -> tuple[dict[str, Any], Tensors]:
+    """Return the configuration and the tensors of a VAEformer's weights with this model id."""
+    paths = (Path(__file__).parents[1] / "golden" / "models").glob("*.safetensors")
+    path = next(p for p in paths if sha256(p.read_bytes()).digest().startswith(model))
+    with safe_open(path, "np") as file:  # type: ignore[no-untyped-call]
+        return json.loads(file.metadata()["config"]), load(path.read_bytes())
+
+
+@cache
 def tensors_of(name: str) -> Tensors:
     return load((MODELS / f"{name}.safetensors").read_bytes())
 
@@ -38,6 +48,10 @@ def tensors_of(name: str) -> Tensors:
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: f"{folder.parent.name}/{folder.name}")
 def test_a_golden_payload_decodes_by_the_spec_alone(folder: Path) -> None:
     parsed = reader.parse((folder / "payload.bin").read_bytes())
+    if parsed.method in PATCHES:  # their checksum says whether the integers are right
+        config, tensors = patch_weights(parsed.models[0])
+        vaeformer.symbols(parsed.sections[13], tuple(parsed.shape), config, tensors)
+        return
     y = values.decode(parsed, weights)
     expected = json.loads((folder / "config.json").read_text())["decoded"]
     assert (y.dtype.str, list(y.shape)) == (expected["dtype"], expected["shape"])

@@ -1,0 +1,190 @@
+"""Fields <-> the vaeformer section: normalisation, latents and hyper-latents, symbols.
+
+fields (T, C, H, W) --means, deviations--> x --analysis--> y --hyper analysis--> z (rounded)
+z --integer network--> tables of y;  z --hyper synthesis--> means of y;  y - means --rounded--> symbols
+section: head, symbols of z, symbols of y, checksum of both
+values <--deviations, means-- x_hat <--synthesis-- means + symbols
+
+Nothing before the symbols of y is a float for the reader: other machines, threads or libraries find the same symbols.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from isopress.codec.bytes import crc32c
+from isopress.codec.entropy.coder import SymbolReader, SymbolWriter
+from isopress.codec.errors import CorruptPayloadError, TruncatedPayloadError
+from isopress.codec.threads import in_team
+from isopress.codec.vaeformer.config import Pair
+from isopress.codec.vaeformer.integer_scales import HYPER_MAX, scale_of, step_of
+from isopress.codec.vaeformer.weights import VaeformerModel
+
+F64 = NDArray[np.float64]
+I32 = NDArray[np.int32]
+
+INDEX_MAX = 640  # of step indexes: steps of 2**-20 to 2**20 deviations
+SYMBOL_MAX = 2**24  # binary32 holds them all
+LARGEST = 1e30  # normalised values beyond are coded as this
+_HEAD = struct.Struct("<Bh")  # flags, step index
+_CRC = 4
+_PERIODIC = 1
+
+Shape4 = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class Hour:
+    """The integers of one (C, H, W): hyper-latents (Z, h, w) and symbols of latents (L, h, w)."""
+
+    hyper: I32
+    symbols: I32
+
+
+@dataclass(eq=False)
+class FieldDecoder:
+    """Fields of a section, made when they are asked for, of tokens that are made once for each hour."""
+
+    model: VaeformerModel
+    shape: Shape4
+    index: int
+    periodic: bool
+    hours: list[Hour]
+    synthesised: int = 0  # how often tokens were made
+    _made: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
+
+    @in_team
+    def field(self, t: int, channel: int) -> F64:
+        """Return the values (H, W) of one channel of hour `t`."""
+        network, channels = self.model.network, self.model.channels
+        with torch.inference_mode():
+            latent, tokens = self._tokens(t)
+            x = network.decoder.channel(tokens, latent, _step(self.index), channel, self.shape[2:])[0]
+        return x.numpy() * float(channels.deviation[channel]) + float(channels.mean[channel])
+
+    def values(self) -> F64:
+        """Return all values (T, C, H, W)."""
+        out = np.empty(self.shape)
+        for t, c in np.ndindex(self.shape[:2]):
+            out[t, c] = self.field(t, c)
+        return out
+
+    def _tokens(self, t: int) -> tuple[Tensor, Tensor]:
+        """Return latents in units and the last tokens of an hour; one channel alone needs them once only."""
+        if t in self._made:
+            return self._made[t]
+        network, hour, step = self.model.network, self.hours[t], _step(self.index)
+        scale = self.model.scale_indexes(hour.hyper, self.index, self.shape[2:], self.periodic)
+        latent = _means(self.model, hour.hyper, scale, step, self.periodic)
+        gain = network.gain_of(step)
+        assert gain is not None
+        latent = (latent + torch.from_numpy(hour.symbols.astype(np.float32))[None]) / gain
+        made = latent, network.decoder.last_tokens(latent, step, self.periodic)
+        self.synthesised += 1
+        if self.shape[1] > 1:
+            self._made[t] = made
+        return made
+
+
+@in_team
+@torch.inference_mode()
+def encode_fields(fields: F64, index: int, model: VaeformerModel, *, periodic: bool) -> tuple[bytes, FieldDecoder]:
+    """Return the section of fields (T, C, H, W) at the step of this index, and what decodes it."""
+    writer, hours = SymbolWriter(model.tables, peaked=True), list[Hour]()
+    step, network = _step(index), model.network
+    for x in fields:
+        normal = np.clip(model.channels.normalised(x), -LARGEST, LARGEST).astype(np.float32)
+        y, _ = network.analysis(torch.from_numpy(normal)[None], step, periodic=periodic)
+        z = network.hyper_analysis(y, step, periodic=periodic)[0]
+        hyper = _integers(z, HYPER_MAX)
+        scale = model.scale_indexes(hyper, index, fields.shape[2:], periodic)
+        symbols = _integers((y - _means(model, hyper, scale, step, periodic))[0], SYMBOL_MAX)
+        _write(writer, model, Hour(hyper, symbols), scale)
+        hours.append(Hour(hyper, symbols))
+    section = _HEAD.pack(_PERIODIC * periodic, index) + writer.finish() + _checksum(hours)
+    T, C, H, W = fields.shape
+    return section, FieldDecoder(model, (T, C, H, W), index, periodic, hours)
+
+
+def decode_section(section: bytes, shape: Shape4, model: VaeformerModel) -> FieldDecoder:
+    """Return what decodes the fields (T, C, H, W) of a section; no float comes before its symbols.
+
+    Raises
+    ------
+    CorruptPayloadError, TruncatedPayloadError
+        The section is damaged.
+    """
+    if len(section) < _HEAD.size + _CRC:
+        raise TruncatedPayloadError(f"the vaeformer section has {len(section)} bytes, too few for its head")
+    flags, index = _HEAD.unpack_from(section)
+    if flags & ~_PERIODIC or abs(index) > INDEX_MAX:
+        raise CorruptPayloadError(f"the vaeformer section has flags {flags} and step index {index}")
+    periodic, stream = bool(flags & _PERIODIC), memoryview(section)[_HEAD.size : -_CRC]
+    model.tables.check_count(shape[0] * sum(_counts(model, shape[2:])), len(stream))
+    reader, hours = SymbolReader(model.tables, stream, peaked=True), list[Hour]()
+    for _ in range(shape[0]):
+        hours.append(_read(reader, model, shape[2:], index, periodic))
+    reader.finish()
+    if section[-_CRC:] != _checksum(hours):
+        raise CorruptPayloadError("the decoded latents do not have the checksum that was stored with them")
+    return FieldDecoder(model, shape, index, periodic, hours)
+
+
+def _write(writer: SymbolWriter, model: VaeformerModel, hour: Hour, scale: NDArray[np.int16]) -> None:
+    for c, z in enumerate(hour.hyper):
+        writer.phase(z.ravel() - model.hyper_centre[c], *model.hyper_tables(c, z.size))
+    for c, y in enumerate(hour.symbols):
+        writer.phase(y.ravel(), scale[c].ravel(), np.full(y.size, model.tails[c]))
+
+
+def _read(reader: SymbolReader, model: VaeformerModel, shape: Pair, index: int, periodic: bool) -> Hour:
+    grid, hyper_grid = model.grids(shape)
+    hyper = np.empty((len(model.hyper_centre), *hyper_grid), np.int32)
+    for c, z in enumerate(hyper):
+        z.ravel()[:] = reader.phase(*model.hyper_tables(c, z.size)) + model.hyper_centre[c]
+    if np.abs(hyper).max() > HYPER_MAX:
+        raise CorruptPayloadError(f"a hyper-latent of {np.abs(hyper).max()} is beyond the allowed {HYPER_MAX}")
+    scale = model.scale_indexes(hyper, index, shape, periodic)
+    symbols = np.empty((len(model.tails), *grid), np.int32)
+    for c, y in enumerate(symbols):
+        y.ravel()[:] = reader.phase(scale[c].ravel(), np.full(y.size, model.tails[c]))
+    if np.abs(symbols).max() > SYMBOL_MAX:
+        raise CorruptPayloadError(f"a symbol of {np.abs(symbols).max()} is beyond the allowed {SYMBOL_MAX}")
+    return Hour(hyper, symbols)
+
+
+def _counts(model: VaeformerModel, shape: Pair) -> Iterator[int]:
+    """Yield how many hyper-latents and latents an hour has."""
+    (h, w), (hyper_h, hyper_w) = model.grids(shape)
+    yield len(model.hyper_centre) * hyper_h * hyper_w
+    yield len(model.tails) * h * w
+
+
+def _means(model: VaeformerModel, hyper: I32, scale: NDArray[np.int16], step: Tensor, periodic: bool) -> Tensor:
+    """Return the means (1, L, h, w) of latents: floats, which are only added to."""
+    z_hat, scales = torch.from_numpy(hyper.astype(np.float32))[None], scale_of(torch.from_numpy(scale.astype("f4")))
+    with torch.inference_mode():
+        return model.network.hyper_decoder.means(z_hat, step, scales[None], periodic)
+
+
+def _integers(x: Tensor, most: int) -> I32:
+    return torch.round(torch.nan_to_num(x)).clamp(-most, most).numpy().astype(np.int32)
+
+
+def _step(index: int) -> Tensor:
+    return torch.tensor([step_of(index)], dtype=torch.float32)
+
+
+def _checksum(hours: list[Hour]) -> bytes:
+    crc = 0
+    for hour in hours:
+        for integers in (hour.hyper, hour.symbols):
+            crc = crc32c(integers.astype("<i4", order="C").data, crc)
+    return crc.to_bytes(_CRC, "little")

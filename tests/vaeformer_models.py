@@ -1,0 +1,44 @@
+"""Small weights of a VAEformer that codes well enough for tests; no training, no wait."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from isopress.codec.training.vaeformer import keep_patch
+from isopress.codec.vaeformer.channels import Channels
+from isopress.codec.vaeformer.config import PatchConfig
+from isopress.codec.vaeformer.model import PatchVAEformer
+from isopress.codec.vaeformer.weights import VaeformerModel, load_vaeformer
+from tests.fields import BLOCKY_DEVIATION as DEVIATION
+from tests.fields import BLOCKY_MEAN as MEAN
+
+NAMES = (("t", 850.0), ("t", 500.0), ("u10", None))
+CONFIG = PatchConfig(
+    channels=3, kernel=(4, 4), stride=(4, 4), dim=8, heads=2, depth=2, windows=((4, 4),), latents=12,
+    hyper_dim=8, hyper_heads=2, hyper_depth=1, hyper_hidden=8, hyper_latents=4, hyper_patch=2, scale_neurons=6,
+)  # fmt: skip
+
+
+def save_small(path: Path, config: PatchConfig = CONFIG, seed: int = 0) -> None:
+    """Write weights whose linear path, a cosine transform, does most of the work; transformers add a little."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        network = PatchVAEformer(config)
+        integer = network.hyper_decoder.integer
+        assert integer is not None
+        with torch.no_grad():
+            network.decoder.fields.conv.weight.mul_(0.02)
+            network.encoder.head.weight.mul_(0.1)
+            network.hyper_decoder.latents.conv.weight.mul_(0.3)
+            network.hyper_encoder.head[2].weight.mul_(20)
+            torch.nn.init.normal_(integer.last.weight, std=0.3)
+        channels = Channels(NAMES[: config.channels], MEAN[: config.channels], DEVIATION[: config.channels])
+        keep_patch(network, path, channels, np.full(config.hyper_latents, 3.0), reach=12)
+
+
+def load_small(folder: Path, **changes: int) -> VaeformerModel:
+    """Return such weights, ready to code; the folder is one where weights are looked for."""
+    path = folder / "small.safetensors"
+    save_small(path)
+    return load_vaeformer("small")
