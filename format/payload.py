@@ -40,7 +40,7 @@ METHODS = (
     "based",
     "layers",
     "vaeformer",
-    "on vaeformer",
+    "on_vaeformer",
 )
 DTYPES = tuple(map(np.dtype, ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "?")))
 

@@ -309,7 +309,7 @@ def test_missing_repeated_and_foreign_sections_are_refused(method: Method) -> No
     with pytest.raises(UnsupportedVersionError):
         decode_chunk(replace(encoded, sections=(*encoded.sections, (99, b""))), x.dtype, x.shape)
     with pytest.raises(UnsupportedVersionError):
-        decode_chunk(replace(encoded, method=9), x.dtype, x.shape)
+        decode_chunk(replace(encoded, method=99), x.dtype, x.shape)
     with pytest.raises(PayloadError):
         decode_chunk(replace(encoded, models=(b"m" * 32,) * 3), x.dtype, x.shape)
 
