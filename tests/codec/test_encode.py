@@ -254,7 +254,7 @@ def sample(method: Method) -> tuple[EncodedChunk, Array]:
         x = with_nans(blocky(2, shape=(13, 17)))
         rmse = method == Method.VAEFORMER
         if rmse:
-            return encode_target(x, Target(rmse=0.5), model=SMALL), x
+            return encode_target(blocky(2, shape=(13, 17)), Target(rmse=0.5), model=SMALL), x
         return encode_chunk(x, Bound("abs", 0.5), model=SMALL), x
     if method == Method.CONSTANT:
         x = np.where(np.isnan(x), x, np.float32(1))
