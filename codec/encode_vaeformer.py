@@ -51,7 +51,8 @@ def encode_target(x: np.ndarray, target: Target, *, model: str) -> EncodedChunk:
     found = _coded(x, target, weights) if x.size else None
     others = [lossless_coding(x, {}, quick=False)]
     if x.size and target.rmse is not None:
-        others.append(replace(encode_chunk(x, Bound("abs", EVEN * target.rmse, exact=target.exact)), resolved_bound=0.0))
+        bounded = encode_chunk(x, Bound("abs", EVEN * target.rmse, exact=target.exact))
+        others.append(replace(bounded, resolved_bound=0.0))
     if found is not None:
         others.append(found)
     return min((c for c in others if target.allows(c.rmse)), key=_size)
