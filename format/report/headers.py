@@ -42,20 +42,28 @@ class Headers:
 
 @dataclass(frozen=True)
 class Objects:
-    """The objects an array consists of: how many there should be, and the keys of those there are."""
+    """The objects an array consists of: how many there should be, and the keys of those there are.
+
+    Not `listed`: the store cannot say which there are, as behind a web server; then `present` are some there may be.
+    """
 
     expected: int
     present: tuple[str, ...]
+    listed: bool = True
 
 
 def list_objects(array: zarr.Array[Any]) -> Objects:
     """Return the chunks or shards of an array that exist; nothing is read."""
     prefix = f"{array.path}/" if array.path else ""
-    names = sync(_listed(array.store, prefix))
     sizes = array.shards or array.chunks
-    expected = math.prod(-(-size // step) for size, step in zip(array.shape, sizes, strict=True))
-    keys = (name for name in names if not name.rpartition("/")[2].startswith((".z", "zarr.json")))
-    return Objects(expected, tuple(sorted(keys)))
+    grid = [-(-size // step) for size, step in zip(array.shape, sizes, strict=True)]
+    if not array.store.supports_listing:
+        some = (np.unravel_index(number, grid) for number in _spread(range(math.prod(grid)), MOST))
+        keys = [array.metadata.encode_chunk_key(tuple(map(int, index))) for index in some]
+        return Objects(math.prod(grid), tuple(prefix + key for key in keys), listed=False)
+    names = {name for name in sync(_listed(array.store, prefix)) if not name.endswith("/")}  # folders in a zip
+    found = (name for name in names if not name.rpartition("/")[2].startswith((".z", "zarr.json")))
+    return Objects(math.prod(grid), tuple(sorted(found)))
 
 
 def read_headers(array: zarr.Array[Any], objects: Objects) -> Headers:
@@ -63,14 +71,15 @@ def read_headers(array: zarr.Array[Any], objects: Objects) -> Headers:
     keys = _spread(objects.present, MOST)
     places = _spread(sync(_places(array, keys)), MOST)
     heads = sync(_gathered(_head(array.store, place) for place in places))
-    found = [(place, _info(head)) for place, head in zip(places, heads, strict=True)]
+    read = [(place, head) for place, head in zip(places, heads, strict=True) if head or objects.listed]
+    found = [(place, _info(head)) for place, head in read]
     infos = [info for _, info in found if info is not None]
     weights = [max(_values_inside(array, place[0]), 1) for place, info in found if info is not None]
     known = bool(infos) and all(info.mode != "joint" for info in infos)
     squares = sum(weight * info.rmse**2 for weight, info in zip(weights, infos, strict=True))
     return Headers(
         len(infos),
-        len(places) - len(infos),
+        len(found) - len(infos),
         max(info.max_error for info in infos) if known else None,
         math.sqrt(squares / sum(weights)) if known else None,
         tuple(sorted({model for info in infos for model in info.models})),

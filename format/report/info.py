@@ -76,7 +76,7 @@ def _variable(name: str, array: zarr.Array[Any]) -> VariableReport:
         shards=array.shards,
         long_name=str(attrs.get("long_name", attrs.get("standard_name", ""))),
         ends=_ends(name, array, attrs),
-        objects=len(objects.present),
+        objects=len(objects.present) if objects.listed else None,
         objects_expected=objects.expected,
         **_achieved(attrs, headers),
     )

@@ -52,8 +52,8 @@ class VariableReport:
 
     @property
     def absent(self) -> int:
-        """Chunks or shards that do not exist."""
-        return (self.objects_expected or 0) - (self.objects or 0)
+        """Chunks or shards that do not exist, as far as the store can say."""
+        return 0 if self.objects is None else max(0, (self.objects_expected or 0) - self.objects)
 
     @property
     def ratio(self) -> float:

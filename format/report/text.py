@@ -75,7 +75,7 @@ def promise_text(variable: VariableReport) -> str:
     if variable.max_error is not None and variable.rmse is not None:
         errors = (with_units(error, variable.units) for error in (variable.max_error, variable.rmse))
         text += ": largest error {}, RMSE {}".format(*errors)
-    if variable.headers_read is not None and variable.objects:
+    if variable.headers_read:
         text += f" (headers of {count(variable.headers_read, 'chunk')})"
     if variable.headers_damaged:
         text += f"; {count(variable.headers_damaged, 'header')} DAMAGED"

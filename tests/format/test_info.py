@@ -1,5 +1,6 @@
 """What `read_report` finds out about stores, those that xarray wrote included, and how it is told."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -123,3 +124,25 @@ def test_names_are_no_markup_in_a_notebook() -> None:
     assert "a&lt;b&gt;" in page
     assert "<out>" not in page
     assert "<K>" not in page
+
+
+def test_a_zip_with_folders_in_it_is_complete(tmp_path: Path) -> None:
+    path = write_through_xarray(tmp_path / "x.zarr", "chunks")
+    packed = shutil.make_archive(str(tmp_path / "x.zarr"), "zip", path)  # folders have entries of their own
+    report = read_report(packed)
+    assert "complete" in describe(report).splitlines()[0]
+    assert all(found.absent == found.headers_damaged == 0 for found in report.variables)
+
+
+def test_a_store_that_cannot_list_its_chunks_is_read_by_their_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_through_xarray(tmp_path / "x.zarr", "chunks")
+    sorted(chunk for chunk in (path / "t2m" / "c").rglob("*") if chunk.is_file())[0].unlink()
+    array = zarr.open_group(path, mode="r")["t2m"]
+    assert isinstance(array, zarr.Array)
+    monkeypatch.setattr(type(array.store), "supports_listing", False)
+    objects = headers.list_objects(array)
+    found = headers.read_headers(array, objects)
+    assert not objects.listed
+    assert (objects.expected, found.read, found.damaged) == (12, 11, 0)
