@@ -182,6 +182,8 @@ def _open_reference(path: str, stack: ExitStack) -> Opened:
     """Open references to chunks in other files, as kerchunk writes them."""
     if not find_spec("fsspec"):
         raise ArgumentError(f"{path}: references to other files need fsspec; pip install 'isopress[remote]'")
+    if Path(path).is_dir() and not any(map(find_spec, ("fastparquet", "pyarrow"))):
+        raise ArgumentError(f"{path}: references as Parquet need fastparquet or pyarrow; pip install fastparquet")
     from fsspec.implementations.reference import ReferenceFileSystem
     from zarr.storage import FsspecStore
 
