@@ -72,6 +72,12 @@ class Tables:
 
     @property
     @cache  # noqa: B019
+    def least_cost(self) -> float:
+        """Bits of the cheapest symbol."""
+        return float(self.cost.min())
+
+    @property
+    @cache  # noqa: B019
     def whole_cost(self) -> I32:
         """The same as integers, in 1 / BIT bit: their sums decide, and are the same on every machine."""
         return np.rint(self.cost.astype(np.float64) * BIT).astype(np.int32)
@@ -93,7 +99,7 @@ class Tables:
 
         Called before anything is allocated for the symbols that a damaged payload claims.
         """
-        if symbols * float(self.cost.min()) * 0.9 > 8 * nbytes + 64:  # models round frequencies to 2**-24
+        if symbols * self.least_cost * 0.9 > 8 * nbytes + 64:  # models round frequencies to 2**-24
             raise TruncatedPayloadError(f"a stream of {nbytes} bytes is too short for {symbols} symbols")
 
 

@@ -276,7 +276,18 @@ int isopress_write_phase(Writer *w, const Tables *tables, int64_t n, const int32
     return FINE;
 }
 
-enum { GUESS_BITS = 10, FEW = 64 };
+enum { GUESS_BITS = 10, FEW = 256 };
+
+/* Returns the integer of a quantile below 2^24 by halving, of `size` integers. */
+static inline int32_t search(const uint32_t *row, int32_t size, uint32_t q) {
+    int32_t low = 0;
+    while (size > 1) {
+        int32_t half = size / 2;
+        low += row[low + half] <= q ? half : 0;
+        size -= half;
+    }
+    return low;
+}
 
 /* Reads the high parts of the points of one table, which `order` lists; moves those that escape to its front. */
 static int read_table(Reader *r, const uint32_t *row, int32_t a, int64_t n, int32_t *order, int32_t *symbols, int64_t *escapes) {
@@ -290,7 +301,7 @@ static int read_table(Reader *r, const uint32_t *row, int32_t a, int64_t n, int3
     for (int64_t j = 0; j < n; j++) {
         uint64_t q = peek(r);
         if (q >> PRECISION) return UNDECODABLE;
-        int32_t k = n >= FEW ? guess[q >> (PRECISION - GUESS_BITS)] : 0;
+        int32_t k = n >= FEW ? guess[q >> (PRECISION - GUESS_BITS)] : search(row, 2 * a + 1, (uint32_t)q);
         while (row[k + 1] <= q) k++; /* ends: the row's last entry is 2^24 */
         take(r, row[k], row[k + 1]);
         int32_t i = order[j];
