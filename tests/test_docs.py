@@ -35,12 +35,16 @@ def name_of(readme: Path) -> str:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Where blocks run: it holds a small `era5.zarr`, as the first command of the README leaves one."""
+    """Where blocks run: it holds a small `era5.zarr`, as the first command of the README leaves one, and two days."""
     axes = {"latitude": np.arange(90, -91, -6.0), "longitude": np.arange(0, 360, 6.0)}
     t2m = 280 + 20 * np.cos(np.deg2rad(axes["latitude"]))[:, None] + np.cos(np.deg2rad(axes["longitude"]))
     ds = xr.Dataset({"t2m": (("time_index", *axes), np.stack([t2m, t2m + 1]).astype("f4"), {"units": "K"})}, axes)
     ds.to_netcdf(tmp_path / "era5.nc")
     write(str(tmp_path / "era5.nc"), tmp_path / "era5.zarr", errors=[parse_error("0.1")])
+    hours = ds.isel(time_index=[0] * 16).rename(time_index="time")
+    hours = hours.assign_coords(time=("time", np.arange(16), {"units": "hours since 2020-01-06"}))
+    for name, part in (("monday", slice(8)), ("tuesday", slice(8, 16))):
+        hours.isel(time=part).to_netcdf(tmp_path / f"{name}.nc")
     return tmp_path
 
 
