@@ -142,13 +142,13 @@ class Source:
 
 
 @contextmanager
-def open_source(source: "str | Sequence[str] | Request") -> Iterator[Source]:
+def open_source(source: "str | Sequence[str] | Request | Source") -> Iterator[Source]:
     """Open NetCDF, GRIB or Zarr (directory or zip), references, `sample:era5`, or anything else xarray opens.
 
     Parameters
     ----------
-    source : str, sequence of str or Request
-        Local paths or URLs of stores, as `located` gives them; several make one dataset.
+    source : str, sequence of str, Request or Source
+        Local paths or URLs of stores, as `located` gives them; several make one dataset. What is open stays as it is.
 
     Raises
     ------
@@ -156,6 +156,9 @@ def open_source(source: "str | Sequence[str] | Request") -> Iterator[Source]:
         There is no such file, it is not a dataset, it is empty or damaged, files do not go together, or the package
         that reads it is missing.
     """
+    if isinstance(source, Source):  # of this process, which need not open it again
+        yield source
+        return
     request = as_request(source)
     with ExitStack() as stack:
         files = [open_path(resolve(path), stack) for path in request.paths]

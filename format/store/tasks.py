@@ -97,14 +97,16 @@ Work = Callable[[Task], Outcome]
 
 
 @contextmanager
-def scanning(request: Request) -> Iterator[Work]:
+def scanning(request: Request | Source) -> Iterator[Work]:
     """Yield a function that looks at the values of a region: what they are like, and which may stand for missing."""
     with open_source(request) as source:
         yield partial(_scan, source)
 
 
 @contextmanager
-def converting(request: Request, store_path: str, processes: int, extent: Extent | None = None) -> Iterator[Work]:
+def converting(
+    request: Request | Source, store_path: str, processes: int, extent: Extent | None = None
+) -> Iterator[Work]:
     """Yield a function that writes a region to a store, reads it back and compares.
 
     It raises BoundError when what is read back is not within the bound, or the RMSE that was the target. What an
@@ -120,7 +122,7 @@ def converting(request: Request, store_path: str, processes: int, extent: Extent
 
 
 @contextmanager
-def comparing(request: Request, store_path: str) -> Iterator[Work]:
+def comparing(request: Request | Source, store_path: str) -> Iterator[Work]:
     """Yield a function that compares a region of a store with the source; damage is reported, not raised."""
     with open_source(request) as source, open_source(store_path) as store, whole_chunks():
         yield partial(_compare_stored, source, store)

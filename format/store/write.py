@@ -198,6 +198,11 @@ class _Job:
     scheduler: str | None
     observer: Observer
 
+    @property
+    def _shared(self) -> Request | Source:
+        """What tasks open: in this process the open source itself, which took time (GRIB is indexed), else paths."""
+        return self.source if self.jobs == 1 and self.scheduler is None else self.request
+
     def left_behind(self, stack: ExitStack) -> Kept | None:
         """Return what an earlier run has left of the store, if anything."""
         try:
@@ -214,7 +219,7 @@ class _Job:
             A bound that a preset made of the range is larger than most of the values.
         """
         wanted = [plan for plan in plans if plan.asked and plan.asked.mode != "lossless"]
-        totals = self.run("scan", partial(scanning, self.request), self.tasks(wanted), wanted)
+        totals = self.run("scan", partial(scanning, self._shared), self.tasks(wanted), wanted)
         surveyed: list[VariablePlan] = []
         warnings: list[str] = []
         for plan in plans:
@@ -228,7 +233,7 @@ class _Job:
 
     def convert(self, plans: list[VariablePlan], journal: Journal) -> dict[str, Outcome]:
         """Convert what is streamed, check what was written at once; return the outcomes per variable."""
-        worker = partial(converting, self.request, self.store, self.jobs)
+        worker = partial(converting, self._shared, self.store, self.jobs)
         streamed = [plan for plan in plans if plan.streamed]
         tasks = (replace(task, done=journal.done(str(task))) for task in self.tasks(streamed))
         try:
@@ -236,7 +241,7 @@ class _Job:
         finally:
             journal.flush()
         at_once = [plan for plan in plans if not plan.streamed]
-        checker = partial(comparing, self.request, self.store)
+        checker = partial(comparing, self._shared, self.store)
         for outcome in (
             replace(self, jobs=1, scheduler=None).run("check", checker, self.tasks(at_once), at_once).values()
         ):

@@ -253,29 +253,20 @@ def packed_flags(tmp: Path) -> Case:
     return Case(str(save_raw(tmp / "a.nc", x, **attrs)), {"x": x * 0.5})
 
 
-def sentinel(value: float, dtype: str = "f4", **attrs: Any) -> Callable[[Path], Case]:
-    def build(tmp: Path) -> Case:
-        x = filled(temperature().astype(dtype), value)
-        path = save_raw(tmp / "a.nc", x, **({"units": "furlong"} | attrs))
-        return Case(str(path), {"x": x}, (f"x: {np.dtype(dtype).type(value):g} (4.7% of the values)",), ("x",))
+SENTINELS = (
+    *((1e20, "f4"), (9.96921e36, "f4"), (-9999.0, "f4"), (-32767.0, "f4"), (1e15, "f4"), (-99999.0, "f8")),
+    *((1e30, "f8"), (-7777.7, "f8"), (3.4028234663852886e38, "f4")),
+)
 
-    return build
+
+def sentinels(tmp: Path) -> Case:
+    values = {f"x{i}": filled(temperature().astype(dtype), value) for i, (value, dtype) in enumerate(SENTINELS)}
+    ds = xr.Dataset({name: (("time", "lat", "lon"), x, {"units": "furlong"}) for name, x in values.items()})
+    said = [f"x{i}: {np.dtype(dtype).type(value):g} (4.7% of the values)" for i, (value, dtype) in enumerate(SENTINELS)]
+    return Case(str(save(ds, tmp / "a.nc")), values, tuple(said), tuple(values))
 
 
 # What stays exact
-
-
-def exact(values: dict[str, tuple[tuple[str, ...], Array, dict[str, Any]]]) -> Callable[[Path], Case]:
-    """Return a case of floats that must not change, beside a temperature that may."""
-
-    def build(tmp: Path) -> Case:
-        ds = fields(t2m=temperature()).drop_vars(["lat", "lon"])
-        for name, (dims, x, attrs) in values.items():
-            ds[name] = (dims, x, attrs)
-        wanted = {name: x for name, (_, x, _) in values.items()} | {"t2m": temperature()}
-        return Case(str(save(ds, tmp / "a.nc")), wanted, lossy=("t2m",))
-
-    return build
 
 
 YX = ("lat", "lon")
@@ -315,6 +306,20 @@ EXACT: dict[str, dict[str, Any]] = {
     },
     "spectral coefficients of CDO": {"vo": (("nsp", "c"), np.stack([CELLS] * 2, 1), {"CDI_grid_type": "spectral"})},
 }
+
+
+def what_stays_exact(tmp: Path) -> Case:
+    """Floats that must not change, in a group for each kind of model, beside a temperature that may."""
+    groups = {"/": fields(t2m=temperature()).drop_vars(["lat", "lon"])}
+    wanted = {"t2m": temperature()}
+    for number, values in enumerate(EXACT.values()):
+        ds = xr.Dataset({name: (dims, x, attrs) for name, (dims, x, attrs) in values.items()})
+        groups[f"/g{number}"] = ds.rename(
+            {dim: f"{dim}{number}" for dim in ds.dims if dim not in ds}
+        )  # its own lengths
+        wanted |= {f"g{number}/{name}": x for name, (_, x, _) in values.items()}
+    xr.DataTree.from_dict(groups).to_netcdf(tmp / "a.nc")
+    return Case(str(tmp / "a.nc"), wanted, lossy=("t2m",))
 
 
 # Groups, several files, parts, ways of packing files
@@ -496,17 +501,10 @@ CASES: dict[str, Callable[[Path], Case]] = {
         *(times_and_steps_on_a_diagonal, spectral_coefficients, a_reduced_gaussian_grid),
         *(two_fill_values, several_missing_values, a_fill_value_in_double_precision, missing_values_as_text),
         *(a_fill_value_that_the_type_cannot_hold, holes_of_both_kinds, packed_shorts, unsigned_bytes, packed_flags),
+        *(sentinels, what_stays_exact),
         *(netcdf_groups, zarr_groups, a_list_of_files, a_folder, a_pattern, files_that_count_time_from_their_own_day),
         *(a_gap, attributes_that_differ, files_that_are_packed_each_in_its_own_way, other_variables_in_other_files),
         *(grib_files, some_variables, some_months, some_labels, references_of_kerchunk, a_file_url, zipped_files),
         *(a_packed_file, a_file_of_hdf5, chunks_that_are_not_there),
     )
 }
-CASES |= {
-    f"sentinel {value:g} in {dtype}": sentinel(value, dtype)
-    for value, dtype in (
-        *((1e20, "f4"), (9.96921e36, "f4"), (-9999.0, "f4"), (-32767.0, "f4"), (1e15, "f4"), (-99999.0, "f8")),
-        *((1e30, "f8"), (-7777.7, "f8"), (3.4028234663852886e38, "f4")),
-    )
-}
-CASES |= {f"exact: {name}": exact(values) for name, values in EXACT.items()}
