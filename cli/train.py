@@ -151,24 +151,72 @@ def latent(
 
 @train.command()
 @_training
-@click.option("--minutes", type=_MINUTES, default=60.0, show_default=True)
+@click.option("--minutes", type=_MINUTES, default=60.0, show_default=True, help="Without --config.")
+@click.option("--config", metavar="FILE.toml", help="Channels, networks and training of a model; see codec/training.")
+@click.option("--device", default="cpu", show_default=True, help="With --config: what torch calls it, such as cuda.")
+@click.option("--dry-run", is_flag=True, help="With --config: take some steps; print memory, speed and days.")
 def vaeformer(
-    data: Path, validation: Path | None, out: Path, threads: int, seed: int, resume: bool, minutes: float
+    data: Path,
+    validation: Path | None,
+    out: Path,
+    threads: int,
+    seed: int,
+    resume: bool,
+    minutes: float,
+    config: str | None,
+    device: str,
+    dry_run: bool,
 ) -> None:
-    """Train the patch VAEformer, after the CRA5 paper."""
+    """Train the patch VAEformer, after the CRA5 paper: of single fields, or of the channels in a --config.
+
+    Started by torchrun, its processes train together: --config decides the batch of each.
+    """
     import torch
 
+    _check_out(out, resume)
+    torch.set_num_threads(threads)
+    if config is not None:
+        _train_channels(config, data, validation, out, seed, device, resume=resume, dry_run=dry_run)
+        return
     from isopress.cli.train_report import TrainingReport, fields_and_held
     from isopress.codec.training.vaeformer import SCORE, PatchTraining
     from isopress.codec.training.vaeformer import train as run
 
-    _check_out(out, resume)
-    torch.set_num_threads(threads)
     fields, held = fields_and_held(data, validation)
-    config = PatchTraining(minutes=minutes, seed=seed)
+    training = PatchTraining(minutes=minutes, seed=seed)
     with TrainingReport(60 * minutes, SCORE) as report:
-        progress = run(fields, held, out, config, resume=resume, report=report)
-    report.leave(out, fields, held, config, progress)
+        progress = run(fields, held, out, training, resume=resume, report=report)
+    report.leave(out, fields, held, training, progress)
+
+
+def _train_channels(
+    config: str, data: Path, validation: Path | None, out: Path, seed: int, device: str, *, resume: bool, dry_run: bool
+) -> None:
+    from isopress.cli.train_report import TrainingReport
+    from isopress.codec.training.loop import together
+    from isopress.codec.training.vaeformer_channels import SCORE, ChannelTraining, trial
+    from isopress.codec.training.vaeformer_channels import train as run
+    from isopress.codec.vaeformer.config import spec_of
+    from isopress.format.source.training_windows import HELD, StoreWindows
+
+    try:
+        spec = spec_of(config)
+        training = ChannelTraining(**{"seed": seed, **spec.training})
+        windows = StoreWindows(data, spec.channels, (0, 1 if validation else 1 - HELD))
+        held = StoreWindows(validation or data, spec.channels, (0 if validation else 1 - HELD, 1))
+    except TypeError as error:
+        raise click.UsageError(f"{config}: table training: {error}") from error
+    except IsopressError as error:
+        raise click.UsageError(str(error)) from error
+    if dry_run:
+        for name, text in trial(spec, windows, training, device).items():
+            click.echo(f"{name}: {text}")
+        return
+    with together(device) as (rank, place), TrainingReport(None, SCORE, silent=rank > 0) as report:
+        progress = run(spec, windows, held, out, training, device=place, resume=resume, report=report)
+        if rank == 0:
+            sources = data.name, validation.name if validation else f"the last tenth of {data.name}"
+            report.leave(out, *sources, (spec, training), progress)
 
 
 def _check_out(out: Path, resume: bool) -> None:

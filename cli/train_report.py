@@ -39,19 +39,22 @@ class TrainingReport:
     Parameters
     ----------
     seconds : float
-        How long the training is to take.
+        How long the training is to take; None if it counts steps instead.
     score : str
         What its validation measures.
+    silent : bool
+        Whether nothing is shown: of several processes that train together one speaks.
     """
 
-    def __init__(self, seconds: float, score: str) -> None:
-        self._score = score
+    def __init__(self, seconds: float | None, score: str, *, silent: bool = False) -> None:
+        self._score, self._silent = score, silent
         self._bar = Progress(TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
         self._task = self._bar.add_task("training", total=seconds)
         self._told = 0
 
     def __enter__(self) -> TrainingReport:
-        self._bar.start()
+        if not self._silent:
+            self._bar.start()
         return self
 
     def __exit__(
@@ -60,6 +63,8 @@ class TrainingReport:
         self._bar.stop()
 
     def __call__(self, state: State) -> None:
+        if self._silent:
+            return
         text = f"{_counts(state)}  best validation {_best(state):.4f}"
         self._bar.update(self._task, completed=state.seconds, description=text)
         if len(state.validation) > self._told:
@@ -67,7 +72,9 @@ class TrainingReport:
             seconds, score = state.validation[-1]
             self._bar.print(f"{seconds:8.0f} s  validation {self._score} {score:.5f}")
 
-    def leave(self, out: Path, fields: list[Field], held: list[Field], config: object, state: State) -> None:
+    def leave(
+        self, out: Path, fields: list[Field] | str, held: list[Field] | str, config: object, state: State
+    ) -> None:
         """Write the model card and, with matplotlib, the validation curve beside the weights."""
         self._card(out, fields, held, config, state)
         if find_spec("matplotlib") is None:
@@ -75,7 +82,9 @@ class TrainingReport:
         else:
             self._curve(out.with_suffix(".png"), state)
 
-    def _card(self, out: Path, fields: list[Field], held: list[Field], config: object, state: State) -> None:
+    def _card(
+        self, out: Path, fields: list[Field] | str, held: list[Field] | str, config: object, state: State
+    ) -> None:
         digest = hashlib.sha256(out.read_bytes()).hexdigest()
         lines = [
             f"# {out.stem}",
@@ -110,6 +119,8 @@ def _counts(state: State) -> str:
     return ", ".join(f"{name.replace('_', ' ')} {value:.5g}" for name, value in numbers.items() if name != "seconds")
 
 
-def _sources(fields: list[Field]) -> str:
+def _sources(fields: list[Field] | str) -> str:
+    if isinstance(fields, str):
+        return fields
     names = sorted({f.name for f in fields})
     return f"{len(fields)} of {len(names)} variables ({', '.join(names)})"

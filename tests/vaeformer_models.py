@@ -34,7 +34,7 @@ def save_small(path: Path, config: PatchConfig = CONFIG, seed: int = 0) -> None:
             network.hyper_encoder.head[2].weight.mul_(20)
             torch.nn.init.normal_(integer.last.weight, std=0.3)
         channels = Channels(NAMES[: config.channels], MEAN[: config.channels], DEVIATION[: config.channels])
-        keep_patch(network, path, channels, np.full(config.hyper_latents, 3.0), reach=12)
+        keep_patch(network, path, channels, np.tile([-3.0, 3.0], (config.hyper_latents, 1)), reach=12)
 
 
 def load_small(folder: Path, **changes: int) -> VaeformerModel:

@@ -9,15 +9,17 @@ task.state(), task.load()    everything that goes on, as plain tensors and numbe
 from __future__ import annotations
 
 import math
+import os
 import pickle
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
 from isopress.codec.errors import ArgumentError
 
@@ -43,14 +45,6 @@ class Task(Protocol):
         """Take over what a checkpoint holds."""
 
 
-@dataclass(frozen=True)
-class Budget:
-    """How long a training takes, in minutes of wall time, and how often it validates, in seconds."""
-
-    minutes: float
-    validate_every: float = 180.0
-
-
 @dataclass
 class Progress:
     """State of a training: seconds and rounds so far, the newest loss, (seconds, score) of every validation."""
@@ -64,6 +58,29 @@ class Progress:
     def best(self) -> float:
         """The lowest score."""
         return min((score for _, score in self.validation), default=math.inf)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long a training takes, in minutes of wall time, and how often it validates, in seconds.
+
+    With `rounds`, both are counted in rounds: processes that train together must stop and validate together.
+    """
+
+    minutes: float
+    validate_every: float = 180.0
+    rounds: int = 0
+    validate_rounds: int = 20
+
+    def done(self, progress: Progress) -> float:
+        """Return which part of the training is over."""
+        return progress.rounds / self.rounds if self.rounds else progress.seconds / (60 * self.minutes)
+
+    def is_due(self, progress: Progress, validated: float) -> bool:
+        """Return whether to validate, the last time having been after so many seconds."""
+        if self.rounds:
+            return progress.rounds % self.validate_rounds == 0 or progress.rounds >= self.rounds
+        return progress.seconds - validated >= self.validate_every or progress.seconds >= 60 * self.minutes
 
 
 Report = Callable[[Progress], None]
@@ -88,7 +105,7 @@ def run(
     ArgumentError
         It is no checkpoint of this training.
     """
-    progress, limit = Progress(), 60 * budget.minutes
+    progress = Progress()
     if resume:
         saved = load_checkpoint(checkpoint)
         progress = Progress(**saved["progress"])
@@ -97,11 +114,11 @@ def run(
     else:
         _validate(task, progress, checkpoint)
     started, validated = time.monotonic() - progress.seconds, progress.seconds
-    while progress.seconds < limit:
-        progress.loss = task.round(progress.rounds, progress.seconds / limit)
+    while budget.done(progress) < 1:
+        progress.loss = task.round(progress.rounds, budget.done(progress))
         progress.rounds += 1
         progress.seconds = time.monotonic() - started
-        if progress.seconds - validated >= budget.validate_every or progress.seconds >= limit:
+        if budget.is_due(progress, validated):
             validated = progress.seconds
             _validate(task, progress, checkpoint)
         report(progress)
@@ -109,11 +126,12 @@ def run(
 
 
 def _validate(task: Task, progress: Progress, checkpoint: Path) -> None:
-    score = task.validate()
-    if score <= progress.best:
+    score, leads = task.validate(), team()[0] == 0
+    if score <= progress.best and leads:
         task.keep()
     progress.validation.append((progress.seconds, score))
-    save_checkpoint(checkpoint, {"task": task.state(), "progress": asdict(progress)})
+    if leads:
+        save_checkpoint(checkpoint, {"task": task.state(), "progress": asdict(progress)})
 
 
 def save_checkpoint(path: Path, state: State) -> None:
@@ -161,12 +179,57 @@ def falling(done: float, constant_until: float) -> float:
     return 1.0 if done < constant_until else max(0.02, (1 - done) / (1 - constant_until))
 
 
+def cosine(done: float) -> float:
+    """Return the learning rate as a part of the largest: half a cosine, down to a fiftieth."""
+    return max(0.02, (1 + math.cos(math.pi * min(done, 1.0))) / 2)
+
+
+def team() -> tuple[int, int]:
+    """Return which process this is of those that train together, and how many they are; (0, 1) for one alone."""
+    if distributed.is_available() and distributed.is_initialized():
+        return distributed.get_rank(), distributed.get_world_size()
+    return 0, 1
+
+
+@contextmanager
+def together(device: str) -> Iterator[tuple[int, str]]:
+    """Join the processes that torchrun started, if it did; give this one's number and device.
+
+    Devices `cuda` become `cuda:0`, `cuda:1`, ..., one for each process of a machine.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield 0, device
+        return
+    place = f"cuda:{os.environ['LOCAL_RANK']}" if device == "cuda" else device
+    distributed.init_process_group("nccl" if place.startswith("cuda") else "gloo")
+    try:
+        yield distributed.get_rank(), place
+    finally:
+        distributed.destroy_process_group()
+
+
+def share_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """Give every process the mean of all their gradients, in one message."""
+    count = team()[1]
+    if count == 1:
+        return
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    flat = torch.cat([gradient.flatten() for gradient in gradients])
+    distributed.all_reduce(flat)
+    at = 0
+    for gradient in gradients:
+        gradient.copy_(flat[at : at + gradient.numel()].view_as(gradient) / count)
+        at += gradient.numel()
+
+
 def descend(optimizer: torch.optim.Optimizer, parameters: Iterable[nn.Parameter], loss: Tensor, rate: float) -> None:
     """Take one step of descent; gradients of more than unit length are shortened."""
     for group in optimizer.param_groups:
         group["lr"] = rate
     optimizer.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]
+    parameters = list(parameters)
+    share_gradients(parameters)
     nn.utils.clip_grad_norm_(parameters, 1.0)
     optimizer.step()
 

@@ -27,7 +27,7 @@ from isopress.codec.training.pyramid_pool import Field
 from isopress.codec.training.tables import logistic_tables
 from isopress.codec.vaeformer.channels import Channels
 from isopress.codec.vaeformer.config import CONFIGS, PatchConfig
-from isopress.codec.vaeformer.integer_scales import OCTAVE, SMALLEST
+from isopress.codec.vaeformer.integer_scales import HYPER_MAX, OCTAVE, SMALLEST
 from isopress.codec.vaeformer.model import Noise, PatchVAEformer, stage_one_objective, stage_two_objective
 from isopress.codec.vaeformer.weights import parse_config
 
@@ -205,18 +205,25 @@ def keep_patch(
     measured: NDArray[np.floating] | None = None,
     reach: int = 100,
 ) -> None:
-    """Write a model's weights (safetensors): networks in half precision, what decides about symbols in integers."""
+    """Write a model's weights (safetensors): networks in half precision, what decides about symbols in integers.
+
+    measured : hyper-latents (Z, n) of typical fields, from which their tables are chosen; deviations of 1 if left out.
+    reach : largest symbol of a table.
+    """
     config, integer = model.config, model.hyper_decoder.integer
     if integer is None:
         raise ValueError("a model without integer scales codes nothing")
     frequencies, support = logistic_tables(reach)
-    deviation = np.ones(config.hyper_latents) if measured is None else np.maximum(measured, SMALLEST)
+    centre, deviation = np.zeros(config.hyper_latents), np.ones(config.hyper_latents)
+    if measured is not None:
+        centre = np.clip(np.rint(np.median(measured, 1)), -HYPER_MAX, HYPER_MAX)
+        deviation = np.maximum((measured - centre[:, None]).std(1), SMALLEST)
     arrays = {
         **integer.integers(),
         "tables.frequencies": frequencies,
         "tables.support": support,
         "latents.tail": np.full(config.latents, TAIL, np.int8),
-        "hyper.centre": np.zeros(config.hyper_latents, np.int32),
+        "hyper.centre": centre.astype(np.int32),
         "hyper.scale": (np.rint(OCTAVE * np.log2(deviation / SMALLEST)) + FIRST_SCALE).astype(np.int16),
         "hyper.tail": np.full(config.hyper_latents, TAIL, np.int8),
         "channels.mean": channels.mean,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +121,8 @@ CONFIGS = {"cra5-268": CRA5_268, "patch-small": PatchConfig()}
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """A model to import or to train: its networks, its channels, and, where positions are fixed, the shape of fields.
+    """A model to import or to train: its networks, its channels, and, where positions are fixed, the shape of fields;
+    what its training does not do by default.
 
     Raises
     ------
@@ -131,6 +133,7 @@ class ModelSpec:
     config: PatchConfig
     channels: tuple[Name, ...]
     shape: Pair | None = None
+    training: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if len(self.channels) != self.config.channels or len(set(self.channels)) != len(self.channels):
@@ -140,8 +143,8 @@ class ModelSpec:
 def spec_of(name: str) -> ModelSpec:
     """Return the specification `cra5-268`, or that in a TOML file.
 
-    Such a file has `channels`, a list of names or of pairs of a name and a level, perhaps `shape`, and a table
-    `network` with what is not as in `PatchConfig`.
+    Such a file has `channels`, a list of names or of pairs of a name and a level, perhaps `shape`, and tables
+    `network`, with what is not as in `PatchConfig`, and `training`, with what is not as in `ChannelTraining`.
 
     Raises
     ------
@@ -157,10 +160,11 @@ def spec_of(name: str) -> ModelSpec:
         found = tomllib.loads(path.read_text())
         names = tuple((entry, None) if isinstance(entry, str) else _name(*entry) for entry in found.pop("channels"))
         shape = tuple_of(found.pop("shape", None))
+        training = {key: tuple_of(value) for key, value in found.pop("training", {}).items()}
         network = {key: tuple_of(value) for key, value in found.pop("network", {}).items()}
-        if unknown := [*found, *(set(network) - {field.name for field in fields(PatchConfig)})]:
+        if unknown := [*found, *(set(network) - {part.name for part in fields(PatchConfig)})]:
             raise ArgumentError(f"{name}: {unknown[0]!r} is unknown")
-        return ModelSpec(PatchConfig(**{**network, "channels": len(names)}), names, shape)
+        return ModelSpec(PatchConfig(**{**network, "channels": len(names)}), names, shape, training)
     except (ValueError, TypeError, KeyError) as error:
         raise ArgumentError(f"{name}: no specification of a model ({type(error).__name__}: {error})") from error
 

@@ -23,6 +23,7 @@ learning to copy.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -112,7 +113,15 @@ class PatchVAEformer(nn.Module):
         mean, scale = self.hyper_decoder(z, step, shape, periodic)
         return mean, scale
 
-    def forward(self, x: Tensor, step: Tensor | None = None, *, noise: Noise = "hard", periodic: bool = False) -> Rates:
+    def forward(
+        self,
+        x: Tensor,
+        step: Tensor | None = None,
+        *,
+        noise: Noise = "hard",
+        periodic: bool = False,
+        seeds: Sequence[int] | None = None,
+    ) -> Rates:
         """Send fields (B, C, H, W) through the model.
 
         Parameters
@@ -121,6 +130,8 @@ class PatchVAEformer(nn.Module):
             What becomes of the latent: a sample of its posterior (stage 1); uniform noise of a step's width, which
             stands for rounding (stage 2); rounding, passed straight through by gradients, with scales from the table
             (the final phase, and what would be coded).
+        seeds : sequence of int, optional
+            Of the noise of each field, which is then the same whatever it is batched with.
 
         Raises
         ------
@@ -135,25 +146,26 @@ class PatchVAEformer(nn.Module):
         mean, log_variance = self.analysis(x, step, periodic=periodic)
         none = mean.new_zeros(len(x))
         if noise == "variational":
-            latent = mean + torch.exp(log_variance / 2) * torch.randn_like(mean)
+            latent = mean + torch.exp(log_variance / 2) * drawn(torch.randn, mean, seeds)
             kl = gaussian_kl(mean, log_variance, self._prior_log_variance(step))
             return Rates(none, none, kl, self.synthesis(latent, step, shape=shape, periodic=periodic))
         # The hyperprior follows the latents; it does not shape them (as published).
-        z_hat = self._around_medians(self.hyper_analysis(mean.detach(), step, periodic=periodic), noise)
+        z_hat = self._around_medians(self.hyper_analysis(mean.detach(), step, periodic=periodic), noise, seeds)
         grid = mean.shape[2], mean.shape[3]
         predicted, scale = self.hyper_synthesis(z_hat, step, shape=grid, periodic=periodic)
         scale = scale.clamp_min(SCALE_MIN) if self.config.scale_neurons else scale.clamp(SCALE_MIN, SCALE_MAX)
         if noise == "hard" and not self.config.scale_neurons:
             scale = scale + (nearest_scale(scale) - scale).detach()
-        symbols = quantise(mean - predicted, noise)
+        symbols = quantise(mean - predicted, noise, seeds)
         x_hat = self.synthesis(predicted + symbols, step, shape=shape, periodic=periodic)
         return Rates(gaussian_bits(symbols, scale), self.prior.bits(z_hat), none, x_hat)
 
-    def _around_medians(self, z: Tensor, noise: Noise) -> Tensor:
+    def _around_medians(self, z: Tensor, noise: Noise, seeds: Sequence[int] | None) -> Tensor:
+        others = None if seeds is None else [seed + 1 for seed in seeds]
         if self.prior.medians is None:
-            return quantise(z, noise)
+            return quantise(z, noise, others)
         medians = self.prior.medians[:, None, None]
-        return quantise(z - medians, noise) + medians
+        return quantise(z - medians, noise, others) + medians
 
     def freeze_encoder(self) -> None:
         """Leave everything before the rounding as it is from now on."""
@@ -200,11 +212,19 @@ def nearest_scale(scale: Tensor) -> Tensor:
     return SCALE_MIN * torch.exp(index * LOG_SCALE_STEP)
 
 
-def quantise(x: Tensor, noise: Noise) -> Tensor:
+def quantise(x: Tensor, noise: Noise, seeds: Sequence[int] | None = None) -> Tensor:
     """Round x with the gradient of the identity ("hard"), or add uniform noise of unit width ("uniform")."""
     if noise == "hard":
         return x + (torch.round(x) - x).detach()
-    return x + torch.rand_like(x) - 0.5
+    return x + drawn(torch.rand, x, seeds) - 0.5
+
+
+def drawn(distribution: Callable[..., Tensor], x: Tensor, seeds: Sequence[int] | None) -> Tensor:
+    """Return random numbers of the shape of x (B, ...), of one generator or of one for each entry of B."""
+    if seeds is None:
+        return distribution(x.shape, dtype=x.dtype, device=x.device)
+    each = [torch.Generator(x.device).manual_seed(seed) for seed in seeds]
+    return torch.stack([distribution(x.shape[1:], dtype=x.dtype, device=x.device, generator=one) for one in each])
 
 
 def stage_one_objective(rates: Rates, x: Tensor, beta: float, step: Tensor | None = None) -> Tensor:
