@@ -12,7 +12,7 @@ from safetensors.numpy import load, save
 from isopress.cli.main import main
 from isopress.codec.models.registry import PACKAGE_FOLDER, SUFFIX
 
-SHIPPED = (PACKAGE_FOLDER / f"field-0.8{SUFFIX}").read_bytes()
+SHIPPED = (PACKAGE_FOLDER / f"field-0.9{SUFFIX}").read_bytes()
 
 
 def pyramid(note: str) -> bytes:

@@ -17,7 +17,7 @@ from isopress.codec.models.registry import Weights, find, model_id
 from isopress.codec.threads import IMPORTS
 
 # What the name "default" means to writers, for fields alone and for fields with references; readers go by sha256.
-DEFAULT, DEFAULT_FOR_BLOCKS = "field-0.8", "block-0.8"
+DEFAULT, DEFAULT_FOR_BLOCKS = "field-0.9", "block-0.8"
 # What precedes the names of networks for level 0 and level 1 alone, which are smaller: most points are there.
 FINEST = ("fine.", "middle.")
 

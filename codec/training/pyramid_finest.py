@@ -42,7 +42,7 @@ class FinestConfig:
     """
 
     minutes: float = 40.0
-    widths: tuple[tuple[Widths, Widths, Widths], ...] = (((32, 24), (40, 24), (48, 32)), ((48, 32), (48, 32), (56, 40)))
+    widths: tuple[tuple[Widths, Widths, Widths], ...] = (((32, 24), (40, 24), (64, 48)), ((48, 32), (48, 32), (64, 48)))
     learning_rate: float = 1e-3
     batch: int = 4096
     pool_points: int = 3_000_000

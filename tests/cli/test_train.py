@@ -142,11 +142,11 @@ def test_what_cannot_be_trained_is_refused_in_one_line(
 
 
 def test_what_weights_cost_is_told_by_level_and_phase(data: Path, tmp_path: Path) -> None:
-    weights = str(find("field-0.8").path)
-    result = run("score", "field-0.8", weights, "--data", data, "--points", "5000")
+    weights = str(find("field-0.9").path)
+    result = run("score", "field-0.9", weights, "--data", data, "--points", "5000")
     assert result.exit_code == 0, result.stderr
     head, *rows, last = (line.split("\t") for line in result.stdout.splitlines())
-    assert head == ["level", "phase", "values", "field-0.8", weights]
+    assert head == ["level", "phase", "values", "field-0.9", weights]
     assert [row[:2] for row in rows] == [[str(level), phase] for level in range(4) for phase in "DHV"]
     assert {row[-1] for row in [*rows, last]} == {"1.0000"}
     assert int(last[2]) == sum(int(row[2]) for row in rows)

@@ -23,7 +23,7 @@ from isopress.codec.errors import ArgumentError, CorruptPayloadError, PayloadErr
 from tests.fields import drifting_fields, spectral_field
 
 MODEL = load_pyramid(references=True)
-OLD = load_pyramid("field-0.8")  # takes no references
+OLD = load_pyramid("field-0.9")  # takes no references
 PLAIN, SNAP = Quantisation(), Quantisation(snap=True)
 
 

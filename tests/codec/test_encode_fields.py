@@ -137,7 +137,7 @@ def test_a_block_in_a_payload_of_fewer_than_two_axes_is_refused_as_damage(shape:
 
 def test_a_block_that_names_weights_without_references_is_corrupt() -> None:
     x = drifting_fields(2, 12, 14).astype("f4")
-    encoded = replace(block_of(x, Bound("abs", 0.05)), models=(load_pyramid("field-0.8").sha256,))
+    encoded = replace(block_of(x, Bound("abs", 0.05)), models=(load_pyramid("field-0.9").sha256,))
     with pytest.raises(PayloadError):
         decode_chunk(encoded, x.dtype, x.shape)
 

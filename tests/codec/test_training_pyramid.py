@@ -173,7 +173,7 @@ def test_training_writes_weights_that_code_and_resumes_where_it_stopped(tmp_path
     assert second.validation[: len(first.validation)] == first.validation
 
 
-@pytest.mark.parametrize("name", ["field-0.8", "block-0.8"])
+@pytest.mark.parametrize("name", ["field-0.9", "block-0.8"])
 def test_the_finest_levels_get_small_networks_and_the_others_stay(tmp_path, name):
     init, out = find(name, "pyramid").path, tmp_path / "w.safetensors"
     first = train_finest([*FIELDS, SEQUENCE], FIELDS[:1], init, out, QUICK_FINEST)

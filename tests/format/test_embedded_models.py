@@ -184,7 +184,7 @@ def test_a_file_is_installed_under_its_name_with_its_card(user: Path, tmp_path: 
 
 def test_what_cannot_be_installed_is_refused(user: Path, tmp_path: Path) -> None:
     bad = {
-        "field-0.8": (MINE, "the name field-0.8 is taken by other weights"),
+        "field-0.9": (MINE, "the name field-0.9 is taken by other weights"),
         "cut": (MINE[:-1], "no whole safetensors file"),
         "odd": (save({"a": np.zeros(1)}), "a kind that is not known here"),
     }
@@ -195,7 +195,7 @@ def test_what_cannot_be_installed_is_refused(user: Path, tmp_path: Path) -> None
         install(tmp_path / "nowhere.zarr")
     with pytest.raises(ArgumentError, match="neither a Zarr store nor"):
         install(tmp_path)
-    store = write(tmp_path / "store.zarr", "v3", "field-0.8")
+    store = write(tmp_path / "store.zarr", "v3", "field-0.9")
     with pytest.raises(ArgumentError, match=r"carries no weights.*isopress models embed STORE"):
         install(store)
     put(store / "_models", "0" * 64, MINE)

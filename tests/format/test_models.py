@@ -41,10 +41,10 @@ def test_the_folder_of_the_user_is_where_the_system_keeps_data(monkeypatch: pyte
 
 def test_a_name_means_the_file_in_the_first_folder(extra: Path, user: Path) -> None:
     put(user, "mine", pyramid("hidden"))
-    put(extra, "field-0.8", pyramid("also hidden"))
+    put(extra, "field-0.9", pyramid("also hidden"))
     put(user, "other", pyramid("other"))
     assert find("mine", "pyramid").path == extra / f"mine{SUFFIX}"
-    assert find("field-0.8", "pyramid").sha256 == sha256(SHIPPED).hexdigest()
+    assert find("field-0.9", "pyramid").sha256 == sha256(SHIPPED).hexdigest()
     assert find("other").metadata == {"kind": "pyramid", "note": "other"}
 
 
@@ -68,7 +68,7 @@ def test_missing_weights_are_an_error_that_tells_where_and_what_to_do(name: str,
     with pytest.raises(ModelNotFoundError) as caught:
         load_pyramid(name)
     message = str(caught.value)
-    for part in (name, *map(str, folders()), "block-0.8, field-0.8, mine", "isopress models install STORE_OR_FILE"):
+    for part in (name, *map(str, folders()), "block-0.8, field-0.9, mine", "isopress models install STORE_OR_FILE"):
         assert part in message, part
 
 
