@@ -66,7 +66,7 @@ def test_every_block_has_a_language_that_is_run_or_none() -> None:
     for readme in READMES:
         fences = re.findall(r"^```(.*)$", readme.read_text(), re.MULTILINE)
         for opening in fences[::2]:
-            assert opening in ("", "text") or re.fullmatch(r"(python|sh)( skip: .+)?", opening), name_of(readme)
+            assert opening in ("", "text", "toml") or re.fullmatch(r"(python|sh)( skip: .+)?", opening), name_of(readme)
 
 
 def test_the_readme_opens_with_two_commands_and_is_short() -> None:
