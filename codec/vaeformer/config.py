@@ -162,6 +162,8 @@ def spec_of(name: str) -> ModelSpec:
         shape = tuple_of(found.pop("shape", None))
         training = {key: tuple_of(value) for key, value in found.pop("training", {}).items()}
         network = {key: tuple_of(value) for key, value in found.pop("network", {}).items()}
+        if not network.get("conditioned", True):
+            network.setdefault("scale_neurons", 0)  # integer scales are those of models that know the step
         if unknown := [*found, *(set(network) - {part.name for part in fields(PatchConfig)})]:
             raise ArgumentError(f"{name}: {unknown[0]!r} is unknown")
         return ModelSpec(PatchConfig(**{**network, "channels": len(names)}), names, shape, training)

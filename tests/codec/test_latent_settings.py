@@ -80,9 +80,7 @@ def test_only_single_and_double_floats_have_latents(dtype: str) -> None:
 def test_a_chunk_is_on_target_within_three_per_cent() -> None:
     error, ratio = Target(rmse=0.5), Target(ratio=300)
     assert [error.allows(rmse) for rmse in (0.0, 0.5, 0.514, 0.516, np.nan)] == [True, True, True, False, False]
-    assert [ratio.reached_by(times) for times in (1e6, 300, 292, 291)] == [True, True, True, False]
     assert ratio.allows(1e9)
-    assert error.reached_by(1.0)
 
 
 # --- what is told of decoded values -----------------------------------------------------------------------------------
