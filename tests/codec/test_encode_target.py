@@ -254,8 +254,8 @@ def test_low_ratios_are_met_or_exceeded_without_an_error(name: str, ratio: float
     info = isopress.inspect(payload)
     achieved = x.nbytes / len(payload)
     assert 0.97 * ratio <= achieved
-    # Between a step of one ulp and no loss at all there may be nothing: then the header says so.
-    assert achieved <= 1.031 * ratio or not info.max_error or (name == "smooth" and info.missed)
+    # Small chunks have few sizes, and between a step of one ulp and no loss there may be none: the header says so.
+    assert achieved <= 1.031 * ratio or not info.max_error or (name != "noise" and info.missed)
 
 
 def test_a_target_that_cannot_be_met_is_in_the_header_and_a_warning() -> None:
