@@ -16,6 +16,11 @@ def smooth(shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
     return (waves + rng.normal(0, 0.01, shape)).astype(np.float32)
 
 
+def contents(store: Path) -> dict[str, bytes]:
+    """Return the bytes of every file of a store by its path in there."""
+    return {path.relative_to(store).as_posix(): path.read_bytes() for path in store.rglob("*") if path.is_file()}
+
+
 def weather(times: int = 3, lat: int = 10, lon: int = 12) -> xr.Dataset:
     """Return temperature (K), precipitation (m), masked sst (K), and many kinds of variables that stay exact."""
     dims, shape = ("time", "lat", "lon"), (times, lat, lon)

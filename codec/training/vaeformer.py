@@ -28,7 +28,7 @@ from isopress.codec.training.tables import logistic_tables
 from isopress.codec.vaeformer.channels import Channels
 from isopress.codec.vaeformer.config import CONFIGS, PatchConfig
 from isopress.codec.vaeformer.integer_scales import HYPER_MAX, OCTAVE, SMALLEST
-from isopress.codec.vaeformer.model import Noise, PatchVAEformer, stage_one_objective, stage_two_objective
+from isopress.codec.vaeformer.model import Noise, PatchVAEformer, Rates, stage_one_objective, stage_two_objective
 from isopress.codec.vaeformer.weights import parse_config
 
 # An orthonormal transform whose fine uniform quantiser has step q errs by D = q**2 / 12 and needs -log2(D) / 2 bits:
@@ -162,11 +162,16 @@ def train(
 def _loss(model: PatchVAEformer, x: Tensor, step: Tensor, noise: Noise, config: PatchTraining) -> Tensor:
     """Return the mean logarithm of each crop's objective."""
     rates = model(x, step, noise=noise)
+    return loss_of(rates, x, step, noise, beta=config.beta, lmbda=config.lmbda, floor=config.floor)
+
+
+def loss_of(rates: Rates, x: Tensor, step: Tensor, noise: Noise, *, beta: float, lmbda: float, floor: float) -> Tensor:
+    """Return the mean logarithm of the objective of the stage that `noise` belongs to, of each example of a batch."""
     if noise == "variational":
-        objective = stage_one_objective(rates, x, config.beta, step)
+        objective = stage_one_objective(rates, x, beta, step)
     else:
-        objective = stage_two_objective(rates, x, config.lmbda, step)
-    return torch.log(objective + config.floor).mean()
+        objective = stage_two_objective(rates, x, lmbda, step)
+    return torch.log(objective + floor).mean()
 
 
 def ideal_rate(

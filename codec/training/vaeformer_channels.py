@@ -36,11 +36,11 @@ from isopress.codec.training.loop import (
     run,
     team,
 )
-from isopress.codec.training.vaeformer import BALANCED_LMBDA, keep_patch
+from isopress.codec.training.vaeformer import BALANCED_LMBDA, keep_patch, loss_of
 from isopress.codec.vaeformer.channels import Channels
 from isopress.codec.vaeformer.config import ModelSpec
 from isopress.codec.vaeformer.integer_scales import STEPS, step_of
-from isopress.codec.vaeformer.model import Noise, PatchVAEformer, stage_one_objective, stage_two_objective
+from isopress.codec.vaeformer.model import Noise, PatchVAEformer
 
 F32 = NDArray[np.float32]
 Batch = tuple[Tensor, Tensor, list[int]]  # windows (B, C, h, w), steps (B,), seeds of their noise
@@ -185,11 +185,7 @@ class ChannelTask:
     def _loss(self, model: PatchVAEformer, batch: Batch, noise: Noise) -> Tensor:
         x, step, seeds = batch
         rates, config = model(x, step, noise=noise, seeds=seeds), self._config
-        if noise == "variational":
-            objective = stage_one_objective(rates, x, config.beta, step)
-        else:
-            objective = stage_two_objective(rates, x, config.lmbda, step)
-        return torch.log(objective + config.floor).mean()
+        return loss_of(rates, x, step, noise, beta=config.beta, lmbda=config.lmbda, floor=config.floor)
 
 
 def train(

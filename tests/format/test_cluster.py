@@ -16,7 +16,7 @@ from isopress.codec.errors import ArgumentError
 from isopress.format.store import chunking
 from isopress.format.store.progress import Progress
 from isopress.format.store.write import write
-from tests.datasets import errors, smooth
+from tests.datasets import contents, errors, smooth
 
 distributed = pytest.importorskip("distributed")
 
@@ -45,10 +45,6 @@ def small_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 OPTIONS: dict[str, Any] = {"errors": errors("lossless"), "chunks": {"time": 1}}
-
-
-def contents(store: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(store)): path.read_bytes() for path in store.rglob("*") if path.is_file()}
 
 
 @pytest.fixture(scope="module")

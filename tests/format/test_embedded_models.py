@@ -19,6 +19,7 @@ from isopress.format import Isopress, IsopressCodec
 from isopress.format.report.info import read_report
 from isopress.format.store.embedded_models import embed, install, needed
 from tests.contract import smooth
+from tests.datasets import contents
 from tests.model_folders import MINE, MINE_ID, in_a_fresh_process, put, run
 
 # --- copies in stores -------------------------------------------------------------------------------------------------
@@ -42,26 +43,22 @@ def write(path: Path, kind: str, model: str = "mine") -> Path:
 KINDS = ("v2", "v3", "v3 shards")
 
 
-def files(store: Path) -> dict[str, bytes]:
-    return {p.relative_to(store).as_posix(): p.read_bytes() for p in store.rglob("*") if p.is_file()}
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_embedding_adds_the_weights_a_store_needs_and_changes_nothing_else(
     kind: str, extra: Path, tmp_path: Path
 ) -> None:
     store = write(tmp_path / "store.zarr", kind)
-    before = files(store)
+    before = contents(store)
     assert needed(store) == {MINE_ID[:32]}
     (copy,) = embed(store)
     assert (copy.new, copy.weights.sha256) == (True, MINE_ID)
-    after = files(store)
+    after = contents(store)
     assert after[f"_models/{MINE_ID}{SUFFIX}"] == MINE
     assert {name: after[name] for name in before} == before
     assert {name.split("/")[0] for name in after.keys() - before.keys()} == {"_models"}
     (again,) = embed(store)
     assert not again.new
-    assert files(store) == after
+    assert contents(store) == after
 
 
 @pytest.mark.parametrize("consolidated", [False, True])
@@ -127,7 +124,7 @@ def zipped(store: Path) -> Path:
     """Zip a store as a folder in an archive."""
     target = store.with_suffix(".zip")
     with zipfile.ZipFile(target, "w") as archive:
-        for name, content in files(store).items():
+        for name, content in contents(store).items():
             archive.writestr(f"{store.name}/{name}", content)
     return target
 

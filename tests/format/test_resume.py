@@ -25,7 +25,7 @@ from isopress.format.store.restore import restore
 from isopress.format.store.verify import verify
 from isopress.format.store.write import write
 from isopress.format.zarr.groups import quiet_zarr
-from tests.datasets import errors, smooth
+from tests.datasets import contents, errors, smooth
 from tests.killed_runs import start
 
 PARTIAL = ".out.zarr.partial"
@@ -53,10 +53,6 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 OPTIONS: dict[str, Any] = {"errors": errors("lossless"), "chunks": {"time": 1}}
-
-
-def contents(store: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(store)): path.read_bytes() for path in store.rglob("*") if path.is_file()}
 
 
 @pytest.fixture(scope="module")
