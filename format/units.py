@@ -1,6 +1,11 @@
-"""Units as people write them -> how many of them make one of ours. Our own spellings first, then CF's units by pint."""
+"""Units as people write them -> how many of them make one of ours.
+
+Our own spellings first, then products of the units below, then all that CF knows by pint, which takes a second to load.
+"""
 
 import functools
+import re
+from fractions import Fraction
 from typing import Any
 
 _ALIASES = {
@@ -72,6 +77,29 @@ _ALIASES = {
     "mm per day": "mm day-1",
     "kgm-2": "kg m-2",
 }
+# How many of kilogram, metre, second and kelvin, to which powers.
+_KNOWN: dict[str, tuple[Fraction, tuple[int, int, int, int]]] = {
+    "kg": (Fraction(1), (1, 0, 0, 0)),
+    "g": (Fraction(1, 1000), (1, 0, 0, 0)),
+    "m": (Fraction(1), (0, 1, 0, 0)),
+    "gpm": (Fraction(1), (0, 1, 0, 0)),
+    "mm": (Fraction(1, 1000), (0, 1, 0, 0)),
+    "cm": (Fraction(1, 100), (0, 1, 0, 0)),
+    "km": (Fraction(1000), (0, 1, 0, 0)),
+    "s": (Fraction(1), (0, 0, 1, 0)),
+    "h": (Fraction(3600), (0, 0, 1, 0)),
+    "day": (Fraction(86400), (0, 0, 1, 0)),
+    "K": (Fraction(1), (0, 0, 0, 1)),
+    "degC": (Fraction(1), (0, 0, 0, 1)),  # differences alone are converted
+    "Pa": (Fraction(1), (1, -1, -2, 0)),
+    "hPa": (Fraction(100), (1, -1, -2, 0)),
+    "J": (Fraction(1), (1, 2, -2, 0)),
+    "W": (Fraction(1), (1, 2, -3, 0)),
+    "knot": (Fraction(1852, 3600), (0, 1, -1, 0)),
+    "%": (Fraction(1, 100), (0, 0, 0, 0)),
+    "1": (Fraction(1), (0, 0, 0, 0)),
+}
+_FACTOR = re.compile(r"([A-Za-z]+)(-?[1-9])?|%|1")
 _FORCES = ("newton", "kilogram")  # in a pressure: a stress, which is a thousand times smaller
 
 
@@ -92,6 +120,34 @@ def how_many(units: str, reference: str) -> float | None:
 
     Numbers without a dimension are never converted: 1 may be a fraction, a mixing ratio or an index.
     """
+    if reference == "(0 - 1)":  # a range, no unit
+        return None
+    unit, ours = _product(units), _product(reference)
+    if unit is None or ours is None:
+        return _as_cf_has_it(units, reference)
+    if unit[1] != ours[1] or not any(unit[1]):
+        return None
+    if "Pa" in reference and any(text.startswith("kg") for text in units.split()):  # a stress
+        return None
+    return float(ours[0] / unit[0])
+
+
+def _product(units: str) -> tuple[Fraction, tuple[int, ...]] | None:
+    """Return a normalised unit in kilograms, metres, seconds and kelvins, or None if a factor is not known here."""
+    number, powers = Fraction(1), [0, 0, 0, 0]
+    for text in units.split():
+        factor = _FACTOR.fullmatch(text)
+        name, power = (factor[1] or text, int(factor[2] or 1)) if factor else (text, 1)
+        if name not in _KNOWN:
+            return None
+        size, dimensions = _KNOWN[name]
+        number *= size**power
+        powers = [total + power * dimension for total, dimension in zip(powers, dimensions, strict=True)]
+    return (number, tuple(powers)) if units else None
+
+
+def _as_cf_has_it(units: str, reference: str) -> float | None:
+    """Return what `how_many` does, of any units that pint knows with CF's definitions."""
     registry = _registry()
     try:
         unit, ours = registry.Unit(units), registry.Unit(reference)

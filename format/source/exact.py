@@ -9,19 +9,25 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import xarray as xr
-from cf_xarray.criteria import coordinate_criteria
 
 REFERENCES = ("coordinates", "bounds", "climatology", "grid_mapping", "cell_measures", "formula_terms")
 _FLAGS = ("flag_values", "flag_masks", "flag_meanings")
 _PACKING = ("scale_factor", "add_offset")
-# cf-xarray's table without `positive`, which fluxes have too, and `vertical`, whose names are those of data too.
+# What makes a coordinate in CF, and for netCDF-Java and GFDL; not `positive`, which fluxes have too.
 _CRITERIA = {
     (attribute, value)
-    for axis, criteria in coordinate_criteria.items()
-    if axis != "vertical"
-    for attribute, values in criteria.items()
-    if attribute in ("standard_name", "units", "axis", "cartesian_axis", "_CoordinateAxisType")
-    for value in values
+    for attributes, values in (
+        (("axis", "cartesian_axis"), "T X Y Z"),
+        (("_CoordinateAxisType",), "GeoX GeoY GeoZ Height Lat Lon Pressure Time"),
+        (("units",), "degrees_north degree_north degrees_N degree_N degreesN degreeN"),
+        (("units",), "degrees_east degree_east degrees_E degree_E degreesE degreeE"),
+        (("standard_name",), "time latitude longitude grid_latitude grid_longitude model_level_number"),
+        (("standard_name",), "projection_x_coordinate projection_y_coordinate"),
+        (("standard_name",), "projection_x_angular_coordinate projection_y_angular_coordinate"),
+        (("standard_name",), "ocean_s_coordinate_g1 ocean_s_coordinate_g2"),
+    )
+    for attribute in attributes
+    for value in values.split()
 }
 _STANDARD_NAMES = re.compile(
     r"(atmosphere|ocean)_\w*coordinate|land_binary_mask|sea_binary_mask|cell_(area|thickness|height)|region|forecast_(period|"

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import dask.array
 import numpy as np
 import xarray as xr
 
@@ -361,6 +360,8 @@ def _packed_alike(name: str, variables: Sequence[xr.Variable]) -> Sequence[xr.Va
     first = variables[0].attrs
     if all(_equal_attribute(v.attrs.get(key), first.get(key)) for v in variables for key in keys):
         return variables
+    import dask.array  # for several files only: it takes a while
+
     packings = [find_packing(name, variable) for variable in variables]
     dtype = np.result_type(*(packing.dtype for packing in packings))
     unpacked = []
@@ -373,6 +374,8 @@ def _packed_alike(name: str, variables: Sequence[xr.Variable]) -> Sequence[xr.Va
 
 def _concatenated(variables: Sequence[xr.Variable], axis: str) -> xr.Variable:
     """Return variables one after the other; the values of axes stay in memory, others are read when asked for."""
+    import dask.array
+
     first = variables[0]
     place = first.dims.index(axis)
     if first.dims == (axis,) and isinstance(first._data, np.ndarray):

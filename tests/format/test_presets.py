@@ -4,8 +4,9 @@ import pytest
 
 from isopress.codec.errors import ArgumentError
 from isopress.codec.limits import Bound
+from isopress.format import units as own
 from isopress.format.presets import PRESETS, QUANTITIES, preset_bound
-from isopress.format.units import normalise_units
+from isopress.format.units import how_many, normalise_units
 
 
 @pytest.mark.parametrize("units", ["m s**-1", "m s-1", "m/s", "m s^-1", "m.s-1", " m  s-1 "])
@@ -79,3 +80,14 @@ def test_every_preset_is_looser_than_the_one_before() -> None:
 def test_an_unknown_preset_is_refused() -> None:
     with pytest.raises(ArgumentError, match="archive, science, preview"):
         preset_bound("best", "t", {})  # type: ignore[arg-type]
+
+
+def test_products_of_common_units_are_converted_as_cf_does_and_without_its_library(monkeypatch) -> None:
+    references = ["m", "kg m-2 s-1", "m s-1", "Pa", "K", "m2 s-2", "W m-2", "Pa s-1", "1", "(0 - 1)", "%"]
+    texts = ["mm", "km", "mm day-1", "g m-2 s-1", "knot", "hPa", "hPa h-1", "degC", "J kg-1", "kg m-1 s-2", "gpm", "1"]
+    expected = {(a, b): own._as_cf_has_it(a, b) for a in texts for b in references}
+    how_many.cache_clear()
+    monkeypatch.setattr(own, "_registry", lambda: pytest.fail("pint was asked"))
+    for (units, reference), number in expected.items():
+        assert how_many(units, reference) == (None if number is None else pytest.approx(number, rel=1e-12))
+    how_many.cache_clear()
