@@ -2,13 +2,17 @@
 
 Arrays: every dtype, shape, order, alignment, kind of values, limit and mode that `compress` takes, coded by every level
 of the kernels (the same payload each time) and decoded by every level (the same values, within the bound, without
-slack). Payloads: damaged behind checksums made right, decoded by a level drawn anew; only an error of isopress may
-come out, in bounded time and memory. Prints what it did; any violation is printed with the seed that repeats it
-(`--case array:SEED:POOL` or `--case payload:SEED:POOL`), and the exit code is 1. `--sanitize` runs on kernels built
-with sanitizers.
+slack). Payloads: damaged behind checksums made right, decoded whole or in part by a level drawn anew; only an error of
+isopress may come out, in bounded time and memory. Prints what it did; any violation is printed with the seed that
+repeats it (`--case array:SEED:POOL` or `--case payload:SEED:POOL`), and the exit code is 1. A crash ends a process of
+its own and is a violation too. `--sanitize` runs on kernels built with sanitizers.
+
+`--log FOLDER` keeps counts, which later runs add to; `--sum FOLDER [--record]` prints what all of them found, and
+writes it into benchmarks/results/soak.json.
 """
 
 import argparse
+import json
 import os
 import resource
 import signal
@@ -17,219 +21,54 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
-
+os.environ.setdefault("ISOPRESS_MODELS", str(Path(__file__).parent / "golden" / "models"))  # of golden payloads
 from tests import sanitized  # before isopress: it may bring other kernels
 
 # isort: split
-import isopress
-from isopress import ModelNotFoundError, PayloadError
+from benchmarks.environment import RESULTS, environment
 from isopress.codec import native
-from isopress.codec.encoded import Method
-from tests.contract import LAYOUTS, Array, assert_kept, bits
-from tests.format.test_payload import repaired
+from tests.soak_arrays import check_array
+from tests.soak_payloads import Pool, check_payload, pool
 
-FLOATS = ("<f4", "<f4", "<f8", ">f4", ">f8")
-OTHERS = ("<f2", ">f2", "i1", "<i2", "<i4", ">i8", "u1", ">u4", "<u8", "?")
-LATENT_EVERY = 40  # arrays: targets are searched for, which takes a hundred times as long
 SECONDS_PER_CASE = 60  # of arrays; damaged payloads must be refused or decoded within
 SECONDS_PER_PAYLOAD = 20
+SECONDS_PER_NOTE = 60  # between two notes in the log
 EXTRA_MEMORY = 2 << 30  # that a damaged payload may make a process take
-
-Settings = dict[str, Any]
-
-
-# --- arrays -------------------------------------------------------------------------------------------------
+PAYLOADS_PER_ARRAY = 50
+MOST_CRASHES = 50  # then the run ends: something is wrong with all cases
+CASES_PER_PROCESS = 10**9  # numbers of cases, by the seed of the process
 
 
-def shape_of(rng: np.random.Generator) -> tuple[int, ...]:
-    """Return 0 to 5 axes: single, prime, empty and long ones."""
-    axes = int(rng.choice([0, 1, 2, 2, 2, 3, 3, 3, 4, 5]))
-    longest = (1, 3000, 90, 30, 12, 6)[axes]
-    shape = [int(n) for n in np.floor(np.exp(rng.uniform(0, np.log(longest + 1), axes)))]
-    if axes > 1 and rng.random() < 0.7:  # fields that are worth a network
-        shape[-2:] = [int(n) for n in np.exp(rng.uniform(2.3, np.log(longest + 12), 2))]
-    if axes and rng.random() < 0.1:
-        shape[rng.integers(axes)] = int(rng.choice([0, 1, 1, 2]))
-    if axes and rng.random() < 0.2:
-        shape[-1] = int(rng.choice([7, 13, 31, 37, 61, 64, 65]))
-    return tuple(shape)
+@dataclass
+class Account:
+    """What one process did: counts by how cases ended, slowest cases in seconds of computing, violations."""
+
+    seed: int
+    sanitized: bool
+    levels: tuple[str, ...]
+    seconds: float = 0.0
+    counts: Counter[str] = field(default_factory=Counter)
+    slowest: dict[str, float] = field(default_factory=dict)
+    wrong: list[str] = field(default_factory=list)
+
+    def write(self, folder: Path) -> None:
+        """Put the account into a folder, at once or not at all."""
+        path = folder / f"{self.seed}.json"
+        path.with_suffix(".part").write_text(json.dumps(vars(self)))
+        path.with_suffix(".part").replace(path)
 
 
-def values_of(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
-    """Return binary64 values of some kind that people have, or nobody has."""
-    size = int(np.prod(shape))
-    walk, noise = np.cumsum(rng.normal(size=size)), rng.normal(size=size)
-    kinds: dict[str, Callable[[], Array]] = {
-        "walk": lambda: walk,
-        "noise": lambda: noise,
-        "smooth": lambda: waves(rng, shape) + noise * 10.0 ** rng.integers(-6, -1),
-        "smooth in steps": lambda: np.round(waves(rng, shape), 1),
-        "constant": lambda: np.full(size, 273.15),
-        "nearly constant": lambda: np.where(rng.random(size) < 0.01, noise, 5.0),
-        "lattice": lambda: np.round(walk * 10.0 ** rng.integers(-1, 3)) / 10.0 ** rng.integers(0, 4),
-        "classes": lambda: rng.integers(0, rng.integers(2, 9), size).astype(float),
-        "mixed magnitudes": lambda: noise * 10.0 ** rng.uniform(-30, 30, size),
-        "offset": lambda: 1e7 + walk * 10.0 ** rng.integers(-9, 0),
-        "precipitation": lambda: np.where(rng.random(size) < 0.8, 0, np.exp(3 * noise - 9)),
-        "denormal": lambda: noise * 1e-42,
-        "huge": lambda: np.clip(noise * 1e38, -3.4e38, 3.4e38),
-        "alternating": lambda: np.where(np.arange(size) % 2, 1.0, -1.0) * rng.uniform(0.5, 1, size),
-        "bits": lambda: np.frombuffer(rng.bytes(8 * size), np.float64),
-    }
-    kind = "smooth" if rng.random() < 0.6 else str(rng.choice(list(kinds)))
-    kind = "smooth" if rng.random() < 0.5 else str(rng.choice(list(kinds)))
-    with np.errstate(all="ignore"):
-        return kinds[kind]().reshape(shape)
-
-
-def waves(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
-    """Return a few waves around 280 along all axes, flat."""
-    total = np.full(shape, 280.0)
-    for _ in range(3):
-        phase = np.zeros(shape)
-        for axis, length in enumerate(shape):
-            along = np.arange(length) * rng.normal() * 0.15
-            phase = phase + along.reshape([-1 if i == axis else 1 for i in range(len(shape))])
-        total += 10 * rng.normal() * np.sin(phase)
-    return total.reshape(-1)
-
-
-def array_of(rng: np.random.Generator) -> Array:
-    """Return an array of any dtype, with special values and in any layout."""
-    dtype = np.dtype(str(rng.choice(FLOATS if rng.random() < 0.8 else OTHERS)))
-    values = values_of(rng, shape_of(rng))
-    if dtype.kind in "iub":
-        x = np.frombuffer(
-            rng.bytes(values.size * dtype.itemsize), dtype.newbyteorder("=") if dtype.kind != "b" else "u1"
-        )
-        x = (x % 2).astype(bool) if dtype.kind == "b" else x.astype(dtype)
-        x = x.reshape(values.shape)
-    else:
-        with np.errstate(all="ignore"):
-            x = values.astype(dtype)
-        if x.size and rng.random() < 0.4:
-            places = rng.integers(0, x.size, int(rng.integers(1, max(2, x.size // int(rng.integers(1, 30))))))
-            special = rng.choice([np.nan, -np.nan, np.inf, -np.inf, -0.0, 0.0], places.size)
-            x.reshape(-1)[places] = special[: 1 if rng.random() < 0.5 else None]
-    if x.ndim == 3 and x.size and rng.random() < 0.3:
-        with np.errstate(all="ignore"):
-            x = LAYOUTS[str(rng.choice(sorted(LAYOUTS)))](x)
-    return x
-
-
-def settings_of(rng: np.random.Generator, x: Array, *, latent: bool) -> Settings:
-    """Return keywords of `compress` that go with the dtype and shape of `x`."""
-    if x.dtype.kind != "f" or x.dtype.itemsize == 2 or rng.random() < 0.1:
-        return {"mode": "lossless"}
-    if latent:
-        if rng.random() < 0.5:
-            return {"mode": "latent", "ratio": float(np.exp(rng.uniform(0.1, 7)))}
-        return {"mode": "latent", "rmse": float(10.0 ** rng.uniform(-4, 2))}
-    size = float(10.0 ** rng.uniform(-300, 300))
-    if rng.random() < 0.8:
-        size = float(10.0 ** rng.uniform(-4, 1))
-    context = str(rng.choice(["auto", "auto", "field", "block"]))
-    choice = rng.random()
-    if choice < 0.4:
-        return {"mode": "abs", "bound": size, "context": context}
-    if choice < 0.5 and x.ndim >= 3 and len(x) and x.dtype.isnative:
-        return {"mode": "abs", "bound": [float(b) for b in 10.0 ** rng.uniform(-4, 2, len(x))], "context": context}
-    fraction = float(10.0 ** rng.uniform(-7, -0.3))
-    if choice < 0.7:
-        return {"mode": "range", "bound": fraction, "context": context}
-    floor = size if rng.random() < 0.5 else None
-    return {"mode": "pointwise", "bound": fraction, "floor": floor, "context": context}
-
-
-def check_array(seed: int) -> str:
-    """Code one array by every level; return the method; raise what is wrong."""
-    rng = np.random.default_rng(seed)
-    latent = seed % LATENT_EVERY == 0
-    x = array_of(rng)
-    settings = settings_of(rng, x, latent=latent)
-    with np.errstate(all="ignore"):
-        payloads, decoded = {}, {}
-        for level in native.levels():
-            with native.using(level):
-                payloads[level] = isopress.compress(x, **settings)
-        first = payloads[native.levels()[0]]
-        for level, payload in payloads.items():
-            assert payload == first, f"{level} writes another payload than {native.levels()[0]}"
-            with native.using(level):
-                decoded[level] = isopress.decompress(payload)
-        info = isopress.inspect(first)
-        for level, y in decoded.items():
-            assert bits(y) == bits(decoded[native.levels()[0]]), f"{level} decodes other values"
-        y = decoded[native.levels()[0]]
-        if settings["mode"] == "latent":  # how near it comes is a matter of benchmarks
-            assert (y.shape, y.dtype) == (x.shape, x.dtype)
-        else:
-            kept = {name: value for name, value in settings.items() if value is not None and name != "model"}
-            assert_kept(x, y, **kept)
-    return f"{settings['mode']}, {Method(info.method).name.lower()}"
-
-
-# --- damaged payloads -----------------------------------------------------------------------------------------
-
-
-def pool(seed: int, count: int = 200) -> list[bytes]:
-    """Return payloads of every method to begin from: the golden ones and `count` new ones."""
-    found = [path.read_bytes() for path in sorted(Path(__file__).parent.glob("golden/*/*/payload.bin"))]
-    for i in range(count):
-        rng = np.random.default_rng([seed, i])
-        x = array_of(rng)
-        with np.errstate(all="ignore"):
-            found.append(isopress.compress(x, **settings_of(rng, x, latent=False)))
-    return [payload for payload in found if len(payload) < 20_000]
-
-
-def damaged(rng: np.random.Generator, payloads: list[bytes]) -> bytes:
-    """Return a payload with bits flipped, bytes overwritten, cut out, repeated or taken from another."""
-    data = bytearray(payloads[rng.integers(len(payloads))])
-    for _ in range(int(rng.choice([1, 1, 1, 2, 4, 16]))):
-        first = 8 if rng.random() < 0.98 else 0  # what precedes are magic, version and length
-        at = int(rng.integers(first, len(data) if rng.random() < 0.7 else min(96, len(data))))
-        kind = rng.integers(6)
-        if kind <= 1:
-            data[at] ^= 1 << int(rng.integers(8))
-        elif kind == 2:
-            data[at] = int(rng.choice([0, 1, 127, 128, 254, 255]))
-        elif kind == 3:
-            data[at : at + 8] = rng.bytes(len(data[at : at + 8]))
-        elif kind == 4:
-            other = payloads[rng.integers(len(payloads))]
-            data[at : at + 40] = other[at : at + 40]
-        elif len(data) > 40:
-            del data[at : at + int(rng.integers(1, 9))]
-            data += bytes(int(rng.integers(0, 9)))
-    length = int.from_bytes(data[6:8], "little")
-    return repaired(data) if rng.random() < 0.97 and 16 <= length <= len(data) else bytes(data)
-
-
-def check_payload(seed: int, payloads: list[bytes]) -> str:
-    """Decode one damaged payload; return how it ended; raise what is wrong."""
-    rng = np.random.default_rng(seed)
-    data = damaged(rng, payloads)
-    level = str(rng.choice(native.levels()))
-    try:
-        with native.using(level), np.errstate(all="ignore"):
-            info = isopress.inspect(data)
-            y = isopress.decompress(data)
-    except (PayloadError, ModelNotFoundError) as error:
-        return type(error).__name__
-    assert (y.shape, y.dtype) == (info.shape, info.dtype)
-    return "decoded"
-
-
-# --- running ------------------------------------------------------------------------------------------------
+def cases(number: int, payloads: Pool) -> Iterator[tuple[str, Callable[[], str]]]:
+    """Yield an array and fifty payloads, which take about as long."""
+    yield "array", lambda: check_array(number)
+    for i in range(1, PAYLOADS_PER_ARRAY + 1):
+        yield "payload", lambda i=i: check_payload(number + i, payloads)  # type: ignore[misc]
 
 
 def too_long(*_: object) -> None:
@@ -237,31 +76,39 @@ def too_long(*_: object) -> None:
     raise TimeoutError("takes too long")
 
 
-def work(seed: int, seconds: float, place: str) -> tuple[Counter[str], list[str]]:
-    """Check arrays and payloads in turn for so long; return counts of what happened, and what is wrong."""
-    counts, wrong, payloads = Counter[str](), list[str](), pool(seed)
+def work(seed: int, seconds: float, folder: str) -> None:
+    """Check arrays and payloads in turn for so long; keep the account, and the case under way, in `folder`."""
+    account = Account(seed, bool(os.environ.get(sanitized.VARIABLE)), native.levels())
+    payloads = pool(seed)
     signal.signal(signal.SIGALRM, too_long)
     limit_memory()
-    end, number = time.monotonic() + seconds, seed * 10**9
-    while time.monotonic() < end:
+    begun, number, noted = time.monotonic(), seed % 10**6 * CASES_PER_PROCESS, 0.0
+    place = os.open(f"{folder}/{seed}.case", os.O_WRONLY | os.O_CREAT, 0o600)
+    while account.seconds < seconds:
         for kind, case in cases(number, payloads):
+            os.pwrite(place, f"{kind}:{number}:{seed}".ljust(60).encode(), 0)  # what a crash leaves behind
+            check(account, kind, number, case)
             number += 1
-            Path(place).write_text(f"{kind}:{number - 1}:{seed}")  # what a crash leaves behind
-            signal.alarm(SECONDS_PER_CASE if kind == "array" else SECONDS_PER_PAYLOAD)
-            try:
-                counts[f"{kind}s: {case()}"] += 1
-            except Exception:
-                wrong.append(f"--case {kind}:{number - 1}:{seed}\n{traceback.format_exc()}")
-            finally:
-                signal.alarm(0)
-    return counts, wrong
+        account.seconds = time.monotonic() - begun
+        if account.seconds - noted > SECONDS_PER_NOTE:
+            noted = account.seconds
+            account.write(Path(folder))
+    os.close(place)
+    os.unlink(f"{folder}/{seed}.case")
+    account.write(Path(folder))
 
 
-def cases(number: int, payloads: list[bytes]) -> Iterator[tuple[str, Callable[[], str]]]:
-    """Yield an array and fifty payloads, which take about as long."""
-    yield "array", lambda: check_array(number)
-    for i in range(1, 51):
-        yield "payload", lambda i=i: check_payload(number + i, payloads)  # type: ignore[misc]
+def check(account: Account, kind: str, number: int, case: Callable[[], str]) -> None:
+    """Run one case and enter how it ended."""
+    begun = time.process_time()
+    signal.alarm(SECONDS_PER_CASE if kind == "array" else SECONDS_PER_PAYLOAD)
+    try:
+        account.counts[f"{kind}s: {case()}"] += 1
+    except Exception:
+        account.wrong.append(f"--case {kind}:{number}:{account.seed}\n{traceback.format_exc()}")
+    finally:
+        signal.alarm(0)
+    account.slowest[kind] = max(account.slowest.get(kind, 0.0), time.process_time() - begun)
 
 
 def limit_memory() -> None:
@@ -273,31 +120,79 @@ def limit_memory() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
 
 
-def soak(minutes: float, jobs: int, seed: int) -> int:
-    """Run `jobs` processes, print a report, return 1 if anything is wrong."""
-    counts, wrong, begun = Counter[str](), list[str](), time.monotonic()
-    with TemporaryDirectory() as folder, ProcessPoolExecutor(jobs, get_context("spawn")) as workers:
-        places = [f"{folder}/{i}" for i in range(jobs)]
-        found = [workers.submit(work, seed + i, 60 * minutes, place) for i, place in enumerate(places)]
-        for one in found:
-            try:
-                some, faults = one.result()
-            except BrokenProcessPool:
-                at = [Path(place).read_text() for place in places if Path(place).exists()]
-                wrong.append(f"a process died at one of --case {', '.join(at)}")
-                break
-            counts += some
-            wrong += faults
-    for text in wrong:
+def soak(minutes: float, jobs: int, seed: int, folder: Path) -> list[int]:
+    """Run `jobs` processes; a new one takes the place of one that a crash ended. Return the seeds of all."""
+    context, end = get_context("spawn"), time.monotonic() + 60 * minutes
+    used, running = list[int](), dict[int, Any]()
+    while True:
+        while len(running) < jobs and len(used) < jobs + MOST_CRASHES and (not used or time.monotonic() < end):
+            process = context.Process(target=work, args=(seed, end - time.monotonic(), str(folder)))
+            process.start()
+            used.append(seed)
+            running[seed], seed = process, seed + 1
+        if not running:
+            return used
+        for one, process in list(running.items()):
+            process.join(1)
+            if not process.is_alive():
+                del running[one]
+                note_crash(one, process.exitcode, folder)
+                jobs -= process.exitcode == 0  # it ended because time is up
+
+
+def note_crash(seed: int, code: int, folder: Path) -> None:
+    """Enter the case that ended a process, if one did, into its account."""
+    place = folder / f"{seed}.case"
+    if not place.exists() and code == 0:
+        return
+    at = place.read_text().strip() if place.exists() else "the start"
+    account = Account(seed, bool(os.environ.get(sanitized.VARIABLE)), native.levels())
+    if (folder / f"{seed}.json").exists():
+        account = read(folder / f"{seed}.json")
+    account.wrong.append(f"--case {at}\nthe process ended with code {code}")
+    account.write(folder)
+
+
+def read(path: Path) -> Account:
+    """Return an account that was written."""
+    found = json.loads(path.read_text())
+    return Account(**found | {"counts": Counter(found["counts"]), "levels": tuple(found["levels"])})
+
+
+def total(accounts: list[Account]) -> dict[str, Any]:
+    """Return the figures of several accounts together, for each build of the kernels."""
+    figures: dict[str, Any] = {}
+    for build in ("as installed", "with sanitizers"):
+        some = [account for account in accounts if account.sanitized == (build == "with sanitizers")]
+        if not some:
+            continue
+        counts: Counter[str] = sum((account.counts for account in some), Counter())
+        kinds = {kind: {name.removeprefix(f"{kind}: "): n for name, n in counts.most_common() if name.startswith(kind)}
+                 for kind in ("arrays", "payloads")}  # fmt: skip
+        figures[build] = {
+            "levels": some[0].levels,
+            "hours": round(sum(account.seconds for account in some) / 3600, 2),
+            "arrays": sum(kinds["arrays"].values()),
+            "payloads": sum(kinds["payloads"].values()),
+            "violations": sum(len(account.wrong) for account in some),
+            "slowest": {kind: round(max(account.slowest.get(kind, 0) for account in some), 2)
+                        for kind in ("array", "payload")},
+            "ends": kinds,
+        }  # fmt: skip
+    return figures
+
+
+def report(accounts: list[Account]) -> int:
+    """Print figures and violations; return 1 if there is any."""
+    for text in (text for account in accounts for text in account.wrong):
         print(text, file=sys.stderr)
-    for kind in ("arrays", "payloads"):
-        those = {name.removeprefix(f"{kind}: "): n for name, n in counts.most_common() if name.startswith(kind)}
-        print(f"{sum(those.values()):,} {kind}: " + "; ".join(f"{n:,} {name}" for name, n in those.items()))
-    built = "with sanitizers" if os.environ.get(sanitized.VARIABLE) else "as installed"
-    taken = (time.monotonic() - begun) / 60
-    print(f"kernels {', '.join(native.levels())} {built}; {taken:.0f} min in {jobs} processes, seed {seed}")
-    print(f"{len(wrong)} violations")
-    return bool(wrong)
+    figures = total(accounts)
+    for build, found in figures.items():
+        for kind, ends in found["ends"].items():
+            print(f"{found[kind]:,} {kind}: " + "; ".join(f"{n:,} {name}" for name, n in ends.items()))
+        print(f"kernels {', '.join(found['levels'])} {build}; {60 * found['hours']:.0f} min of processes")
+        print(f"{found['violations']} violations")
+    return int(any(found["violations"] for found in figures.values()))
 
 
 def main() -> int:
@@ -308,7 +203,16 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=None, help="of the first process; new in every run")
     parser.add_argument("--sanitize", action="store_true", help="on kernels built with the address and UB sanitizers")
     parser.add_argument("--case", help="array:SEED:POOL or payload:SEED:POOL, as a violation names it")
+    parser.add_argument("--log", type=Path, metavar="FOLDER", help="keep the counts of this run here")
+    parser.add_argument("--sum", type=Path, metavar="FOLDER", help="print the counts of all runs that were kept here")
+    parser.add_argument("--record", action="store_true", help="with --sum: write them into the results")
     given = parser.parse_args()
+    if given.sum:
+        accounts = [read(path) for path in sorted(given.sum.glob("*.json"))]
+        if given.record:
+            record = {"environment": environment(("numpy", "isopress")), "builds": total(accounts)}
+            (RESULTS / "soak.json").write_text(json.dumps(record, indent=1) + "\n")
+        return report(accounts)
     if given.sanitize and not os.environ.get(sanitized.VARIABLE):
         return sanitized.run("tests.soak", sys.argv[1:])
     if given.case:
@@ -316,7 +220,11 @@ def main() -> int:
         print(check_array(int(number)) if kind == "array" else check_payload(int(number), pool(int(seed))))
         return 0
     seed = int(time.time()) if given.seed is None else given.seed
-    return soak(given.minutes, given.jobs, seed)
+    with TemporaryDirectory() as temporary:
+        folder = given.log or Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        used = soak(given.minutes, given.jobs, seed, folder)
+        return report([read(folder / f"{one}.json") for one in used if (folder / f"{one}.json").exists()])
 
 
 if __name__ == "__main__":

@@ -1,34 +1,72 @@
 """A few cases of the soak, so that it stays whole; `python -m tests.soak` runs as long as you like."""
 
+import os
+from collections import Counter
+from pathlib import Path
+
 import pytest
 
-from tests import soak
+from isopress.codec import native
+from tests import soak, soak_payloads
+from tests.soak_arrays import check_array
+from tests.soak_payloads import Pool, check_payload, pool
 
 
 @pytest.fixture(scope="module")
-def payloads() -> list[bytes]:
-    return soak.pool(7, 20)
+def payloads() -> Pool:
+    return pool(7, 40)
 
 
 @pytest.mark.filterwarnings("ignore:invalid value encountered:RuntimeWarning")
 def test_arrays_of_all_kinds_keep_their_bounds_on_every_level() -> None:
-    ends = {soak.check_array(seed) for seed in range(1, 31)}
+    ends = {check_array(seed) for seed in range(1, 41)}
     assert len(ends) > 8
 
 
-def test_damaged_payloads_end_in_an_error_or_in_an_array(payloads: list[bytes]) -> None:
-    ends = {soak.check_payload(seed, payloads) for seed in range(300)}
-    assert ends >= {"decoded", "CorruptPayloadError", "TruncatedPayloadError"}
+def test_the_pool_has_payloads_of_every_method(payloads: Pool) -> None:
+    assert all(payloads.values())
 
 
-def test_a_violation_is_reported_with_the_case_that_repeats_it(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(soak.isopress, "decompress", lambda payload: 0)
+def test_damaged_payloads_end_in_an_error_or_in_an_array(payloads: Pool) -> None:
+    ends = {check_payload(seed, payloads) for seed in range(400)}
+    assert ends >= {"decoded", "decoded in part", "CorruptPayloadError", "TruncatedPayloadError"}
+
+
+def test_levels_decode_for_themselves_and_remember_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A payload that one level decoded must not answer for the next one."""
+    decoded = Counter[str]()
+    honest = soak_payloads.block.BlockDecoder.decode
+
+    def counted(decoder: soak_payloads.block.BlockDecoder, fields: list[int]) -> object:
+        decoded[native.level()] += 1
+        return honest(decoder, fields)
+
+    monkeypatch.setattr(soak_payloads.block.BlockDecoder, "decode", counted)
+    seed = next(seed for seed in range(1, 2000) if seed % 25 and check_array(seed).endswith(" block"))
+    decoded.clear()
+    check_array(seed)
+    assert set(native.levels()[:2]) <= set(decoded)
+
+
+def test_a_violation_is_reported_with_the_case_that_repeats_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("isopress.decompress", lambda payload: 0)
     monkeypatch.setattr(soak, "limit_memory", lambda: None)  # of this very process
-    monkeypatch.setattr(soak, "pool", lambda seed: [])
-    monkeypatch.setattr(soak, "cases", lambda number, payloads: [("array", lambda: soak.check_array(1))])
-    counts, wrong = soak.work(3, 0.01, "/dev/null")
-    assert not counts
-    assert all("--case array:300000000" in fault for fault in wrong)
-    assert wrong
+    monkeypatch.setattr(soak, "pool", lambda seed: {})
+    monkeypatch.setattr(soak, "cases", lambda number, payloads: [("array", lambda: check_array(1))])
+    soak.work(3, 0.01, str(tmp_path))
+    account = soak.read(tmp_path / "3.json")
+    assert not account.counts
+    assert account.wrong
+    assert all("--case array:300000000" in fault for fault in account.wrong)
+    assert soak.report([account]) == 1
+
+
+def test_a_process_that_dies_is_a_violation_and_another_takes_its_place(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "5.case").write_text("payload:12:5")
+    monkeypatch.setattr(soak, "work", os.abort)  # with arguments that it does not take
+    monkeypatch.setattr(soak, "MOST_CRASHES", 1)
+    assert soak.soak(1, 1, 5, tmp_path) == [5, 6]
+    assert "payload:12:5" in soak.read(tmp_path / "5.json").wrong[0]
+    assert "the start" in soak.read(tmp_path / "6.json").wrong[0]
