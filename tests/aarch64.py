@@ -49,14 +49,19 @@ def install(folder: Path) -> None:
     subprocess.run([*command, "-o", str(native / LIBRARY)], check=True)
 
 
+def command(folder: Path) -> list[str]:
+    """Return what runs the ARM Python with isopress under qemu; arguments of `python` follow."""
+    path = f"PYTHONPATH={folder / 'own'}:{folder / 'site'}:{ROOT}"
+    qemu = ["qemu-aarch64", "-L", str(folder / "root"), "-E", path, "-E", "PYTHONDONTWRITEBYTECODE=1"]
+    return [*qemu, str(folder / "root" / "usr" / "bin" / "python3.11")]
+
+
 def test(folder: Path) -> int:
     """Run the tests of golden payloads, bounded and lossless, under qemu; return the exit code."""
-    path = f"PYTHONPATH={folder / 'own'}:{folder / 'site'}:{ROOT}"
-    command = ["qemu-aarch64", "-L", str(folder / "root"), "-E", path, "-E", "PYTHONDONTWRITEBYTECODE=1"]
-    command += [str(folder / "root" / "usr" / "bin" / "python3.11"), "-m", "pytest", "-q", "--noconftest"]
     chosen = "decodes_to and not latent and not based and not vaeformer"
-    command += ["-p", "no:cacheprovider", "-o", "addopts=", "tests/codec/test_golden.py", "-k", chosen]
-    return subprocess.run(command, cwd=ROOT, check=False).returncode
+    arguments = ["-m", "pytest", "-q", "--noconftest", "-p", "no:cacheprovider", "-o", "addopts="]
+    arguments += ["tests/codec/test_golden.py", "-k", chosen]
+    return subprocess.run([*command(folder), *arguments], cwd=ROOT, check=False).returncode
 
 
 def main() -> int:
