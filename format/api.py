@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from isopress.codec.encode import ChunkDecoder, ContextMode, encode_chunk
 from isopress.codec.encoded import EncodedChunk, Method
 from isopress.codec.errors import ArgumentError
+from isopress.codec.float_environment import subnormal_numbers
 from isopress.codec.limits import Target
 from isopress.codec.threads import IMPORTS
 from isopress.format import payload
@@ -103,6 +104,7 @@ def compress(
     return data
 
 
+@subnormal_numbers()
 def encode(x: ArrayLike, settings: Settings) -> bytes:
     """Return `x` as a payload, as `compress` does with these settings; any strides, alignment and byte order."""
     array = _as_array(x)
@@ -146,6 +148,7 @@ def decompress(buf: BytesLike) -> Array:
     return decode(payload.parse(buf))
 
 
+@subnormal_numbers()
 def decode(parsed: Payload, selection: Any = ()) -> Array:
     """Return `decompress(...)[selection]` of a payload, decoding as few fields as that takes.
 
