@@ -10,6 +10,7 @@ _PUBLIC = {
     "decompress": "isopress.format.api",
     "inspect": "isopress.format.api",
     "set_cache_size": "isopress.format.decode_cache",
+    "set_threads": "isopress.codec.threads",
 }
 
 __all__ = list(_PUBLIC)

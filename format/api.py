@@ -15,7 +15,7 @@ from isopress.codec.encoded import EncodedChunk, Method
 from isopress.codec.errors import ArgumentError
 from isopress.codec.float_environment import subnormal_numbers
 from isopress.codec.limits import Target
-from isopress.codec.threads import IMPORTS
+from isopress.codec.threads import IMPORTS, slot
 from isopress.format import payload
 from isopress.format.decode_cache import CACHE
 from isopress.format.layers import LayeredDecoder
@@ -116,9 +116,11 @@ def encode(x: ArrayLike, settings: Settings) -> bytes:
         with IMPORTS:
             from isopress.codec.encode_target import encode_target
 
-        encoded = encode_target(coded, limit, model=settings.model, effort=settings.effort)
+        with slot():
+            encoded = encode_target(coded, limit, model=settings.model, effort=settings.effort)
     else:
-        encoded = encode_chunk(coded, limit, model=settings.model, context=cast(ContextMode, settings.context))
+        with slot():
+            encoded = encode_chunk(coded, limit, model=settings.model, context=cast(ContextMode, settings.context))
     info = PayloadInfo(
         dtype=array.dtype,
         shape=array.shape,
@@ -169,11 +171,13 @@ def decode(parsed: Payload, selection: Any = ()) -> Array:
     info = parsed.info
     whole = isinstance(selection, tuple) and not selection
     if info.method not in _KEPT:
-        array = np.asarray(_decoder(parsed).decode().reshape(info.shape), info.dtype, order=info.order)
+        with slot():
+            array = np.asarray(_decoder(parsed).decode().reshape(info.shape), info.dtype, order=info.order)
         return array if whole else np.array(array[selection])
     with CACHE.decoder(parsed.data, _decoder_nbytes(info), partial(_decoder, parsed)) as decoder:
         all_fields = whole or info.coded_shape != info.shape
-        values = decoder.decode(None if all_fields else _touched(info.shape, selection)).reshape(info.shape)
+        with slot():  # after the cache's lock, for which nobody waits who has a slot
+            values = decoder.decode(None if all_fields else _touched(info.shape, selection)).reshape(info.shape)
         return np.array(values[selection], info.dtype, order=info.order if whole else "K")
 
 

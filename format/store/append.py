@@ -86,7 +86,7 @@ def append(
         growing = {name: array for name, array in targets.items() if axis in dimensions(array) and name != axis}
         extent, begin = _extent(axis, targets[axis], labels, growing)
         replaced = {name: _replaced(opened, name, array, extent, begin[name]) for name, array in growing.items()}
-        worker = partial(converting, request, str(store), jobs, extent)
+        worker = partial(converting, request, str(store), extent)
         totals: dict[str, Outcome] = {}
         total = sum(_added_nbytes(opened, name, array, extent, begin[name]) for name, array in growing.items())
         with closing(run(worker, _tasks(opened, growing, extent, begin), jobs=jobs, scheduler=scheduler)) as outcomes:

@@ -1,4 +1,8 @@
-"""Run tasks in this process, in several, or on a dask cluster; processes, because much of the codec holds the GIL."""
+"""Run tasks in this process, two at a time, in several, or on a dask cluster.
+
+Two tasks in threads keep two processors busy: what is not compiled is a small part of either, and while one task reads,
+writes or compares, the other codes. More processors are used by the chunks of a task, or by more processes.
+"""
 
 import itertools
 import multiprocessing
@@ -6,18 +10,20 @@ import multiprocessing.connection
 import os
 import signal
 import threading
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager, contextmanager
 
 from isopress.codec.errors import WorkerLostError
-from isopress.codec.threads import processors
+from isopress.codec.threads import VARIABLE, threads
 from isopress.format.store.tasks import Outcome, Task, Work
 
 Worker = Callable[[], AbstractContextManager[Work]]
 
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")  # torch's and numpy's
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", VARIABLE)  # torch's, numpy's and ours
+_AT_ONCE = 2  # tasks of one process: their memory adds up
 _AHEAD = 3  # tasks in the queue per process: enough to keep it busy, few enough to stop soon
 _worker: AbstractContextManager[Work]  # of a worker process, set once when it starts;
 _work: Work | None = None  # opened by the first task. Both are kept, or the worker would close
@@ -49,7 +55,7 @@ def run(worker: Worker, tasks: Iterable[Task], *, jobs: int, scheduler: str | No
         return
     if jobs == 1:
         with worker() as work:
-            yield from map(work, tasks)
+            yield from _run_here(work, iter(tasks))
         return
     context = multiprocessing.get_context("spawn")  # a fork would copy zarr's and torch's threads half-dead
     with _threads_shared_out(jobs):
@@ -66,11 +72,30 @@ def run(worker: Worker, tasks: Iterable[Task], *, jobs: int, scheduler: str | No
             pool.shutdown(wait=True, cancel_futures=True)
 
 
+def _run_here(work: Work, tasks: Iterator[Task]) -> Iterator[Outcome]:
+    """Yield outcomes in the order of the tasks; as few tasks are begun as keep the threads busy."""
+    at_once = min(_AT_ONCE, threads())
+    if at_once == 1:
+        yield from map(work, tasks)
+        return
+    waiting: deque[Future[Outcome]] = deque()
+    with ThreadPoolExecutor(at_once, "isopress task") as pool:
+        try:
+            for task in tasks:
+                waiting.append(pool.submit(work, task))
+                if len(waiting) > at_once:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
 @contextmanager
 def _threads_shared_out(jobs: int) -> Iterator[None]:
-    """Let processes that start now have together as many threads as there are processors, if nobody says otherwise."""
+    """Let processes that start now have together as many threads as this one may have, if nobody says otherwise."""
     unset = [name for name in _THREADS if name not in os.environ]
-    os.environ |= dict.fromkeys(unset, str(max(1, processors() // jobs)))
+    os.environ |= dict.fromkeys(unset, str(max(1, threads() // jobs)))
     try:
         yield
     finally:

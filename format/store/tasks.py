@@ -17,7 +17,7 @@ import zarr
 from isopress.codec.bytes import crc32c
 from isopress.codec.errors import BoundError, IsopressError, ModelNotFoundError
 from isopress.codec.limits import Target
-from isopress.codec.threads import processors
+from isopress.codec.threads import threads
 from isopress.format.payload import inspect
 from isopress.format.rewrites import whole_chunks
 from isopress.format.settings import Promise
@@ -104,16 +104,14 @@ def scanning(request: Request | Source) -> Iterator[Work]:
 
 
 @contextmanager
-def converting(
-    request: Request | Source, store_path: str, processes: int, extent: Extent | None = None
-) -> Iterator[Work]:
+def converting(request: Request | Source, store_path: str, extent: Extent | None = None) -> Iterator[Work]:
     """Yield a function that writes a region to a store, reads it back and compares.
 
     It raises BoundError when what is read back is not within the bound, or the RMSE that was the target. What an
     earlier run has done is kept, if it is still as it was. As many chunks are encoded at once, each in about thirteen
-    times its size, as there are processors for each of `processes`. With an `extent` the source is what is appended.
+    times its size, as this process has threads. With an `extent` the source is what is appended.
     """
-    at_once = max(2, processors() // processes)
+    at_once = max(2, threads())
     with open_source(request) as source, zarr.config.set({"async.concurrency": at_once}), ExitStack() as stack:
         targets = arrays(open_group(store_path, stack, "r+"))
         if extent is not None:

@@ -233,7 +233,7 @@ class _Job:
 
     def convert(self, plans: list[VariablePlan], journal: Journal) -> dict[str, Outcome]:
         """Convert what is streamed, check what was written at once; return the outcomes per variable."""
-        worker = partial(converting, self._shared, self.store, self.jobs)
+        worker = partial(converting, self._shared, self.store)
         streamed = [plan for plan in plans if plan.streamed]
         tasks = (replace(task, done=journal.done(str(task))) for task in self.tasks(streamed))
         try:

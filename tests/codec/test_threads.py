@@ -13,9 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import zarr
 
 import isopress
-from isopress.codec.threads import LARGEST_TEAM, in_team, in_turn, processors
+from isopress.codec.errors import ArgumentError
+from isopress.codec.threads import LARGEST_TEAM, VARIABLE, in_team, in_turn, processors, set_threads, slot, threads
 from isopress.format.store.pool import run
 from isopress.format.store.tasks import Outcome
 from tests.fields import drifting_fields
@@ -68,6 +70,51 @@ def test_no_more_run_at_once_than_there_are_processors() -> None:
     with ThreadPoolExecutor(4 * processors()) as callers:
         list(callers.map(work, range(8 * processors())))
     assert 1 <= most <= processors()
+
+
+def test_as_many_encode_or_decode_at_once_as_somebody_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(VARIABLE, raising=False)
+    assert threads() == processors()
+    monkeypatch.setenv(VARIABLE, "3")
+    assert threads() == 3
+    running, most, lock = 0, 0, threading.Lock()
+
+    def work(_: int) -> None:
+        nonlocal running, most
+        with slot():
+            with lock:
+                running += 1
+                most = max(most, running)
+            time.sleep(0.005)
+            with lock:
+                running -= 1
+
+    with ThreadPoolExecutor(12) as callers:
+        list(callers.map(work, range(36)))
+    assert 1 <= most <= 3
+    for wrong in ("0", "many", "1.5"):
+        monkeypatch.setenv(VARIABLE, wrong)
+        with pytest.raises(ArgumentError, match=f"{VARIABLE} is a number >= 1, got '{wrong}'"):
+            threads()
+
+
+def test_a_program_may_say_so_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ArgumentError, match="a number >= 1, got 0"):
+        set_threads(0)
+    monkeypatch.setattr("isopress.codec.threads._SLOTS.set", 0)
+    set_threads(1)
+    assert threads() == 1
+    fields = drifting_fields(4, 32, 48).astype(np.float32)
+    array = zarr.create_array(
+        zarr.storage.MemoryStore(),
+        shape=fields.shape,
+        chunks=(1, 32, 48),
+        dtype="f4",
+        serializer=isopress.IsopressCodec(mode="abs", bound=0.01),
+        compressors=(),
+    )
+    array[:] = fields  # from several threads of Zarr: none waits for ever
+    assert np.abs(array[:] - fields).max() <= 0.01
 
 
 def test_errors_come_through_and_work_goes_on() -> None:
