@@ -31,7 +31,6 @@ DISTANCE = 10.0  # what a bit of distance from the large network costs, in bits 
 NEAR_STEP = 0.06  # square of a distance of means that a symbol does not tell, in steps
 NEAR_SCALE = 0.15  # scale in steps below which few symbols tell it
 INFORMATION = (0.8, 0.5, 0.02)  # on mean, octaves of scale, tail class: bits per square
-PRUNED_ON = 100_000  # examples
 
 
 @dataclass(frozen=True)
@@ -46,6 +45,7 @@ class FinestConfig:
     learning_rate: float = 1e-3
     batch: int = 4096
     pool_points: int = 3_000_000
+    pruned_on: int = 100_000  # examples
     epochs_per_pool: float = 2.0
     crop: int = 60_000  # values
     validation_points: int = 1_000_000
@@ -136,7 +136,7 @@ class FinestTask:
 
     def _pruned(self, group: str, level: int, context: Context, widths: Widths, data: Examples) -> Small:
         large = RoundedMLP.of(self._coarse[context.name], context.n_features)
-        net = pruned(large, level, widths, data.of_level(level).some(PRUNED_ON, self._config.seed))
+        net = pruned(large, level, widths, data.of_level(level).some(self._config.pruned_on, self._config.seed))
         optimizer = torch.optim.AdamW(net.parameters(), weight_decay=0.0, betas=(0.9, 0.98))
         return Small(group, level, context, large, net, optimizer)
 

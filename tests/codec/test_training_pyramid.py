@@ -47,6 +47,7 @@ QUICK_FINEST = FinestConfig(
     widths=(((12, 8),) * 3, ((16, 8),) * 3),
     batch=512,
     pool_points=6000,
+    pruned_on=1000,
     crop=3000,
     validation_points=3000,
     threads=1,
@@ -279,7 +280,7 @@ def test_the_command_trains_and_leaves_a_model_card(tmp_path):
     dataset(tmp_path / "data", "a.nc", t=FIELDS[0].values[0, 0], u=FIELDS[1].values[0, 0])
     out = tmp_path / "mine.safetensors"
     options = ["pyramid", "--data", str(tmp_path / "data"), "--out", str(out)]
-    tiny = [*options, "--minutes", "0.01", "--width", "8", "--width", "8", "--pool", "20000"]
+    tiny = [*options, "--minutes", "0.01", "--width", "8", "--width", "8", "--pool", "6000"]
     result = CliRunner().invoke(train_group, tiny)
     assert result.exit_code == 0, result.output
     card = out.with_suffix(".md").read_text()
