@@ -16,8 +16,6 @@
 #include "vectors.h"
 
 #define MULTIPLY4(x, w) ((vs)_mm256_maddubs_epi16((__m256i)(x), (__m256i)(w)))
-#define SIGN4(w, x) ((vi)_mm256_sign_epi8((__m256i)(w), (__m256i)(x)))
-#define MAGNITUDE4(x) ((vi)_mm256_abs_epi8((__m256i)(x)))
 #define PAIRS(part) ((vi)_mm256_madd_epi16((__m256i)(part), _mm256_set1_epi16(1)))
 
 /* Rounds to even; |sum * scale| < 2^24 * SCALE_MAX. */

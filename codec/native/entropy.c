@@ -27,15 +27,15 @@ static inline void put(Writer *c, uint32_t low, uint32_t high) {
 }
 
 /* Returns the quantile of the next integer, 2^24 or more where no encoder wrote this. */
-static inline uint64_t peek(const Reader *c) { return (c->point - c->lower) / (c->range >> PRECISION); }
+static inline uint64_t peek(const Reader *c) { return c->ahead / (c->range >> PRECISION); }
 
 static inline void take(Reader *c, uint32_t low, uint32_t high) {
     uint64_t scale = c->range >> PRECISION;
-    c->lower += scale * low;
+    c->ahead -= scale * low;
     c->range = scale * (high - low);
     if (c->range < (uint64_t)1 << 32) {
-        c->lower <<= 32, c->range <<= 32;
-        c->point = c->point << 32 | (c->position < c->count ? c->words[c->position] : 0);
+        c->range <<= 32;
+        c->ahead = c->ahead << 32 | (c->position < c->count ? c->words[c->position] : 0);
         c->position += c->position < c->count;
     }
 }
@@ -49,7 +49,7 @@ void isopress_begin_writing(Writer *w, int peaked) {
 
 void isopress_begin_reading(Reader *r, const uint32_t *words, uint64_t count, const uint8_t *escapes, int64_t size, int peaked) {
     uint64_t first = count > 0 ? words[0] : 0, second = count > 1 ? words[1] : 0;
-    *r = (Reader){0, UINT64_MAX, first << 32 | second, count < 2 ? count : 2, words, count, escapes, size, 0, peaked};
+    *r = (Reader){first << 32 | second, UINT64_MAX, count < 2 ? count : 2, words, count, escapes, size, 0, peaked};
 }
 
 /* Makes room for the words of n more integers: at most one each, and those whose carry is not known. */
@@ -78,7 +78,7 @@ int isopress_seal(Writer *w) {
 }
 
 int isopress_is_exhausted(const Reader *r) {
-    int words = r->position == r->count && (r->range == UINT64_MAX || r->point - r->lower < ((uint64_t)1 << 33) - 1);
+    int words = r->position == r->count && (r->range == UINT64_MAX || r->ahead < ((uint64_t)1 << 33) - 1);
     return words && r->at == r->size;
 }
 
@@ -276,7 +276,7 @@ int isopress_write_phase(Writer *w, const Tables *tables, int64_t n, const int32
     return FINE;
 }
 
-enum { GUESS_BITS = 10, FEW = 256 };
+enum { GUESS_BITS = 10, FEW = 256, LIKELY = 10 << 20 };
 
 /* Returns the integer of a quantile below 2^24 by halving, of `size` integers. */
 static inline int32_t search(const uint32_t *row, int32_t size, uint32_t q) {
@@ -290,25 +290,36 @@ static inline int32_t search(const uint32_t *row, int32_t size, uint32_t q) {
 }
 
 /* Reads the high parts of the points of one table, which `order` lists; moves those that escape to its front. */
-static int read_table(Reader *r, const uint32_t *row, int32_t a, int64_t n, int32_t *order, int32_t *symbols, int64_t *escapes) {
+static int read_table(Reader *reader, const uint32_t *row, int32_t a, int64_t n, int32_t *order, int32_t *symbols, int64_t *escapes) {
+    Reader r = *reader; /* in registers */
     uint16_t guess[1 << GUESS_BITS];
-    if (n >= FEW) /* the integer at the beginning of each 1024th */
+    int many = n >= FEW, wrong = FINE;
+    if (many) /* the integer at the beginning of each 1024th */
         for (int s = 0, k = 0; s < 1 << GUESS_BITS; s++) {
             while (row[k + 1] <= (uint32_t)s << (PRECISION - GUESS_BITS)) k++;
             guess[s] = (uint16_t)k;
         }
-    *escapes = 0;
+    /* Where 0 is likely, it is looked for first, which takes no division. */
+    uint32_t zero = row[a], likely = row[a + 1] - zero >= LIKELY ? row[a + 1] - zero : 0;
+    int64_t escaped = 0;
     for (int64_t j = 0; j < n; j++) {
-        uint64_t q = peek(r);
-        if (q >> PRECISION) return UNDECODABLE;
-        int32_t k = n >= FEW ? guess[q >> (PRECISION - GUESS_BITS)] : search(row, 2 * a + 1, (uint32_t)q);
-        while (row[k + 1] <= q) k++; /* ends: the row's last entry is 2^24 */
-        take(r, row[k], row[k + 1]);
-        int32_t i = order[j];
+        uint64_t scale = r.range >> PRECISION;
+        int32_t k = a, i = order[j];
+        if (r.ahead - scale * zero >= scale * likely) {
+            uint64_t q = r.ahead / scale;
+            if (q >> PRECISION) {
+                wrong = UNDECODABLE;
+                break;
+            }
+            k = many ? guess[q >> (PRECISION - GUESS_BITS)] : search(row, 2 * a + 1, (uint32_t)q);
+            while (row[k + 1] <= q) k++; /* ends: the row's last entry is 2^24 */
+        }
+        take(&r, row[k], row[k + 1]);
         symbols[i] = k - a;
-        if (k == 0 || k == 2 * a) order[(*escapes)++] = i;
+        if (k == 0 || k == 2 * a) order[escaped++] = i;
     }
-    return FINE;
+    *reader = r, *escapes = escaped;
+    return wrong;
 }
 
 /* Adds to the symbols that exceed their tables by how much they do. */

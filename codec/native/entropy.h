@@ -50,7 +50,7 @@ typedef struct {
 } Writer;
 
 typedef struct {
-    uint64_t lower, range, point, position; /* position: of the next word */
+    uint64_t ahead, range, position; /* how far the words are beyond the interval's beginning; the next word's position */
     const uint32_t *words;
     uint64_t count;
     const uint8_t *escapes;

@@ -6,17 +6,22 @@
 enum { NEURONS = 4 }; /* computed at once */
 
 #ifdef MULTIPLY4
-enum { GROUP = 4 };
+enum { GROUP = 4, FEATURE_CENTRE = FEATURE_TOP };
 #else
-enum { GROUP = 2 };
+enum { GROUP = 2, FEATURE_CENTRE = 0 };
 #endif
+
+/* Groups of inputs whose products add up before they are widened: `count` of them from `from` on; count 0 ends a list. */
+typedef struct {
+    uint8_t from, count;
+} Piece;
 
 typedef struct {
     int32_t groups, rows;
-    int32_t *weight; /* (rows / NEURONS, groups, NEURONS) */
+    int32_t *weight; /* of each block of NEURONS, in the order of its pieces: (groups, NEURONS) */
     int32_t *bias;   /* (rows,) */
     float *scale;    /* (rows,) */
-    uint8_t *runs;   /* (rows / NEURONS, groups + 1): see `cut_runs` */
+    Piece *piece;    /* (rows / NEURONS, pieces_of(groups)) */
 } PackedLayer;
 
 struct Packed {
@@ -24,44 +29,67 @@ struct Packed {
     PackedLayer layer[LAYERS_MAX];
 };
 
-enum { LANE_MAX = 32767 / 127 }; /* the sum of |weights| that a lane of 16 bits holds times activations */
+enum { LANE_MAX = 32767 }; /* that the products of a piece add up to in a lane of 16 bits */
+
+static size_t pieces_of(int groups) { return 2 * (size_t)groups + 1; }
 
 static int weight_at(const Layer *layer, int output, int input) {
     return output < layer->outputs && input < layer->inputs ? layer->weight[output * layer->inputs + input] : 0;
 }
 
-/* Cuts the groups of a block of neurons into runs whose products add up within 16 bits; 0 ends their lengths. */
-static void cut_runs(const Layer *layer, int first, int groups, uint8_t *runs) {
-    int lane[2 * NEURONS] = {0}, length = 0;
-    for (int i = 0; i < groups; i++) {
-        int fits = 1, size[2 * NEURONS];
-        for (int s = 0; s < 2 * NEURONS; s++) {
-            int at = 4 * i + 2 * (s & 1), output = first + s / 2;
-            size[s] = abs(weight_at(layer, output, at)) + abs(weight_at(layer, output, at + 1));
-            fits &= lane[s] + size[s] <= LANE_MAX;
+/* Whether sums of a block's products fit into lanes, of inputs 0..top, in whatever order they are added up. */
+static int fits(const Layer *layer, int first, int from, int count, int top) {
+    for (int lane = 0; lane < 2 * NEURONS; lane++) {
+        int above = 0, below = 0;
+        for (int i = 4 * from; i < 4 * (from + count); i++) {
+            int w = (i & 2) == 2 * (lane & 1) ? weight_at(layer, first + lane / 2, i) : 0;
+            if (w > 0) above += w;
+            else below -= w;
         }
-        if (!fits) *runs++ = (uint8_t)length, length = 0;
-        for (int s = 0; s < 2 * NEURONS; s++) lane[s] = size[s] + (length ? lane[s] : 0);
-        length++;
+        if (above * top > LANE_MAX || below * top > LANE_MAX) return 0;
     }
-    runs[0] = (uint8_t)length, runs[1] = 0;
+    return 1;
 }
 
-/* Fills a layer: rows are filled up with zeros to whole groups and blocks. */
-static void pack_layer(PackedLayer *to, const Layer *layer) {
-    int bits = 32 / GROUP;
+/* Packs the weights of a group, or a half of each; returns what follows. */
+static int32_t *pack_group(int32_t *to, const Layer *layer, int first, int group, int halves, int half) {
+    for (int k = 0; k < NEURONS; k++) {
+        uint32_t word = 0;
+        for (int b = 0; b < GROUP; b++) {
+            int w = weight_at(layer, first + k, GROUP * group + b), part = w / halves;
+            if (half) part = w - part;
+            word |= ((uint32_t)part & (GROUP == 2 ? 0xffffu : 0xffu)) << (32 / GROUP * b);
+        }
+        *to++ = (int32_t)word;
+    }
+    return to;
+}
+
+/* Packs a block of neurons: pieces as long as products allow; a group that does not fit counts twice, with halves of
+   its weights. Returns what follows. */
+static int32_t *pack_block(int32_t *to, Piece *piece, const Layer *layer, int first, int groups, int top) {
+    for (int i = 0, count; i < groups; i += count) {
+        for (count = 1; i + count < groups && (GROUP == 2 || fits(layer, first, i, count + 1, top));) count++;
+        int halves = GROUP == 2 || fits(layer, first, i, count, top) ? 1 : 2;
+        for (int half = 0; half < halves; half++) {
+            *piece++ = (Piece){(uint8_t)i, (uint8_t)count};
+            for (int k = 0; k < count; k++) to = pack_group(to, layer, first, i + k, halves, half);
+        }
+    }
+    *piece = (Piece){0, 0};
+    return to;
+}
+
+/* Fills a layer: rows are filled up with zeros to whole groups and blocks. Inputs are 0..top, of which `centre` is 0. */
+static void pack_layer(PackedLayer *to, const Layer *layer, int top, int centre) {
+    int32_t *weight = to->weight;
     for (int o = 0; o < to->rows; o++) {
         to->bias[o] = o < layer->outputs ? layer->bias[o] : 0;
         to->scale[o] = o < layer->outputs ? layer->scale[o] : 0;
-        for (int i = 0; i < to->groups; i++) {
-            uint32_t word = 0;
-            for (int k = 0; k < GROUP; k++)
-                word |= ((uint32_t)weight_at(layer, o, GROUP * i + k) & (bits == 16 ? 0xffffu : 0xffu)) << (bits * k);
-            to->weight[(o / NEURONS * to->groups + i) * NEURONS + o % NEURONS] = (int32_t)word;
-        }
+        for (int i = 0; i < layer->inputs; i++) to->bias[o] -= centre * weight_at(layer, o, i);
     }
     for (int o = 0; o < to->rows; o += NEURONS)
-        cut_runs(layer, o, to->groups, to->runs + o / NEURONS * (to->groups + 1));
+        weight = pack_block(weight, to->piece + o / NEURONS * pieces_of(to->groups), layer, o, to->groups, top);
 }
 
 static Packed *LEVEL(pack)(const Network *from) {
@@ -70,7 +98,8 @@ static Packed *LEVEL(pack)(const Network *from) {
     for (int l = 0; l < from->layers; l++) {
         groups[l] = (from->layer[l].inputs + GROUP - 1) / GROUP;
         rows[l] = (from->layer[l].outputs + NEURONS - 1) / NEURONS * NEURONS;
-        size += (size_t)rows[l] * (groups[l] + 2) * 4 + (size_t)rows[l] / NEURONS * (groups[l] + 1) / 4 * 4 + 4;
+        size += (size_t)rows[l] * (2 * (size_t)groups[l] + 2) * 4 + (size_t)rows[l] / NEURONS * pieces_of(groups[l]) * sizeof(Piece);
+        size = (size + 3) / 4 * 4;
     }
     Packed *packed = malloc(size);
     if (!packed) return NULL;
@@ -79,53 +108,55 @@ static Packed *LEVEL(pack)(const Network *from) {
     for (int l = 0; l < from->layers; l++) {
         PackedLayer *to = &packed->layer[l];
         to->groups = groups[l], to->rows = rows[l];
-        to->weight = (int32_t *)at, at += (size_t)rows[l] * groups[l] * 4;
+        to->weight = (int32_t *)at, at += (size_t)rows[l] * 2 * groups[l] * 4;
         to->bias = (int32_t *)at, at += (size_t)rows[l] * 4;
         to->scale = (float *)at, at += (size_t)rows[l] * 4;
-        to->runs = (uint8_t *)at, at += (size_t)rows[l] / NEURONS * (groups[l] + 1) / 4 * 4 + 4;
-        pack_layer(to, &from->layer[l]);
+        to->piece = (Piece *)at, at += ((size_t)rows[l] / NEURONS * pieces_of(groups[l]) * sizeof(Piece) + 3) / 4 * 4;
+        pack_layer(to, &from->layer[l], l ? ACTIVATION_TOP : FEATURE_CENTRE + FEATURE_TOP, l ? 0 : FEATURE_CENTRE);
     }
     return packed;
 }
 
-/* Inputs of the first layer have a sign: four int8, of which MULTIPLY4 wants the magnitudes, the sign given to weights. */
 #ifdef MULTIPLY4
-#define SUMS(NAME, W)                                                                                                \
-    INLINE void NAME(const int32_t *weight, const uint8_t *run, const vi (*x)[VECTORS], const vi (*sign)[VECTORS],    \
-                     int j, vi sum[NEURONS][NV]) {                                                                    \
-        for (; *run; run++) {                                                                                         \
-            vs part[NEURONS][NV] = {0};                                                                               \
-            for (const int32_t *end = weight + *run * NEURONS; weight < end; weight += NEURONS, x++, sign++)          \
-                for (int k = 0; k < NEURONS; k++) {                                                                   \
-                    vi w = weight[k] - (vi){0};                                                                       \
-                    for (int v = 0; v < NV; v++) part[k][v] += MULTIPLY4(x[0][j + v], W);                             \
-                }                                                                                                     \
-            for (int k = 0; k < NEURONS; k++)                                                                         \
-                for (int v = 0; v < NV; v++) sum[k][v] += PAIRS(part[k][v]);                                          \
-        }                                                                                                             \
+/* Adds up the products of a block of neurons; returns the weights of the next. Features come with their centre at 127. */
+INLINE const int32_t *sums(const int32_t *weight, const Piece *piece, const vi (*x)[VECTORS], int j, vi sum[NEURONS][NV]) {
+    for (; piece->count; piece++) {
+        const vi(*at)[VECTORS] = x + piece->from;
+        vs part[NEURONS][NV];
+        for (int k = 0; k < NEURONS; k++) {
+            vi w = *weight++ - (vi){0};
+            for (int v = 0; v < NV; v++) part[k][v] = MULTIPLY4(at[0][j + v], w);
+        }
+        for (int i = 1; i < piece->count; i++)
+            for (int k = 0; k < NEURONS; k++) {
+                vi w = *weight++ - (vi){0};
+                for (int v = 0; v < NV; v++) part[k][v] += MULTIPLY4(at[i][j + v], w);
+            }
+        for (int k = 0; k < NEURONS; k++)
+            for (int v = 0; v < NV; v++) sum[k][v] += PAIRS(part[k][v]);
     }
-SUMS(sums_first, SIGN4(w, sign[0][j + v]))
-SUMS(sums_next, w)
+    return weight;
+}
 
-INLINE void pack_features(const vi (*feature)[VECTORS], int inputs, vi (*x)[VECTORS], vi (*sign)[VECTORS]) {
+INLINE void pack_features(const vi (*feature)[VECTORS], int inputs, vi (*x)[VECTORS]) {
     for (int i = 0; i < inputs; i += 4)
         for (int j = 0; j < VECTORS; j++) {
             vi word = {0};
-            for (int k = 0; k < 4 && i + k < inputs; k++) word |= (feature[i + k][j] & 0xff) << (8 * k);
-            sign[i / 4][j] = word, x[i / 4][j] = MAGNITUDE4(word);
+            for (int k = 0; k < 4 && i + k < inputs; k++) word |= (feature[i + k][j] + FEATURE_CENTRE) << (8 * k);
+            x[i / 4][j] = word;
         }
 }
 #else
-INLINE void sums(const int32_t *weight, int groups, const vi (*x)[VECTORS], int j, vi sum[NEURONS][NV]) {
-    for (int i = 0; i < groups; i++)
+INLINE const int32_t *sums(const int32_t *weight, const Piece *piece, const vi (*x)[VECTORS], int j, vi sum[NEURONS][NV]) {
+    for (int i = 0; i < piece->count; i++)
         for (int k = 0; k < NEURONS; k++) {
-            vi w = weight[i * NEURONS + k] - (vi){0};
+            vi w = *weight++ - (vi){0};
             for (int v = 0; v < NV; v++) sum[k][v] = DOT2(sum[k][v], x[i][j + v], w);
         }
+    return weight;
 }
 
-INLINE void pack_features(const vi (*feature)[VECTORS], int inputs, vi (*x)[VECTORS], vi (*sign)[VECTORS]) {
-    (void)sign;
+INLINE void pack_features(const vi (*feature)[VECTORS], int inputs, vi (*x)[VECTORS]) {
     for (int i = 0; i < inputs; i += 2)
         for (int j = 0; j < VECTORS; j++) {
             vi low = feature[i][j] & 0xffff;
@@ -149,27 +180,22 @@ INLINE void activate(vi sum[NEURONS][NV], int v, const float *scale, vi (*out)[V
 }
 
 INLINE void run(const Packed *net, const vi (*feature)[VECTORS], int inputs, vi (*output)[VECTORS]) {
-    vi x[2][WIDTH_MAX / GROUP][VECTORS], sign[(INPUTS_MAX + GROUP - 1) / GROUP][VECTORS];
-    pack_features(feature, inputs, x[0], sign);
+    vi x[2][WIDTH_MAX / GROUP][VECTORS];
+    pack_features(feature, inputs, x[0]);
     for (int l = 0; l < net->layers; l++) {
         const PackedLayer *layer = &net->layer[l];
         const vi(*in)[VECTORS] = (const vi(*)[VECTORS])x[l & 1];
         vi(*out)[VECTORS] = x[~l & 1];
         int last = l + 1 == net->layers;
-        for (int o = 0; o < layer->rows; o += NEURONS) {
-            const int32_t *weight = layer->weight + o * layer->groups;
+        const int32_t *weight = layer->weight, *next = weight;
+        for (int o = 0; o < layer->rows; o += NEURONS, weight = next) {
+            const Piece *piece = layer->piece + o / NEURONS * pieces_of(layer->groups);
             const float *scale = layer->scale + o;
             for (int j = 0; j < VECTORS; j += NV) {
                 vi sum[NEURONS][NV];
                 for (int k = 0; k < NEURONS; k++)
                     for (int v = 0; v < NV; v++) sum[k][v] = layer->bias[o + k] - (vi){0};
-#ifdef MULTIPLY4
-                const uint8_t *runs = layer->runs + o / NEURONS * (layer->groups + 1);
-                if (l) sums_next(weight, runs, in, in, j, sum);
-                else sums_first(weight, runs, in, (const vi(*)[VECTORS])sign, j, sum);
-#else
-                sums(weight, layer->groups, in, j, sum);
-#endif
+                next = sums(weight, piece, in, j, sum);
                 for (int v = 0; v < NV; v++) {
                     if (last) {
                         output[0][j + v] = scaled(sum[0][v], scale[0], -MEAN_REACH, MEAN_REACH);
