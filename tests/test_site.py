@@ -43,6 +43,7 @@ def test_the_api_has_every_public_name_with_its_parameters(site: Path) -> None:
     assert not missing
     assert "Raises" in text
     assert ":::" not in text
+    assert "_SupportsArray" not in text
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::PendingDeprecationWarning")

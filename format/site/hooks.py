@@ -112,7 +112,7 @@ def _cell(cell: dict[str, Any]) -> Iterator[str]:
     yield f"```python\n{source}\n```"
     for output in cell["outputs"]:
         data = output.get("data", {"text/plain": output.get("text", "")})
-        if "text/html" in data:
+        if "text/html" in data and "xr-wrap" not in "".join(data["text/html"]):  # which needs the styles of Jupyter
             yield f"<div>{''.join(data['text/html'])}</div>".replace("\n", " ")
         elif "image/png" in data:
             yield f'<img alt="" src="data:image/png;base64,{"".join(data["image/png"]).strip()}">'

@@ -70,7 +70,14 @@ def _signature(found: Any, name: str) -> str:
     depth, parts, start = 0, [], 1
     for at, letter in enumerate(text):
         depth += (letter in "([{") - (letter in ")]}")
-        if (letter == "," and depth == 1) or (letter == ")" and depth == 0):
-            parts.append(text[start:at].strip())
+        if (letter == "," and depth == 1) or depth == 0:
+            parts.append(_shorter(text[start:at].strip()))
             start = at + 1
+        if depth == 0:
+            break
     return f"{name}(\n" + "".join(f"    {part},\n" for part in parts if part) + f"){text[start:]}"
+
+
+def _shorter(parameter: str) -> str:
+    """Return a parameter with numpy's union of all that becomes an array by its name."""
+    return f"{parameter.partition(':')[0]}: ArrayLike" if "_SupportsArray" in parameter else parameter

@@ -238,13 +238,17 @@ def test_the_page_needs_nothing_else_and_pictures_are_files(source: Path, store:
 def test_a_browser_shows_the_page_at_phone_and_desktop_width(report: CompareReport, tmp_path: Path) -> None:
     from isopress.format.report.compare.page import html
 
-    script = "<script>document.title='w'+document.documentElement.scrollWidth+'/'+document.images.length</script>"
-    page = tmp_path / "page.html"
+    script = (
+        "<script>parent.postMessage(`w${document.documentElement.scrollWidth}/${document.images.length}`,'*')</script>"
+    )
+    page, frame = tmp_path / "page.html", tmp_path / "frame.html"
     small = CompareReport("s.nc", "s.zarr", (named(report, "sst"),), (), 2, 1, False)
     page.write_text(html(small).replace("</body>", script + "</body>"))
     options = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}/user", "--dump-dom"]
-    for width in (500, 1300):  # a headless window is never narrower
-        command = ["chromium", *options, f"--window-size={width},900", page.as_uri()]
+    for width in (390, 1300):  # in a frame: the window of a headless browser is never as narrow as a phone
+        listen = "<script>onmessage=e=>document.title=e.data</script>"
+        frame.write_text(f'{listen}<iframe src="page.html" width="{width}" height="900" frameborder="0"></iframe>')
+        command = ["chromium", *options, "--window-size=1400,900", frame.as_uri()]
         done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
         found = re.search(r"<title>w(\d+)/(\d+)</title>", done.stdout)
         assert found

@@ -101,9 +101,9 @@ def test_a_source_of_100_gb_is_estimated_in_seconds() -> None:
         fields, chunks=((6,) * (hours // 6), (lat,), (lon,)), dtype="f4", meta=np.empty((0, 0, 0), "f4")
     )
     ds = xr.Dataset({"t2m": (("time", "latitude", "longitude"), array, {"units": "K"})})
-    start = time.monotonic()
+    start = time.process_time()  # others may use the machine
     found = ds.isopress.estimate({"t2m": 0.1}, jobs=8, seconds=1)
-    assert time.monotonic() - start < 60  # on an idle machine two seconds and the first sample
+    assert time.process_time() - start < 20
     assert found.original_nbytes > 100e9
     assert found.variables[0].sampled < 1e-3
     assert found.hours == found.core_hours / 8
