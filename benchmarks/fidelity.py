@@ -53,7 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     runs = [run for block in blocks for preset in options.presets for run in runs_of(block, preset, installed, cache)]
     packages = sorted({package for peer in peers for package in peer.packages})
     missing = {peer.name: ", ".join(peer.packages) for peer in peers if peer not in installed}
-    found = {"missing_peers": missing, "runs": runs, "dssim": [halved(block) for block in blocks]}
+    halvings = [halved(block) for block in blocks] if "archive" in options.presets else []
+    found = {"missing_peers": missing, "runs": runs, "dssim": halvings}
     result = {**environment(("isopress", "numpy", *packages)), **found}
     publish(result, options.out / "fidelity.json", overview(result, "fidelity.json"), options.json)
     return 0 if all(run["kept"] for run in runs if run["codec"] == "isopress") else 1
