@@ -36,7 +36,7 @@ UNITS = {"msl": "Pa", "t2m": "K", "tp": "m", "vo850": "s-1"}  # all others are w
 COMPARED = ("SPERR", "SZ3", "EBCC")
 TIMES = 4  # of the sample
 SECONDS = 20.0  # of processor time for one setting of a peer at one size
-HALVINGS = 8  # of the bound of `archive`, until DSSIM passes
+HALVINGS = 4  # of the bound of `archive`, until DSSIM passes
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

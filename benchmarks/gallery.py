@@ -24,7 +24,7 @@ from isopress.format.presets import PRESETS, Preset, preset_bound
 PAGES = Path(__file__).parent.parent / "format" / "site" / "pages" / "gallery"
 TIMES = 9  # of the sample, which are coded together; the middle one is shown
 ROWS, COLUMNS = 180, 240  # of what is shown of a field
-COLOURS = 64
+COLOURS = 20
 SHOWN = (  # beside their originals
     "native u850, science (pyramid)",
     "native msl, preview (pyramid)",

@@ -1,6 +1,7 @@
 """What is kept for the registry of Zarr extensions is what the codec does."""
 
 import json
+import re
 from dataclasses import fields
 
 import numpy as np
@@ -14,7 +15,23 @@ from isopress.format.settings import CONTEXTS, MODES, Settings
 from isopress.format.zarr.v3_codec import IsopressCodec
 from tests.make_zarr_sample import BOUND, FOLDER, SAMPLE, values
 
-SCHEMA = json.loads((FOLDER / "schema.json").read_text())["properties"]["configuration"]
+WHOLE = json.loads((FOLDER / "schema.json").read_text())
+SCHEMA = WHOLE["properties"]["configuration"]
+
+
+def test_the_schema_is_one_and_takes_what_the_codec_writes_and_nothing_else() -> None:
+    validator = pytest.importorskip("jsonschema").Draft202012Validator
+    validator.check_schema(WHOLE)
+    for settings in ({"mode": "lossless"}, {"mode": "abs", "bound": [0.1, 0.5]}, {"mode": "latent", "ratio": 200}):
+        assert validator(WHOLE).is_valid(IsopressCodec(**settings).to_dict())
+    for wrong in ({"mode": "other"}, {"bound": 0.1}, {"mode": "abs", "bound": -1}, {"mode": "abs", "quality": 3}):
+        assert not validator(WHOLE).is_valid({"name": "isopress", "configuration": wrong})
+
+
+def test_the_name_and_the_files_are_as_the_registry_asks() -> None:
+    assert re.fullmatch(r"[A-Za-z0-9_]+", WHOLE["properties"]["name"]["const"])
+    assert {"README.md", "schema.json", "examples"} <= {path.name for path in FOLDER.iterdir()}
+    assert "## Current maintainers" in (FOLDER / "README.md").read_text()
 
 
 def test_the_schema_has_every_setting_and_its_choices() -> None:
