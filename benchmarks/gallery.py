@@ -24,7 +24,6 @@ from isopress.format.presets import PRESETS, Preset, preset_bound
 PAGES = Path(__file__).parent.parent / "format" / "site" / "pages" / "gallery"
 TIMES = 9  # of the sample, which are coded together; the middle one is shown
 ROWS, COLUMNS = 180, 240  # of what is shown of a field
-COLOURS = 20
 SHOWN = (  # beside their originals
     "native u850, science (pyramid)",
     "native msl, preview (pyramid)",
@@ -63,8 +62,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     out.mkdir(parents=True, exist_ok=True)
     cases = list(error_cases(blocks))
-    save(error_maps(cases), out / "errors.png")
-    save(side_by_side([case for case in cases if case.title in SHOWN]), out / "fields.png")
+    save(error_maps(cases), out / "errors.png", 20)
+    save(side_by_side([case for case in cases if case.title in SHOWN]), out / "fields.png", 256)
     return 0
 
 
@@ -145,14 +144,14 @@ def side_by_side(cases: Sequence[Case]) -> Any:
     return figure
 
 
-def save(figure: Any, path: Path) -> None:
+def save(figure: Any, path: Path, colours: int) -> None:
     """Write a figure as PNG with a palette, a third of the bytes."""
     from PIL import Image
 
     file = io.BytesIO()
     figure.savefig(file, format="png")
     with Image.open(file) as image:
-        image.convert("RGB").quantize(COLOURS).save(path, optimize=True)
+        image.convert("RGB").quantize(colours).save(path, optimize=True)
     print(f"wrote {path.name}: {path.stat().st_size // 1024} kB", file=sys.stderr)
 
 

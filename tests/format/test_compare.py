@@ -227,6 +227,7 @@ def test_the_page_needs_nothing_else_and_pictures_are_files(source: Path, store:
     assert not re.findall(r"""(?:src|href)=["'](?!data:|#)""", text)
     assert "http" not in text
     assert text.count("<section") == 2
+    assert "4 other variables are stored exactly" in text  # the axes: that t alone was asked for makes no other exact
     assert 'type="range"' in text
     assert {"t-error-0.png", "t-original-1.png", "t-zonal.png", "t-zoom.png", "t-latitude.png"} <= {
         path.name for path in folder.iterdir()

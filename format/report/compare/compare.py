@@ -80,7 +80,7 @@ def compare(source: str | Sequence[str] | Request, store: str, *, fields: int = 
         ", ".join(asked.paths),
         str(store),
         found,
-        tuple(name for name in limits if name not in names),
+        tuple(name for name, limit in limits.items() if not limit),
         figures.original_nbytes,
         figures.stored_nbytes,
         any(one.compared < one.fields or one.window for one in found),

@@ -1,5 +1,6 @@
 """A comparison as a table of text."""
 
+import math
 from html import escape
 
 from isopress.format.report.compare.records import CompareReport, Comparison
@@ -32,7 +33,7 @@ def summary(report: CompareReport) -> list[str]:
     else:
         lines.append("every field of every variable with a limit was compared")
     if report.exact:
-        lines.append(f"{len(report.exact)} other variables are stored exactly; `isopress verify` compares every value")
+        lines.append(f"{len(report.exact)} other variables are stored exactly; isopress verify compares every value")
     return [*lines, *report.notes]
 
 
@@ -54,7 +55,7 @@ def figures_row(variable: Comparison) -> tuple[str, ...]:
         with_units(merit.max_error, variable.units),
         with_units(merit.rmse, variable.units),
         f"{merit.bias:.2g}",
-        f"{merit.psnr:.1f} dB",
+        f"{merit.psnr:.1f} dB" if math.isfinite(merit.psnr) else "exact",
         pearson,
         similarity,
         power,
