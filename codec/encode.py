@@ -43,6 +43,7 @@ Tolerance = float | np.ndarray | None
 
 MAX_PYRAMID_STEPS = 2.0**21
 WORTH_A_BASE = 0.45  # bits per value: where pyramids alone take more, or have one field, a latent base never helped
+MAX_BASED_FIELD = 2**19  # values: all latents are decoded for one field, which takes seconds when fields are larger
 BASE_OVERHEAD = 200  # bytes: smaller chunks cannot gain what a base costs
 MAX_INTEGERS = 2.0**46  # v = 64 * integer is then exact in float64
 
@@ -222,7 +223,7 @@ def _pyramid_on_latents(
 ) -> EncodedChunk | None:
     """Return the coding with a latent base, where it applies and is smaller than `smallest` bytes."""
     quantiser = plan.quantiser
-    fitting = not plan.snap and quantiser.transform == LINEAR
+    fitting = not plan.snap and quantiser.transform == LINEAR and plan.y[0].size <= MAX_BASED_FIELD
     if not fitting or len(plan.y) == 1 or not BASE_OVERHEAD < smallest <= WORTH_A_BASE / 8 * plan.y.size:
         return None
     with IMPORTS:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.report import bounded, equal, fidelity, speed
+from benchmarks.report import bounded, chunks, equal, fidelity, speed
 from benchmarks.report.markdown import markdown
 
 Result = dict[str, Any]
@@ -110,6 +110,8 @@ TABLES: dict[str, tuple[str, Callable[[Result], str]]] = {
     "speed": ("speed.json", speed.speed),
     "speed-start": ("speed.json", speed.waiting),
     "speed-linear": ("speed.json", speed.linearity),
+    "chunks-origin": ("chunks.json", origin),
+    "chunks": ("chunks.json", chunks.lengths),
     "versions": ("compare_versions.json", versions),
     "hops": ("hops.json", hops),
 }

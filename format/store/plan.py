@@ -113,8 +113,7 @@ def _plan_lossy(source: Source, name: str, wishes: Wishes) -> VariablePlan:
     asked = wanted or preset_bound(wishes.preset, name.rpartition("/")[2], variable.attrs)
     blocks = asked.mode != "lossless" and wishes.context != "field"
     dims = [str(dim) for dim in variable.dims]
-    itemsize = variable.dtype.itemsize
-    usual = default_blocks(dims, variable.shape, itemsize) if blocks else default_chunks(variable.shape)
+    usual = default_blocks(dims, variable.shape) if blocks else default_chunks(variable.shape)
     chunks = choose_chunks(dims, variable.shape, wishes.chunks, usual)
     shards = _shards(variable, dims, chunks, wishes)
     return VariablePlan(name, chunks, True, asked, asked, wanted is None, shards)

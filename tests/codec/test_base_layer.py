@@ -90,6 +90,14 @@ def test_loose_bounds_on_several_fields_get_a_base(dtype: str, monkeypatch: pyte
     assert np.abs(x.astype("g") - drifted)[finite].max() <= 3
 
 
+def test_large_fields_have_no_base_as_one_would_cost_them_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = weather()
+    monkeypatch.setattr("isopress.codec.encode.MAX_BASED_FIELD", x[0].size - 1)
+    assert encode_chunk(x, LOOSE).method != Method.BASED
+    monkeypatch.setattr("isopress.codec.encode.MAX_BASED_FIELD", x[0].size)
+    assert encode_chunk(x, LOOSE).method == Method.BASED
+
+
 def test_one_field_and_tight_bounds_have_no_base() -> None:
     x = weather()
     assert encode_chunk(x[:1], LOOSE).method != Method.BASED

@@ -158,9 +158,13 @@ class Ranges(http.server.SimpleHTTPRequestHandler):
         pass
 
 
-def test_one_field_by_http_moves_no_more_than_its_chunk_and_an_index(source: str, tmp_path: Path) -> None:
+def test_one_field_of_default_chunks_by_http_moves_twice_its_share_and_an_index_at_most(
+    source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("aiohttp")
-    write(source, tmp_path / "out.zarr", **OPTIONS)
+    monkeypatch.setattr(chunking, "BLOCK_VALUES", 2 * 32 * 48 + 1)  # as fields of 0.25 degree are to the real one
+    options = {key: value for key, value in OPTIONS.items() if key != "chunks"}
+    write(source, tmp_path / "out.zarr", **options)
     handler = type("Handler", (Ranges,), {"moved": []})
     server = http.server.ThreadingHTTPServer(
         ("127.0.0.1", 0), lambda *arguments: handler(*arguments, directory=str(tmp_path))
