@@ -155,10 +155,6 @@ def _packed(layers: list[Layer], x: Array, settings: Settings) -> bytes:
     return payload.pack(info, ((Section.LAYERS, section),))
 
 
-def _is_like(info: payload.PayloadInfo, x: Array) -> bool:
-    return (info.shape, info.dtype, info.order) == (x.shape, x.dtype, _order(x))
-
-
 def _order(x: Array) -> Any:
     return "F" if x.flags.f_contiguous and not x.flags.c_contiguous else "C"
 
@@ -228,6 +224,39 @@ class _Decoded:
         return len(self.payload) + self.marks.nbytes
 
 
+class _Kind:
+    """What was decoded of one shape, dtype and order with the same settings, the latest last."""
+
+    def __init__(self, settings: Settings, info: payload.PayloadInfo) -> None:
+        self._settings, self._info = settings, info
+        self.known: OrderedDict[bytes, _Decoded] = OrderedDict()
+        self._stack: tuple[list[_Decoded], tuple[Array, Array]] | None = None
+
+    def takes(self, settings: Settings, x: Array | payload.PayloadInfo) -> bool:
+        """Whether an array, or what a payload holds, with these settings is of this kind."""
+        order = x.order if isinstance(x, payload.PayloadInfo) else _order(x)
+        same = (self._info.shape, self._info.dtype, self._info.order) == (x.shape, x.dtype, order)
+        return same and self._settings == settings
+
+    def pop(self, data: bytes) -> _Decoded | None:
+        """Forget a payload."""
+        self._stack = None
+        return self.known.pop(data, None)
+
+    def add(self, decoded: _Decoded) -> None:
+        """Remember one more."""
+        self._stack = None
+        self.known[decoded.payload] = decoded
+
+    def stack(self) -> tuple[list[_Decoded], tuple[Array, Array]]:
+        """Return all that is known, and checksums of rows and of columns, a row for each."""
+        if self._stack is None:
+            known = list(self.known.values())
+            rows, columns = (np.stack([each.marks.sums[axis].reshape(-1) for each in known]) for axis in (0, 1))
+            self._stack = known, (rows, columns)
+        return self._stack
+
+
 class Memory:
     """Payloads decoded lately, the latest always, the others while they take less than a limit."""
 
@@ -246,31 +275,52 @@ class Memory:
     def clear(self) -> None:
         """Forget all, and the lock that a thread of a forked process's parent may have held."""
         self._lock = threading.Lock()
-        self._known: OrderedDict[bytes, _Decoded] = OrderedDict()
+        self._known: OrderedDict[bytes, _Kind] = OrderedDict()
+        self._kinds: list[_Kind] = []
         self._nbytes = 0
 
     def add(self, decoded: _Decoded) -> None:
         """Remember one more payload."""
+        info = payload.inspect(decoded.payload)
         with self._lock:
-            if old := self._known.pop(decoded.payload, None):
-                self._nbytes -= old.nbytes
+            if old := self._forget(decoded.payload):
                 decoded = replace(decoded, to_write=decoded.to_write or old.to_write)
-            self._known[decoded.payload] = decoded
+            kind = next((kind for kind in self._kinds if kind.takes(decoded.settings, info)), None)
+            if kind is None:
+                kind = _Kind(decoded.settings, info)
+                self._kinds.append(kind)
+            kind.add(decoded)
+            self._known[decoded.payload] = kind
             self._nbytes += decoded.nbytes
             while self._nbytes > self._limit and len(self._known) > 1:
-                self._nbytes -= self._known.popitem(last=False)[1].nbytes
+                self._forget(next(iter(self._known)))
+
+    def _forget(self, data: bytes) -> _Decoded | None:
+        kind = self._known.pop(data, None)
+        old = kind.pop(data) if kind else None
+        if kind is None or old is None:
+            return None
+        self._nbytes -= old.nbytes
+        if not kind.known:
+            self._kinds.remove(kind)
+        return old
 
     def recall(self, x: Array, settings: Settings) -> bytes | None:
         """Return the payload, coded with the same settings, that has most rows and columns of `x`; None if none has."""
         with self._lock:
-            candidates = [known for known in self._known.values() if known.settings == settings]
-        candidates = [known for known in candidates if _is_like(payload.inspect(known.payload), x)]
-        if not candidates:
-            return None
+            kind = next((kind for kind in self._kinds if kind.takes(settings, x)), None)
+            if kind is None:
+                return None
+            known, sums = kind.stack()
         marks = Marks.of(x)
-        counts = [known.marks.common(marks, constants=known.to_write) for known in candidates]
-        best = max(range(len(counts)), key=lambda i: (counts[i], i))  # the latest of those alike
-        return candidates[best].payload if counts[best] else None
+        # Of thousands of chunks few have a checksum in common with this one: all are asked at once.
+        alike = np.zeros(len(known), bool)
+        for stack, mine in zip(sums, marks.sums, strict=True):
+            alike |= (stack == mine.reshape(-1)).any(1)
+        candidates = [known[i] for i in np.flatnonzero(alike)]
+        counts = [each.marks.common(marks, constants=each.to_write) for each in candidates]
+        best = max(range(len(counts)), key=lambda i: (counts[i], i), default=None)  # the latest of those alike
+        return candidates[best].payload if best is not None and counts[best] else None
 
 
 MEMORY = Memory()

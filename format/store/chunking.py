@@ -9,7 +9,7 @@ from isopress.format.zarr.chunk_objects import Region
 
 CHUNK_VALUES = 2**20  # of chunks that are no blocks: a good size for one object and one decode
 # Of blocks. Of them one field is often read, with those it refers to: of 0.25 degree there are two, so that this moves
-# twice its bytes and takes less than half a second. More are smaller in all (benchmarks.chunks).
+# twice its bytes and takes about half a second. More are smaller in all (benchmarks.chunks).
 BLOCK_VALUES = 2**21
 MAX_AXIS_FIELDS = 128  # along one axis of a block,
 MIN_CHUNK_VALUES = 2**17  # unless fields are so small that chunks would have fewer values than this

@@ -283,3 +283,20 @@ def test_a_section_of_layers_cut_or_changed_anywhere_is_an_error_or_other_values
             isopress.decompress(payload.pack(info, ((int(Section.LAYERS), bytes(damaged)),)))
         except PayloadError:
             continue
+
+
+def test_of_many_chunks_that_are_known_the_one_with_most_in_common_is_found() -> None:
+    memory = rewrites.Memory()
+    codec = isopress.IsopressCodec(mode="abs", bound=0.01)
+    fields = np.random.default_rng(5).normal(0, 1, (6, 12, 16)).astype("f4")
+    payloads = [isopress.compress(field, bound=0.01) for field in fields]
+    decoded = list(map(isopress.decompress, payloads))
+    for data, values in zip(payloads, decoded, strict=True):
+        memory.add(rewrites._Decoded(data, rewrites.Marks.of(values), codec, False))
+    changed = decoded[3].copy()
+    changed[:5] = 7
+    changed[11] = decoded[4][11]
+    assert memory.recall(changed, codec) == payloads[3]
+    assert memory.recall(fields[0] + 50, codec) is None
+    assert memory.recall(changed, isopress.IsopressCodec(mode="abs", bound=0.02)) is None
+    assert memory.recall(changed[:, :8], codec) is None
