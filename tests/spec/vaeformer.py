@@ -1,18 +1,36 @@
-"""SPEC 6.11: the integers of section 13, from the text alone. What follows them is float, and not decoded here."""
+"""SPEC 6.11: the integers of section 13 and the values that they become, from the text alone; floats in binary64."""
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
+from math import log
 from typing import Any
 
 import numpy as np
 
 from tests.spec.entropy import CodedStream, Integers, Tensors, crc32c
+from tests.spec.synthesis import Array, Weights, block, gelu, windows
+
+Config = Mapping[str, Any]
+
+
+def fields(section: bytes, shape: tuple[int, ...], config: Config, tensors: Tensors) -> Array:
+    """Return the values (hours, C, H, W) of a section."""
+    flags, q = struct.unpack_from("<Bh", section)
+    weights, found = Weights(tensors, ""), []
+    for z, y in symbols(section, shape, config, tensors):
+        c = _scales(tensors, z, q, config["hyper_patch"], flags == 1)[:, : y.shape[1], : y.shape[2]]
+        mean = _means(z, c, q, flags == 1, config, weights.part("hyper_decoder"))
+        latent = ((mean + y) / np.exp(_step(weights.part("gain"), q))[:, None, None]).transpose(1, 2, 0)
+        x = _decoded(latent, q, flags == 1, config, weights.part("decoder"))[:, : shape[-2], : shape[-1]]
+        deviation, mean_of = (tensors[f"channels.{name}"].astype("f8") for name in ("deviation", "mean"))
+        found.append(x * deviation[:, None, None] + mean_of[:, None, None])
+    return np.stack(found)
 
 
 def symbols(
-    section: bytes, shape: tuple[int, ...], config: Mapping[str, Any], tensors: Tensors
+    section: bytes, shape: tuple[int, ...], config: Config, tensors: Tensors
 ) -> list[tuple[Integers, Integers]]:
     """Return hyper-latents (Z, h', w') and symbols (L, h, w) of every hour; their checksum is that of the section."""
     flags, q = struct.unpack_from("<Bh", section)
@@ -69,3 +87,44 @@ def _scales(tensors: Tensors, z: Integers, q: int, p: int, periodic: bool) -> In
     indexes = x.reshape(rows, columns, p, p, -1).transpose(4, 0, 2, 1, 3)
     result: Integers = indexes.reshape(-1, rows * p, columns * p) - q * 8 // 32
     return result
+
+
+# --- floats -----------------------------------------------------------------------------------------------------------
+
+
+def _step(part: Weights, q: int) -> Array:
+    """Return what a part makes of the step."""
+    return part.linear("layers.2", gelu(part.linear("layers.0", np.array([q / 32 * log(2) / 4]))))
+
+
+def _means(z: Integers, c: Integers, q: int, periodic: bool, config: Config, part: Weights) -> Array:
+    """Return the means (L, h, w) of latents of scale indexes c."""
+    t = part.linear("tokens.2", gelu(part.linear("tokens.0", z.transpose(1, 2, 0).astype("f8"))))
+    t = t + _step(part.part("embedding.step"), q)
+    rows, columns = ([(np.arange(n), n)] for n in t.shape[:2])
+    for n in range(config["hyper_depth"]):
+        t = block(t, rows, columns, config["hyper_heads"], periodic, part.part(f"blocks.{n}"))
+    mean = _patches(part.norm("norm", t), part, "latents")[:, : c.shape[1], : c.shape[2]]
+    return mean * np.clip(0.06 * 2.0 ** ((c + 11) / 8), 0.11, 256)
+
+
+def _decoded(y: Array, q: int, periodic: bool, config: Config, part: Weights) -> Array:
+    """Return fields (C, rows, columns) of latents (h, w, L), in standard deviations."""
+    t = part.linear("tokens", np.arcsinh(y)) + _step(part.part("embedding.step"), q)
+    every = config["global_every"]
+    for n in range(config["depth"]):
+        at = config["depth"] + n
+        turn = (at % every if every else at) % len(config["windows"])
+        high, wide = t.shape[:2] if every and (at + 1) % every == 0 else config["windows"][turn]
+        odd = config["shift"] and at % 2 == 1
+        rows, columns = windows(t.shape[0], high, odd, False), windows(t.shape[1], wide, odd, periodic)
+        t = block(t, rows, columns, config["heads"], periodic, part.part(f"blocks.{n}"))
+    x = _patches(part.norm("norm", t), part, "fields") + _patches(y, part, "skip")
+    return x * 2.0 ** (q / 32)
+
+
+def _patches(t: Array, part: Weights, name: str) -> Array:
+    """Return the patches (channel, row, column) that tokens (h, w, D) become."""
+    weight = part.tensors[f"{part.prefix}{name}.conv.weight"].astype("f8")
+    x = np.einsum("ijd,dnab->niajb", t, weight)
+    return x.reshape(len(x), x.shape[1] * x.shape[2], -1)

@@ -12,7 +12,7 @@ from numcodecs import zstd
 from numpy.typing import NDArray
 from pcodec import standalone
 
-from tests.spec import block, latent, pyramid
+from tests.spec import block, latent, pyramid, vaeformer
 from tests.spec.entropy import Bytes, Tensors
 from tests.spec.reader import Parsed, parse
 
@@ -67,8 +67,8 @@ def floats(parsed: Parsed, shape: tuple[int, ...], dtype: np.dtype[Any], weights
     if method == 0:
         assert len(sections[1]) == dtype.itemsize
         return np.full(fields, np.frombuffer(sections[1], dtype)[0])
-    if method == 5:
-        x, limits = latent.values(sections[10], (*leading, height, width), *weights[0]), np.finfo(dtype)
+    if method in (5, 8):
+        x, limits = under(sections, method, (*leading, height, width), weights[0]), np.finfo(dtype)
         return x.reshape(fields).clip(limits.min, limits.max).astype(dtype)
     if method == 2:
         v: Array = pyramid.decode(sections[4], fields, weights[0][1])
@@ -81,9 +81,18 @@ def floats(parsed: Parsed, shape: tuple[int, ...], dtype: np.dtype[Any], weights
     else:
         (margin,) = struct.unpack("<d", sections[11])
         assert 0 <= margin <= 0.125
-        y = latent.values(sections[10], (*leading, height, width), *weights[0]).reshape(fields)
+        y = under(sections, method, (*leading, height, width), weights[0]).reshape(fields)
+        if method == 9:
+            y = steps(sections[1], y)
         v = y * 64 + pyramid.decode(sections[4], fields, weights[1][1]) / (1 + margin)
     return data(sections[1], v.reshape(fields)).astype(dtype)
+
+
+def under(sections: dict[int, bytes], method: int, shape: tuple[int, ...], weights: Any) -> Array:
+    """Return what section 10 or 13 alone decodes to."""
+    if method in (5, 6):
+        return latent.values(sections[10], shape, *weights)
+    return vaeformer.fields(sections[13], shape, *weights)
 
 
 # --- SPEC 4.5 ---------------------------------------------------------------------------------------------------------
@@ -113,16 +122,8 @@ def layers(section: bytes, shape: tuple[int, ...], dtype: np.dtype[Any], weights
 
 def data(section: bytes, v: Array) -> NDArray[np.float64]:
     """Return v as data, in binary64."""
-    flags, transform = section[0], section[0] & 3
-    assert flags < 16
-    assert transform < 3
-    counts = [len(v) if flags & 4 else 1, len(v) if flags & 8 else 1, 2 * (transform == 2)]
-    numbers = np.frombuffer(section, "<f8", offset=1)
-    assert len(numbers) == sum(counts)
-    assert np.isfinite(numbers).all()
-    offset, step, (*knee,) = np.split(numbers, np.cumsum(counts)[:2])
-    assert (step > 0).all()
-    t = v.astype(np.float64) / 64 * step[:, None, None] + offset[:, None, None]
+    transform, offset, step, knee = parameters(section, len(v))
+    t = v.astype(np.float64) / 64 * step + offset
     if transform == 0:
         return t
     if transform == 1:
@@ -130,6 +131,26 @@ def data(section: bytes, v: Array) -> NDArray[np.float64]:
     slope, shift = knee
     m = abs(t)
     return np.copysign(np.where(m < 1.4426950408889634, m * slope, exp2(m + shift)), t)
+
+
+def steps(section: bytes, x: Array) -> Array:
+    """Return values (B, H, W) in steps, as 6.11 wants them for method 9."""
+    _, offset, step, _ = parameters(section, len(x))
+    return (x - offset) / step
+
+
+def parameters(section: bytes, fields: int) -> tuple[int, Array, Array, list[float]]:
+    """Return transform, offsets and steps (fields or 1, 1, 1), and the numbers of transform 2."""
+    flags, transform = section[0], section[0] & 3
+    assert flags < 16
+    assert transform < 3
+    counts = [fields if flags & 4 else 1, fields if flags & 8 else 1, 2 * (transform == 2)]
+    numbers = np.frombuffer(section, "<f8", offset=1)
+    assert len(numbers) == sum(counts)
+    assert np.isfinite(numbers).all()
+    offset, step, knee = np.split(numbers, np.cumsum(counts)[:2])
+    assert (step > 0).all()
+    return transform, offset[:, None, None], step[:, None, None], knee.tolist()
 
 
 def exp2(t: NDArray[np.float64]) -> NDArray[np.float64]:
