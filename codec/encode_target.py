@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -43,6 +44,7 @@ EDGES = 1.02  # errors and bits per value of such a part over those of the whole
 COARSEST = 32.0  # steps beyond so many standard deviations hold nothing but the mean
 FINEST = 2.0**-13  # of the largest deviation: finer latents are too large for binary32, and never small
 TINIEST, HUGEST = 1e-290, 1e290  # what lies beyond is left to lossless coding
+FARTHEST = 1e30  # so many times the reach of values, and as small a part of it, are no errors that latents can aim at
 
 
 def encode_target(x: np.ndarray, target: Target, *, model: str = "default", effort: int = 0) -> EncodedChunk:
@@ -96,9 +98,19 @@ def encode_target(x: np.ndarray, target: Target, *, model: str = "default", effo
         return _nearest(x, others, x.nbytes / target.ratio, target)
     if x.size and target.rmse is not None:
         # So fine a target that latents do not pay.
-        bounded = encode_chunk(x, Bound("abs", EVEN * target.rmse, exact=target.exact))
-        others.append(replace(bounded, resolved_bound=0.0))
+        others.append(evenly_coded(x, target.rmse, target.exact))
     return min((c for c in others if target.allows(c.rmse)), key=lambda c: c.nbytes)
+
+
+def evenly_coded(x: np.ndarray, rmse: float, exact: tuple[float, ...]) -> EncodedChunk:
+    """Return the bounded coding whose error is this RMSE if it is the same everywhere below the bound."""
+    bound = min(EVEN * rmse, sys.float_info.max)
+    return replace(encode_chunk(x, Bound("abs", bound, exact=exact)), resolved_bound=0.0)
+
+
+def is_within_reach(target: Target, reach: float) -> bool:
+    """Whether a search can aim at the target for values that lie within `reach` of their middle."""
+    return target.rmse is None or 1 / FARTHEST < target.rmse / reach < FARTHEST
 
 
 def _nearest(x: np.ndarray, found: list[EncodedChunk], wanted: float, target: Target) -> EncodedChunk:
@@ -162,9 +174,10 @@ def _prepare(x: np.ndarray, target: Target) -> _Prepared | EncodedChunk | None:
         constant = {Section.PARAMETERS: encode_value(low), **sections}
         return EncodedChunk(Method.CONSTANT, tuple(sorted(constant.items())))
     reach = float(high) / 2 - float(low) / 2
-    if not TINIEST < reach < HUGEST:
+    if not TINIEST < reach < HUGEST or not is_within_reach(target, reach):
         return None
-    y = fields.astype(np.float64)
+    with np.errstate(invalid="ignore"):  # signalling NaN
+        y = fields.astype(np.float64)
     if valid is not None:
         y = fill_smoothly(np.where(valid, y, 0.0), valid)
     offset = float(y.mean())
@@ -178,7 +191,7 @@ def _prepare(x: np.ndarray, target: Target) -> _Prepared | EncodedChunk | None:
 def _search(job: _Prepared, target: Target, model: LatentModel, trade: float) -> EncodedChunk:
     """Try steps, in units of the standard deviation, until one reaches the target; return the coding nearest to it, on
     its good side if there is one."""
-    wanted = job.fields.nbytes / target.ratio if target.ratio is not None else target.rmse
+    wanted = max(job.fields.nbytes / target.ratio, 1.0) if target.ratio is not None else target.rmse
     assert wanted is not None
     goal, most = AIM * wanted, (MOST_BYTES if target.rmse is None else MOST) * wanted
     forecast = Forecast.of((job.y - job.unit.offset) / job.unit.step, of_error=target.ratio is None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from isopress.codec.arrays import contiguous
 from isopress.codec.bounded.pyramid import PyramidModel, looks_periodic
 from isopress.codec.decode import Sections, assemble_latent, field_shape
-from isopress.codec.encode import encode_chunk, encode_value, lossless_coding, measure, special_section
+from isopress.codec.encode import encode_value, lossless_coding, measure, special_section
+from isopress.codec.encode_target import FARTHEST, evenly_coded, is_within_reach
 from isopress.codec.encoded import EncodedChunk, Method, Section
 from isopress.codec.latent import base_layer
-from isopress.codec.limits import TARGET_TOLERANCE, Bound, Target, check_fits
+from isopress.codec.limits import TARGET_TOLERANCE, Target, check_fits
 from isopress.codec.vaeformer.integer_scales import STEPS
 from isopress.codec.vaeformer.section import INDEX_MAX, FieldDecoder, encode_fields
 from isopress.codec.vaeformer.weights import VaeformerModel, load_vaeformer
@@ -27,7 +28,6 @@ F64 = NDArray[np.float64]
 
 HEADER = 70  # bytes a payload has beside its sections, about
 TRIES = 10
-EVEN = 0.99 * math.sqrt(3)  # bound of an error that is the same everywhere below it, over its RMSE
 NEAR = 1 / (1 + TARGET_TOLERANCE), 1.025  # parts of the target that are near enough
 
 
@@ -51,8 +51,7 @@ def encode_target(x: np.ndarray, target: Target, *, model: str) -> EncodedChunk:
     found = _coded(x, target, weights) if x.size else None
     others = [lossless_coding(x, {}, quick=False)]
     if x.size and target.rmse is not None:
-        bounded = encode_chunk(x, Bound("abs", EVEN * target.rmse, exact=target.exact))
-        others.append(replace(bounded, resolved_bound=0.0))
+        others.append(evenly_coded(x, target.rmse, target.exact))
     if found is not None:
         others.append(found)
     return min((c for c in others if target.allows(c.rmse)), key=_size)
@@ -77,7 +76,10 @@ def _coded(x: np.ndarray, target: Target, model: VaeformerModel) -> EncodedChunk
         return EncodedChunk(
             Method.CONSTANT, tuple(sorted({Section.PARAMETERS: encode_value(value), **sections}.items()))
         )
-    y = fields.astype(np.float64)
+    if not is_within_reach(target, float(ordinary.max()) / 2 - float(ordinary.min()) / 2):
+        return None
+    with np.errstate(invalid="ignore"):  # signalling NaN
+        y = fields.astype(np.float64)
     if valid is not None:
         y = fill_smoothly(np.where(valid, y, 0.0), valid)
     prepared = _Prepared(fields, y.reshape(model.coded_shape(x.shape)), looks_periodic(y, valid), sections)
@@ -135,7 +137,8 @@ def _slope(seen: list[tuple[int, float]], sign: float) -> float:
 
 
 def _index(step: float) -> int:
-    return max(-INDEX_MAX + 1, min(round(STEPS * math.log2(step)), INDEX_MAX - 1))
+    octaves = math.log2(min(max(step, 1 / FARTHEST), FARTHEST))
+    return max(-INDEX_MAX + 1, min(round(STEPS * octaves), INDEX_MAX - 1))
 
 
 def _measured(job: _Prepared, section: bytes, decoder: FieldDecoder) -> EncodedChunk:

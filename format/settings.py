@@ -39,8 +39,11 @@ class Settings:
     exact: Sequence[float] = ()
 
     def __post_init__(self) -> None:
-        if self.mode not in MODES:
+        if not isinstance(self.mode, str) or self.mode not in MODES:
             raise ArgumentError(f"mode {self.mode!r} is unknown; allowed are {', '.join(MODES)}")
+        if not isinstance(self.context, str) or self.context not in CONTEXTS:
+            raise ArgumentError(f"context {self.context!r} is unknown; allowed are {', '.join(CONTEXTS)}")
+        object.__setattr__(self, "exact", _numbers(self.exact))
         if self.mode == "latent":
             self._check_latent()
         else:
@@ -48,15 +51,12 @@ class Settings:
         _ = self.limit  # checks the numbers
         if not isinstance(self.model, str) or not self.model:
             raise ArgumentError(f"model is a name or a sha256, got {self.model!r}")
-        if self.context not in CONTEXTS:
-            raise ArgumentError(f"context {self.context!r} is unknown; allowed are {', '.join(CONTEXTS)}")
         for name in ("bound", "floor", "ratio", "rmse"):
             value = getattr(self, name)
             if value is not None:  # numpy scalars are not JSON
                 plain = tuple(map(float, value)) if isinstance(value, tuple) else float(value)
                 object.__setattr__(self, name, plain)
         object.__setattr__(self, "effort", int(self.effort))
-        object.__setattr__(self, "exact", tuple(map(float, self.exact)))
 
     def _check_bounded(self) -> None:
         if isinstance(self.bound, list) or (isinstance(self.bound, np.ndarray) and self.bound.ndim):
@@ -109,6 +109,22 @@ class Settings:
         """Raise ArgumentError unless arrays of this dtype and chunk shape can be coded so."""
         check_decodable(dtype, shape)
         check_fits(self.limit, dtype, shape)
+
+
+def _numbers(exact: Sequence[float]) -> tuple[float, ...]:
+    """Return the values that are to come back exactly.
+
+    Raises
+    ------
+    ArgumentError
+        They are not numbers of binary64.
+    """
+    try:
+        if isinstance(exact, str | bytes):
+            raise TypeError("text")
+        return tuple(map(float, exact))
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ArgumentError(f"exact is a sequence of numbers, such as [-9999.0], not {exact!r:.80}") from error
 
 
 _DEFAULTS = {field.name: field.default for field in fields(Settings)}

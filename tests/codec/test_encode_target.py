@@ -14,7 +14,8 @@ from isopress.codec.limits import TARGET_TOLERANCE, Target
 from isopress.format.api import TargetMissedWarning
 from isopress.format.source.dataset import SAMPLE, open_source
 from tests.contract import bits, many_nans
-from tests.fields import drifting_fields, spectral_field
+from tests.fields import blocky, drifting_fields, spectral_field
+from tests.make_golden import SMALL
 from tests.strategies import Array
 
 TINY, LARGE = 1e-300, 1e300
@@ -266,3 +267,19 @@ def test_a_target_that_cannot_be_met_is_in_the_header_and_a_warning() -> None:
     assert info.missed in str(warned[0].message)
     assert info.missed in repr(info)
     assert not isopress.inspect(isopress.compress(x, bound=1)).missed
+
+
+@pytest.mark.parametrize("model", ["default", SMALL])
+@pytest.mark.parametrize(
+    ("scale", "target"),
+    [(1, 5e-324), (1, 1.7e308), (1e-200, 1e289), (1e-200, 1e-289), (1e300, 5e-324), (1e300, 1.7e308), (1e-320, 1e308)],
+)
+def test_errors_that_no_search_can_aim_at_are_kept_all_the_same(scale: float, target: float, model: str) -> None:
+    x = blocky(shape=(9, 11)).astype("f8") * scale
+    encoded = encode_target(x, Target(rmse=target), model=model)
+    assert rmse(x, decode_chunk(encoded, x.dtype, x.shape)) <= (1 + TARGET_TOLERANCE) * target
+
+
+def test_a_ratio_that_nothing_has_gets_the_smallest_there_is() -> None:
+    x = weather(12, 14, dtype="f8") * 1e-200
+    assert encode_target(x, Target(ratio=1e300)).nbytes <= encode_target(x, Target(ratio=1e3)).nbytes

@@ -9,6 +9,8 @@ import isopress
 from isopress import ArgumentError
 from isopress.format.payload import VERSION
 from tests.contract import ARRAYS, MODES, Array, Contract, assert_kept, bits, smooth
+from tests.fields import blocky
+from tests.make_golden import SMALL
 
 
 class TestApi(Contract):
@@ -58,6 +60,15 @@ def test_signalling_nan_keeps_its_bits_in_either_byte_order() -> None:
             assert isopress.decompress(isopress.compress(y, **settings)).tobytes() == y.tobytes()
 
 
+@pytest.mark.parametrize("model", ["default", SMALL])
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_signalling_nan_keeps_its_bits_beside_latents(dtype: str, model: str) -> None:
+    x = blocky(shape=(12, 14)).astype(dtype)
+    x.view(f"u{x.itemsize}")[..., 0, :3] = 0x7F800001 if dtype == "f4" else 0x7FF0000000000001
+    y = isopress.decompress(isopress.compress(x, mode="latent", rmse=0.5, model=model))
+    assert bits(y[..., 0, :3]) == bits(x[..., 0, :3])
+
+
 def test_compressing_does_not_alter_the_array() -> None:
     x = ARRAYS["special values"]()
     before = bits(x)
@@ -92,3 +103,27 @@ def test_an_array_larger_than_a_payload_may_hold_is_refused_before_it_is_touched
     x = np.broadcast_to(np.float32(0), (2**20, 2**11))
     with pytest.raises(ArgumentError, match="split it into chunks"):
         isopress.compress(x, mode="lossless")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"bound": 0.1, "context": np.zeros(3)},
+        {"bound": 0.1, "context": ["auto"]},
+        {"bound": 0.1, "mode": np.zeros(2)},
+        {"bound": 0.1, "mode": ["abs"]},
+        {"bound": 0.1, "exact": "x"},
+        {"bound": 0.1, "exact": [10**400]},
+        {"bound": 0.1, "exact": [[1, 2]]},
+        {"bound": 0.1, "exact": 5},
+        {"bound": 10**400},
+        {"bound": np.zeros((2, 2))},
+        {"bound": 0.1, "model": np.zeros(2)},
+        {"mode": "latent", "ratio": np.zeros(2)},
+        {"mode": "latent", "rmse": 1.0, "effort": np.zeros(2)},
+    ],
+    ids=str,
+)
+def test_settings_of_any_kind_are_refused_as_arguments(settings: dict[str, Any]) -> None:
+    with pytest.raises(ArgumentError):
+        isopress.compress(smooth(2, 5, 6), **settings)
