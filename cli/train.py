@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
 from isopress.codec.errors import IsopressError
+
+if TYPE_CHECKING:
+    from isopress.codec.training.pyramid_pool import Field
+    from isopress.codec.training.vaeformer_channels import ChannelTraining, Windows
+    from isopress.codec.vaeformer.config import ModelSpec
 
 F = TypeVar("F", bound=Callable[..., None])
 
@@ -153,10 +158,12 @@ def latent(
 
 @train.command()
 @_training
-@click.option("--minutes", type=_MINUTES, default=60.0, show_default=True, help="Without --config.")
-@click.option("--config", metavar="FILE.toml", help="Channels, networks and training of a model; see codec/training.")
-@click.option("--device", default="cpu", show_default=True, help="With --config: what torch calls it, such as cuda.")
-@click.option("--dry-run", is_flag=True, help="With --config: take some steps; print memory, speed and days.")
+@click.option("--config", metavar="FILE.toml",
+              help="Channels, networks and training of a model; see codec/training. Without it `small` is trained, for "
+              "single fields of any variable.")  # fmt: skip
+@click.option("--steps", type=click.IntRange(min=1), help="Of descent; what the config says if left out.")
+@click.option("--device", default="cpu", show_default=True, help="What torch calls it, such as cuda.")
+@click.option("--dry-run", is_flag=True, help="Take some steps; print memory, speed and days.")
 def vaeformer(
     data: Path,
     validation: Path | None,
@@ -164,40 +171,60 @@ def vaeformer(
     threads: int,
     seed: int,
     resume: bool,
-    minutes: float,
     config: str | None,
+    steps: int | None,
     device: str,
     dry_run: bool,
 ) -> None:
     """Train the patch VAEformer, after the CRA5 paper: of single fields, or of the channels in a --config.
 
-    Started by torchrun, its processes train together: --config decides the batch of each.
+    Started by torchrun, its processes train together: the config decides the batch of each.
     """
     import torch
 
-    _check_out(out, resume)
-    torch.set_num_threads(threads)
-    if config is not None:
-        _train_channels(config, data, validation, out, seed, device, resume=resume, dry_run=dry_run)
-        return
-    from isopress.cli.train_report import TrainingReport, fields_and_held
-    from isopress.codec.training.vaeformer import SCORE, PatchTraining
-    from isopress.codec.training.vaeformer import train as run
-
-    fields, held = fields_and_held(data, validation)
-    training = PatchTraining(minutes=minutes, seed=seed)
-    with TrainingReport(60 * minutes, SCORE) as report:
-        progress = run(fields, held, out, training, resume=resume, report=report)
-    report.leave(out, fields, held, training, progress)
-
-
-def _train_channels(
-    config: str, data: Path, validation: Path | None, out: Path, seed: int, device: str, *, resume: bool, dry_run: bool
-) -> None:
     from isopress.cli.train_report import TrainingReport
     from isopress.codec.training.loop import together
-    from isopress.codec.training.vaeformer_channels import SCORE, ChannelTraining, trial
+    from isopress.codec.training.vaeformer_channels import SCORE, trial
     from isopress.codec.training.vaeformer_channels import train as run
+
+    _check_out(out, resume)
+    torch.set_num_threads(threads)
+    torch.set_flush_denormal(True)  # small gradients are denormal: many times slower
+    job = _single_fields(data, validation, seed) if config is None else _channels(config, data, validation, seed)
+    training = job.training if steps is None else replace(job.training, steps=steps)
+    if dry_run:
+        for name, text in trial(job.spec, job.windows, training, device).items():
+            click.echo(f"{name}: {text}")
+        return
+    with together(device) as (rank, place), TrainingReport(None, SCORE, silent=rank > 0) as report:
+        progress = run(job.spec, job.windows, job.held, out, training, device=place, resume=resume, report=report)
+        if rank == 0:
+            report.leave(out, *job.sources, (job.spec, training), progress)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A training of a VAEformer: what is trained, on what, and what the model card says of that."""
+
+    spec: ModelSpec
+    training: ChannelTraining
+    windows: Windows
+    held: Windows
+    sources: tuple[list[Field] | str, list[Field] | str]
+
+
+def _single_fields(data: Path, validation: Path | None, seed: int) -> _Job:
+    from isopress.cli.train_report import fields_and_held
+    from isopress.codec.training import vaeformer_channels
+    from isopress.codec.training.field_windows import FieldWindows
+
+    fields, held = fields_and_held(data, validation)
+    training = replace(vaeformer_channels.SINGLE_FIELDS, seed=seed)
+    return _Job(vaeformer_channels.SMALL, training, FieldWindows(fields), FieldWindows(held), (fields, held))
+
+
+def _channels(config: str, data: Path, validation: Path | None, seed: int) -> _Job:
+    from isopress.codec.training.vaeformer_channels import ChannelTraining
     from isopress.codec.vaeformer.config import spec_of
     from isopress.format.source.training_windows import HELD, StoreWindows
 
@@ -210,15 +237,8 @@ def _train_channels(
         raise click.UsageError(f"{config}: table training: {error}") from error
     except IsopressError as error:
         raise click.UsageError(str(error)) from error
-    if dry_run:
-        for name, text in trial(spec, windows, training, device).items():
-            click.echo(f"{name}: {text}")
-        return
-    with together(device) as (rank, place), TrainingReport(None, SCORE, silent=rank > 0) as report:
-        progress = run(spec, windows, held, out, training, device=place, resume=resume, report=report)
-        if rank == 0:
-            sources = data.name, validation.name if validation else f"the last tenth of {data.name}"
-            report.leave(out, *sources, (spec, training), progress)
+    sources = data.name, validation.name if validation else f"the last tenth of {data.name}"
+    return _Job(spec, training, windows, held, sources)
 
 
 def _check_out(out: Path, resume: bool) -> None:

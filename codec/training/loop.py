@@ -20,6 +20,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, distributed, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from isopress.codec.errors import ArgumentError
 
@@ -208,18 +209,14 @@ def together(device: str) -> Iterator[tuple[int, str]]:
         distributed.destroy_process_group()
 
 
-def share_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Give every process the mean of all their gradients, in one message."""
-    count = team()[1]
-    if count == 1:
-        return
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    flat = torch.cat([gradient.flatten() for gradient in gradients])
-    distributed.all_reduce(flat)
-    at = 0
-    for gradient in gradients:
-        gradient.copy_(flat[at : at + gradient.numel()].view_as(gradient) / count)
-        at += gradient.numel()
+def of_team(model: nn.Module) -> nn.Module:
+    """Return a model whose gradients are the mean over all processes, itself where there is one.
+
+    It is to be made anew where other parameters of the model learn than before.
+    """
+    if team()[1] == 1:
+        return model
+    return DistributedDataParallel(model, find_unused_parameters=True)  # stages leave parts out
 
 
 def descend(optimizer: torch.optim.Optimizer, parameters: Iterable[nn.Parameter], loss: Tensor, rate: float) -> None:
@@ -228,8 +225,6 @@ def descend(optimizer: torch.optim.Optimizer, parameters: Iterable[nn.Parameter]
         group["lr"] = rate
     optimizer.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]
-    parameters = list(parameters)
-    share_gradients(parameters)
     nn.utils.clip_grad_norm_(parameters, 1.0)
     optimizer.step()
 

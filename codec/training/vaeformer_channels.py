@@ -1,8 +1,11 @@
-"""Training of a VAEformer of named channels on windows that are read as they are needed, by one process or several.
+"""Training of a VAEformer on windows that are read as they are needed, by one process or several.
 
-Stages are those of `vaeformer.py`, but lengths are in steps of descent: processes that train together must all do the
-same. Example i is the same whoever draws it, its noise included, so that N processes with batches of B learn what one
-learns with a batch of N * B. The weights that are kept are a running mean of those that learn.
+One run has the stages of the publication: reconstruction with a KL term; rate and distortion with uniform noise in
+place of rounding; at last hard rounding, with the encoder frozen. Quantiser steps are drawn log-uniformly, and the loss
+is the logarithm of each window's objective, so that every rate counts the same. Lengths are in steps of descent:
+processes that train together must all do the same. Example i is the same whoever draws it, its noise included, so that
+N processes with batches of B learn what one learns with a batch of N * B. The weights that are kept are a running mean
+of those that learn.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from isopress.codec.errors import ArgumentError
 from isopress.codec.training.loop import (
@@ -33,12 +36,13 @@ from isopress.codec.training.loop import (
     cosine,
     descend,
     follow,
+    of_team,
     run,
     team,
 )
 from isopress.codec.training.vaeformer import BALANCED_LMBDA, keep_patch, loss_of
 from isopress.codec.vaeformer.channels import Channels
-from isopress.codec.vaeformer.config import ModelSpec
+from isopress.codec.vaeformer.config import CONFIGS, ModelSpec
 from isopress.codec.vaeformer.integer_scales import STEPS, step_of
 from isopress.codec.vaeformer.model import Noise, PatchVAEformer
 
@@ -46,6 +50,8 @@ F32 = NDArray[np.float32]
 Batch = tuple[Tensor, Tensor, list[int]]  # windows (B, C, h, w), steps (B,), seeds of their noise
 SCORE = "mean log(cost per value)"
 _HELD_SEED = 4321
+# Keys' biases have no gradient but its rounding errors; with less than this Adam would make whole steps of them.
+ADAM_EPSILON = 1e-6
 _TRIAL = 3  # steps
 
 
@@ -58,7 +64,11 @@ class Windows(Protocol):
 
 @dataclass(frozen=True)
 class ChannelTraining:
-    """Everything that shapes a training but the model; the table `training` of a TOML file may change all of it."""
+    """Everything that shapes a training but the model; the table `training` of a TOML file may change all of it.
+
+    `stage_two` is "uniform" as published, or "mixed"; `measured` says whether means and deviations of the channels
+    are taken from windows: if not, windows have mean 0 and deviation 1, and so must what is coded.
+    """
 
     steps: int = 100_000
     batch: int = 8  # of each process
@@ -69,6 +79,8 @@ class ChannelTraining:
     floor: float = 0.02  # bits per value that nobody would miss
     stage_two_from: float = 0.08  # parts of the run
     stage_three_from: float = 0.8
+    stage_two: Noise = "uniform"
+    measured: bool = True
     learning_rate: float = 5e-4
     weight_decay: float = 0.01
     warm_up: int = 200
@@ -80,6 +92,20 @@ class ChannelTraining:
     seed: int = 0
 
 
+# What `small` is trained with, for single fields of any variable, one core and some hours.
+SMALL = ModelSpec(CONFIGS["small"], (("field", None),))
+SINGLE_FIELDS = ChannelTraining(
+    steps=20_000,
+    batch=4,
+    step_range=(0.03, 1.5),
+    stage_two_from=0.0,
+    stage_two="mixed",
+    measured=False,
+    learning_rate=1e-3,
+    validation=24,
+)
+
+
 class ChannelTask:
     """What `loop.run` trains: the model, its running mean, and examples drawn ahead by a thread."""
 
@@ -89,9 +115,14 @@ class ChannelTask:
         torch.manual_seed(config.seed)
         self.channels = measured_channels(spec, windows, config)
         self.model = PatchVAEformer(spec.config).to(device)
+        self._learner: nn.Module = of_team(self.model)
         self.mean = deepcopy(self.model).requires_grad_(False).eval()
         self._optimizer = torch.optim.AdamW(
-            self.model.parameters(), config.learning_rate, betas=(0.9, 0.95), weight_decay=config.weight_decay
+            self.model.parameters(),
+            config.learning_rate,
+            betas=(0.9, 0.95),
+            eps=ADAM_EPSILON,
+            weight_decay=config.weight_decay,
         )
         self._windows, self._out, self._config, self._spec, self._device = windows, out, config, spec, device
         self._steps = 0
@@ -109,9 +140,10 @@ class ChannelTask:
     def learn(self, batch: Batch, noise: Noise, done: float) -> float:
         """Take one step of descent; return the loss."""
         config = self._config
-        if noise == "hard":
+        if noise == "hard" and self.model.encoder.head.weight.requires_grad:
             self.model.freeze_encoder()
-        loss = self._loss(self.model, batch, noise)
+            self._learner = of_team(self.model)
+        loss = self._loss(self._learner, batch, noise)
         rate = config.learning_rate * cosine(done) * min(1.0, (self._steps + 1) / config.warm_up)
         descend(self._optimizer, self.model.parameters(), loss, rate)
         follow(self.mean, self.model, max(config.mean, 1 / (self._steps + 1)))
@@ -182,7 +214,7 @@ class ChannelTask:
         step = torch.tensor([step for _, step, _ in batch], dtype=torch.float32, device=self._device)
         return x, step, [seed for _, _, seed in batch]
 
-    def _loss(self, model: PatchVAEformer, batch: Batch, noise: Noise) -> Tensor:
+    def _loss(self, model: nn.Module, batch: Batch, noise: Noise) -> Tensor:
         x, step, seeds = batch
         rates, config = model(x, step, noise=noise, seeds=seeds), self._config
         return loss_of(rates, x, step, noise, beta=config.beta, lmbda=config.lmbda, floor=config.floor)
@@ -220,7 +252,7 @@ def noise_of(done: float, config: ChannelTraining) -> Noise:
     """Return what becomes of latents in this part of the run."""
     if done < config.stage_two_from:
         return "variational"
-    return "uniform" if done < config.stage_three_from else "hard"
+    return config.stage_two if done < config.stage_three_from else "hard"
 
 
 def measured_channels(spec: ModelSpec, windows: Windows, config: ChannelTraining) -> Channels:
@@ -231,6 +263,9 @@ def measured_channels(spec: ModelSpec, windows: Windows, config: ChannelTraining
     ArgumentError
         A channel does not vary.
     """
+    if not config.measured:
+        count = len(spec.channels)
+        return Channels(spec.channels, np.zeros(count, np.float32), np.ones(count, np.float32))
     rng = np.random.default_rng([config.seed, 10**9])
     drawn = np.stack([windows.window(rng, config.crop) for _ in range(config.statistics)]).astype(np.float64)
     mean, deviation = drawn.mean((0, 2, 3)), drawn.std((0, 2, 3))

@@ -6,17 +6,18 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from isopress.codec.errors import ArgumentError
 from isopress.codec.vaeformer.channels import CRA5_CHANNELS, Name
 
 Pair = tuple[int, int]  # along latitude and longitude
+Linear = Literal["cosine", "wavelet"]
 
 
 @dataclass(frozen=True)
 class PatchConfig:
-    """Sizes of a patch VAEformer; the defaults are those of `patch-small`.
+    """Sizes of a patch VAEformer; `small` differs from the defaults.
 
     Parameters
     ----------
@@ -39,10 +40,14 @@ class PatchConfig:
     latents : int
         Channels of the latent.
     hyper_dim, hyper_heads, hyper_depth, hyper_hidden, hyper_latents, hyper_patch : int
-        The same of the hyperprior, whose blocks attend to the whole grid and whose patches are hyper_patch**2 tokens;
-        hyper_hidden is the width between its tokens and the hyper-latent.
+        The same of the hyperprior, whose patches are hyper_patch**2 tokens; hyper_hidden is the width between its
+        tokens and the hyper-latent.
+    hyper_window : (int, int), optional
+        Windows of the hyperprior's blocks; None if they attend to the whole grid.
     conditioned : bool
         Whether the model knows the step of the quantiser and has a linear path from patches to latents and back.
+    linear : {"cosine", "wavelet"}
+        That path: each patch by itself, or several scales of the whole field.
     published : bool
         Whether windows, scales and hyper-latents are those of CRA5's published code: windows of a fixed size, padded
         with zeros that take part; scales as the last layer gives them; hyper-latents rounded around learned medians.
@@ -53,7 +58,8 @@ class PatchConfig:
     ------
     ValueError
         `conditioned` with patches that overlap, more latents than values in a patch, or `published`; integer scales
-        of a model that is not `conditioned`.
+        of a model that is not `conditioned`; a wavelet of patches whose sides are not one power of two, or with
+        another number of latents than values in a patch.
     """
 
     channels: int = 1
@@ -75,7 +81,9 @@ class PatchConfig:
     hyper_hidden: int = 64
     hyper_latents: int = 24
     hyper_patch: int = 4
+    hyper_window: Pair | None = None
     conditioned: bool = True
+    linear: Linear = "cosine"
     published: bool = False
     scale_neurons: int = 64
 
@@ -88,6 +96,11 @@ class PatchConfig:
             raise ValueError("integer scales are those of a model that knows the step")
         if self.conditioned and self.latents > self.channels * self.kernel[0] * self.kernel[1]:
             raise ValueError(f"{self.latents} latents are more than the values of a {self.kernel} patch")
+        if self.linear not in get_args(Linear):
+            raise ValueError(f"linear must be one of {get_args(Linear)}, got {self.linear!r}")
+        k = self.kernel[0]
+        if self.linear == "wavelet" and (self.kernel != (k, k) or k & (k - 1) or self.latents != self.channels * k * k):
+            raise ValueError(f"a wavelet needs square patches of 2**n cells and their values as latents, got {self}")
 
 
 # Geometry of CRA5 (arXiv 2405.03376; the windows, positions and the whole hyperprior as in its public repository,
@@ -116,7 +129,16 @@ CRA5_268 = PatchConfig(
     scale_neurons=0,
 )
 
-CONFIGS = {"cra5-268": CRA5_268, "patch-small": PatchConfig()}
+SMALL = PatchConfig(
+    dim=128,
+    heads=4,
+    depth=2,
+    hyper_depth=1,
+    hyper_window=(4, 4),
+    linear="wavelet",
+)
+
+CONFIGS = {"cra5-268": CRA5_268, "small": SMALL}
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from torch.nn import functional as F  # noqa: N812 - torch's own convention
 from isopress.codec.latent.attention import EPSILON, AbsolutePosition, TransformerBlock
 from isopress.codec.vaeformer.config import Pair, PatchConfig
 from isopress.codec.vaeformer.integer_scales import IntegerScales, scale_of
+from isopress.codec.vaeformer.linear_path import FromWavelet, ToWavelet, continued, set_cosines
 
 SCALE_MIN, SCALE_MAX = 0.11, 256.0  # of latents
 LOG_STEP_UNIT = 4.0  # logarithms of steps are divided by it before networks see them
@@ -54,17 +55,20 @@ class ToTokens(nn.Module):
 
 
 class FromTokens(nn.Module):
-    """Tokens to fields, (B, h, w, D) to (B, C, H, W), cropped to `shape`; overlapping patches add up."""
+    """Tokens to fields, (B, h, w, D) to (B, C, H, W), cropped to `shape`; overlapping patches add up.
+
+    Whether they are `periodic` is the same to them.
+    """
 
     def __init__(self, dim: int, channels: int, kernel: Pair, stride: Pair) -> None:
         super().__init__()
         self.conv = nn.ConvTranspose2d(dim, channels, kernel, stride, bias=False)
 
-    def forward(self, tokens: Tensor, shape: Pair) -> Tensor:
+    def forward(self, tokens: Tensor, shape: Pair, periodic: bool = False) -> Tensor:
         x: Tensor = self.conv(tokens.permute(0, 3, 1, 2))
         return x[:, :, : shape[0], : shape[1]]
 
-    def channel(self, tokens: Tensor, channel: int, shape: Pair) -> Tensor:
+    def channel(self, tokens: Tensor, channel: int, shape: Pair, periodic: bool = False) -> Tensor:
         """Return one channel (B, H, W) of what `forward` returns, at the cost of one."""
         weight = self.conv.weight[:, channel : channel + 1]
         x = F.conv_transpose2d(tokens.permute(0, 3, 1, 2), weight, stride=self.conv.stride)
@@ -97,10 +101,7 @@ class Analysis(nn.Module):
         self.blocks = nn.ModuleList(_block(config, i) for i in range(config.depth))
         self.variance_block = _block(config, config.depth - 1)
         self.head = nn.Linear(2 * config.dim, 2 * config.latents)
-        self.skip = None
-        if config.conditioned:
-            self.skip = ToTokens(config.channels, config.latents, config.kernel, config.stride, bias=False)
-            _set_cosines(self.skip.conv.weight)
+        self.skip = _to_latents(config) if config.conditioned else None
 
     def forward(self, x: Tensor, step: Tensor | None, periodic: bool) -> tuple[Tensor, Tensor]:
         t = self.embedding(self.patches(x, periodic), step)  # (B, h, w, D)
@@ -124,15 +125,12 @@ class Synthesis(nn.Module):
         self.blocks = nn.ModuleList(_block(config, config.depth + i) for i in range(config.depth))
         self.norm = nn.LayerNorm(config.dim, eps=EPSILON)
         self.fields = FromTokens(config.dim, config.channels, config.kernel, config.stride)
-        self.skip = None
-        if config.conditioned:
-            self.skip = FromTokens(config.latents, config.channels, config.kernel, config.stride)
-            _set_cosines(self.skip.conv.weight)
+        self.skip = _from_latents(config) if config.conditioned else None
 
     def forward(self, latent: Tensor, step: Tensor | None, shape: Pair, periodic: bool) -> Tensor:
         x: Tensor = self.fields(self.last_tokens(latent, step, periodic), shape)
         if self.skip is not None and step is not None:
-            x = (x + self.skip(latent.permute(0, 2, 3, 1), shape)) * step[:, None, None, None]
+            x = (x + self.skip(latent.permute(0, 2, 3, 1), shape, periodic)) * step[:, None, None, None]
         return x
 
     def last_tokens(self, latent: Tensor, step: Tensor | None, periodic: bool) -> Tensor:
@@ -144,11 +142,13 @@ class Synthesis(nn.Module):
         normed: Tensor = self.norm(t)
         return normed
 
-    def channel(self, tokens: Tensor, latent: Tensor, step: Tensor | None, channel: int, shape: Pair) -> Tensor:
+    def channel(
+        self, tokens: Tensor, latent: Tensor, step: Tensor | None, channel: int, shape: Pair, periodic: bool
+    ) -> Tensor:
         """Return one channel (B, H, W) of what `forward` returns, made of its last tokens."""
         x = self.fields.channel(tokens, channel, shape)
         if self.skip is not None and step is not None:
-            x = (x + self.skip.channel(latent.permute(0, 2, 3, 1), channel, shape)) * step[:, None, None]
+            x = (x + self.skip.channel(latent.permute(0, 2, 3, 1), channel, shape, periodic)) * step[:, None, None]
         return x
 
 
@@ -257,15 +257,20 @@ def token_count(n: int, kernel: int, stride: int) -> int:
     return 1 + max(0, -(-(n - kernel) // stride))
 
 
-def continued(x: Tensor, shape: Pair, periodic: bool) -> Tensor:
-    """Continue fields (B, C, H, W) to a larger shape: the last row repeated, columns repeated or from the start."""
-    H, W = x.shape[2:]
-    if shape[0] > H:
-        x = x.index_select(2, torch.arange(shape[0], device=x.device).clamp_max(H - 1))
-    if shape[1] > W:
-        columns = torch.arange(shape[1], device=x.device)
-        x = x.index_select(3, columns % W if periodic else columns.clamp_max(W - 1))
-    return x
+def _to_latents(config: PatchConfig) -> ToTokens | ToWavelet:
+    if config.linear == "wavelet":
+        return ToWavelet(config.kernel)
+    path = ToTokens(config.channels, config.latents, config.kernel, config.stride, bias=False)
+    set_cosines(path.conv.weight)
+    return path
+
+
+def _from_latents(config: PatchConfig) -> FromTokens | FromWavelet:
+    if config.linear == "wavelet":
+        return FromWavelet(config.kernel)
+    path = FromTokens(config.latents, config.channels, config.kernel, config.stride)
+    set_cosines(path.conv.weight)
+    return path
 
 
 def _block(config: PatchConfig, i: int) -> TransformerBlock:
@@ -287,7 +292,12 @@ def _block(config: PatchConfig, i: int) -> TransformerBlock:
 
 def _hyper_block(config: PatchConfig, i: int) -> TransformerBlock:
     block = TransformerBlock(
-        config.hyper_dim, config.hyper_heads, mlp_ratio=config.mlp_ratio, depthwise=config.depthwise
+        config.hyper_dim,
+        config.hyper_heads,
+        config.hyper_window,
+        shift=config.shift and i % 2 == 1,
+        mlp_ratio=config.mlp_ratio,
+        depthwise=config.depthwise,
     )
     return _calm(block, i % config.hyper_depth)
 
@@ -309,26 +319,3 @@ def _hyper_positions(config: PatchConfig) -> Pair | None:
 
 def _mlp(n_in: int, hidden: int, n_out: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(n_in, hidden), nn.GELU(), nn.Linear(hidden, n_out))
-
-
-def _set_cosines(weight: Tensor) -> None:
-    """Make the weight (L, C, h, w) of a patch convolution an orthonormal cosine transform, lowest frequencies first.
-
-    Several channels share the latents in turn: all their means first.
-    """
-    L, C, h, w = weight.shape
-    basis = torch.einsum("ai,bj->abij", _cosines(h), _cosines(w)).reshape(h * w, h, w)
-    frequency = (torch.arange(h)[:, None] ** 2 + torch.arange(w) ** 2).flatten()
-    order = frequency.argsort(stable=True)
-    with torch.no_grad():
-        weight.zero_()
-        for i in range(L):
-            weight[i, i % C] = basis[order[i // C]]
-
-
-def _cosines(n: int) -> Tensor:
-    """Return the orthonormal cosine transform of n points, (frequency, point)."""
-    k = torch.arange(n)
-    basis = math.sqrt(2 / n) * torch.cos(math.pi / n * k[:, None] * (k + 0.5))
-    basis[0] /= math.sqrt(2)
-    return basis

@@ -15,7 +15,7 @@ terms of the training objective were not published.
 Other configurations have windows that are evened out where they do not divide the grid, and that wrap around in
 longitude; an exponential that makes scales positive; hyper-latents rounded to integers.
 
-With `conditioned` (ours; `patch-small`) one set of weights serves all rates: the model is told the quantiser's step,
+With `conditioned` (ours; `small`) one set of weights serves all rates: the model is told the quantiser's step,
 latents are in units of it, and a linear path beside the transformers, a cosine transform at first, spares them from
 learning to copy.
 """
@@ -43,7 +43,7 @@ from isopress.codec.vaeformer.layers import (
     Synthesis,
 )
 
-Noise = Literal["variational", "uniform", "hard"]
+Noise = Literal["variational", "uniform", "mixed", "hard"]
 
 SCALE_COUNT = 64
 LOG_SCALE_STEP = math.log(SCALE_MAX / SCALE_MIN) / (SCALE_COUNT - 1)
@@ -126,10 +126,11 @@ class PatchVAEformer(nn.Module):
 
         Parameters
         ----------
-        noise : {"variational", "uniform", "hard"}
+        noise : {"variational", "uniform", "mixed", "hard"}
             What becomes of the latent: a sample of its posterior (stage 1); uniform noise of a step's width, which
-            stands for rounding (stage 2); rounding, passed straight through by gradients, with scales from the table
-            (the final phase, and what would be coded).
+            stands for rounding (stage 2); the same for its bits, but rounding for the fields (stage 2 of small
+            latents, which rounding makes 0 and noise does not); rounding, passed straight through by gradients, with
+            scales from the table (the final phase, and what would be coded).
         seeds : sequence of int, optional
             Of the noise of each field, which is then the same whatever it is batched with.
 
@@ -150,14 +151,19 @@ class PatchVAEformer(nn.Module):
             kl = gaussian_kl(mean, log_variance, self._prior_log_variance(step))
             return Rates(none, none, kl, self.synthesis(latent, step, shape=shape, periodic=periodic))
         # The hyperprior follows the latents; it does not shape them (as published).
-        z_hat = self._around_medians(self.hyper_analysis(mean.detach(), step, periodic=periodic), noise, seeds)
+        z = self.hyper_analysis(mean.detach(), step, periodic=periodic)
+        rated: Noise = "uniform" if noise == "mixed" else noise
+        rounded: Noise = "hard" if noise == "mixed" else noise
+        z_hat = self._around_medians(z, rounded, seeds)
         grid = mean.shape[2], mean.shape[3]
         predicted, scale = self.hyper_synthesis(z_hat, step, shape=grid, periodic=periodic)
         scale = scale.clamp_min(SCALE_MIN) if self.config.scale_neurons else scale.clamp(SCALE_MIN, SCALE_MAX)
         if noise == "hard" and not self.config.scale_neurons:
             scale = scale + (nearest_scale(scale) - scale).detach()
-        symbols = quantise(mean - predicted, noise, seeds)
+        symbols = quantise(mean - predicted, rounded, seeds)
         x_hat = self.synthesis(predicted + symbols, step, shape=shape, periodic=periodic)
+        if noise == "mixed":
+            symbols, z_hat = quantise(mean - predicted, rated, seeds), self._around_medians(z, rated, seeds)
         return Rates(gaussian_bits(symbols, scale), self.prior.bits(z_hat), none, x_hat)
 
     def _around_medians(self, z: Tensor, noise: Noise, seeds: Sequence[int] | None) -> Tensor:

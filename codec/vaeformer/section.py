@@ -66,7 +66,7 @@ class FieldDecoder:
         network, channels = self.model.network, self.model.channels
         with torch.inference_mode():
             latent, tokens = self._tokens(t)
-            x = network.decoder.channel(tokens, latent, _step(self.index), channel, self.shape[2:])[0]
+            x = network.decoder.channel(tokens, latent, _step(self.index), channel, self.shape[2:], self.periodic)[0]
         return x.numpy() * float(channels.deviation[channel]) + float(channels.mean[channel])
 
     def values(self) -> F64:

@@ -1,7 +1,7 @@
 """`isopress train`: what the options mean to the training, and what a training leaves behind."""
 
 from collections.abc import Callable
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,9 @@ from safetensors.numpy import save
 from isopress.cli import train_report
 from isopress.cli.main import main
 from isopress.codec.models.registry import describe, find
-from isopress.codec.training import latent, vaeformer
+from isopress.codec.training import latent, vaeformer, vaeformer_channels
 from isopress.codec.training.pyramid_pool import Field
+from isopress.codec.vaeformer.config import ModelSpec
 from tests.fields import spectral_field
 from tests.patch_models import TINY
 
@@ -157,14 +158,17 @@ def test_what_weights_cost_is_told_by_level_and_phase(data: Path, tmp_path: Path
 def test_a_patch_vaeformer_is_trained_and_leaves_weights_and_a_card(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tiny = partial(vaeformer.PatchTraining, config=TINY, crop=32, batch=2, round=1, validation=1)
-    monkeypatch.setattr(vaeformer, "PatchTraining", tiny)
+    tiny = replace(vaeformer_channels.SINGLE_FIELDS, crop=(32, 32), batch=2, round=1, validation=1)
+    monkeypatch.setattr(vaeformer_channels, "SINGLE_FIELDS", tiny)
+    monkeypatch.setattr(vaeformer_channels, "SMALL", ModelSpec(TINY, (("field", None),)))
     out = tmp_path / "patch.safetensors"
-    result = run("vaeformer", "--data", data, "--out", out, "--minutes", "0.001", "--threads", "1")
+    dry = run("vaeformer", "--data", data, "--out", out, "--steps", "2", "--threads", "1", "--dry-run")
+    assert (dry.exit_code, out.exists(), "days for 2 steps" in dry.output) == (0, False, True), dry.output
+    result = run("vaeformer", "--data", data, "--out", out, "--steps", "2", "--threads", "1")
     assert result.exit_code == 0, result.stderr
     assert describe(out).kind == "vaeformer"
     assert vaeformer.load_patch(out).config == TINY
-    assert f"validation: {vaeformer.SCORE}" in out.with_suffix(".md").read_text()
+    assert f"validation: {vaeformer_channels.SCORE}" in out.with_suffix(".md").read_text()
 
 
 def test_weights_that_are_there_are_not_overwritten(data: Path, tmp_path: Path, calls: list[dict[str, Any]]) -> None:

@@ -1,13 +1,14 @@
 """The plain patch VAEformer, the published one and the small one."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from isopress.codec.vaeformer.config import CONFIGS, CRA5_268
+from isopress.codec.vaeformer.config import CONFIGS, CRA5_268, Linear
 from isopress.codec.vaeformer.layers import FactorizedPrior
 from isopress.codec.vaeformer.model import (
     PatchVAEformer,
@@ -60,10 +61,10 @@ def test_the_published_model_sends_a_small_field_through() -> None:
 
 
 def test_the_small_model_is_small() -> None:
-    assert sum(p.numel() for p in PatchVAEformer(CONFIGS["patch-small"]).parameters()) <= 10_000_000
+    assert sum(p.numel() for p in PatchVAEformer(CONFIGS["small"]).parameters()) <= 10_000_000
 
 
-@pytest.mark.parametrize("noise", ["variational", "uniform", "hard"])
+@pytest.mark.parametrize("noise", ["variational", "uniform", "mixed", "hard"])
 @pytest.mark.parametrize("periodic", [False, True])
 @pytest.mark.parametrize("shape", [(1, 1), (3, 50), (7, 9), (64, 64), (45, 67)])
 def test_fields_of_any_sides_come_back_in_their_shape(shape: tuple[int, int], periodic: bool, noise: str) -> None:
@@ -112,14 +113,42 @@ def test_what_happens_at_one_edge_is_not_seen_at_the_other() -> None:
     assert change(left, True)[:, -1].max() > 0
 
 
-def test_the_linear_path_alone_returns_the_field() -> None:
-    model = PatchVAEformer(CONFIGS["patch-small"])
+@pytest.mark.parametrize("linear", ["cosine", "wavelet"])
+@pytest.mark.parametrize("shape", [(1, 1), (24, 40), (33, 21), (64, 64)])
+@pytest.mark.parametrize("periodic", [False, True])
+def test_the_linear_path_alone_returns_the_field(linear: Linear, shape: tuple[int, int], periodic: bool) -> None:
+    model = PatchVAEformer(replace(TINY, channels=2, latents=32, linear=linear))
     assert model.encoder.skip is not None
     assert model.decoder.skip is not None
-    x = torch.randn(1, 1, 24, 40)
-    latents = model.encoder.skip(x, False)
-    torch.testing.assert_close(latents.square().sum(), x.square().sum())
-    torch.testing.assert_close(model.decoder.skip(latents, (24, 40)), x, atol=1e-5, rtol=1e-4)
+    x = torch.randn(3, 2, *shape)
+    latents = model.encoder.skip(x, periodic)
+    torch.testing.assert_close(model.decoder.skip(latents, shape, periodic), x, atol=1e-5, rtol=1e-4)
+    own = model.decoder.skip.channel(latents, 1, shape, periodic)
+    torch.testing.assert_close(own, x[:, 1], atol=1e-5, rtol=1e-4)
+    if shape == (64, 64):
+        torch.testing.assert_close(latents.square().sum(), x.square().sum(), rtol=0.1, atol=0)
+
+
+def test_smooth_fields_have_few_wavelet_latents() -> None:
+    y, x = np.mgrid[:64, :64] / 64
+    smooth = torch.from_numpy(np.sin(2 * np.pi * x) * np.cos(np.pi * y)).float()[None, None]
+    found = [PatchVAEformer(replace(TINY, linear=path)).encoder.skip for path in ("cosine", "wavelet")]
+    counts = [int((path(smooth, True).abs() > 0.05).sum()) for path in found if path is not None]
+    assert counts[1] < 0.5 * counts[0]
+
+
+OTHERS: list[dict[str, Any]] = [
+    {"kernel": (4, 2), "stride": (4, 2), "latents": 8},
+    {"latents": 12},
+    {"kernel": (6, 6), "stride": (6, 6)},
+    {"linear": "wavelets"},
+]
+
+
+@pytest.mark.parametrize("changes", OTHERS)
+def test_wavelets_of_other_patches_are_refused(changes: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="wavelet"):
+        replace(TINY, **{"linear": "wavelet", **changes})
 
 
 def test_every_stage_trains_and_the_last_leaves_the_encoder_alone() -> None:
