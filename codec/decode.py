@@ -55,7 +55,7 @@ class ChunkDecoder:
         self._encoded = encoded
         self._values: np.ndarray | None = None
         self._block: _PartialBlock | None = None
-        self._patches: _VaeformerFields | None = None
+        self._patches: _VaeformerFields | _RefinedFields | None = None
         nbytes = math.prod(shape) * self._dtype.itemsize
         if encoded.method == Method.LAYERS:
             raise CorruptPayloadError("layers hold no layers, and nothing but a payload holds layers")
@@ -89,6 +89,9 @@ class ChunkDecoder:
                 self._sections, self._encoded.models[0].hex(), self._dtype, self._shape
             )
             return self._patches.decode(fields).reshape(self._shape)
+        if self._encoded.method == Method.ON_VAEFORMER:
+            self._patches = self._patches or _RefinedFields(self._encoded, self._sections, self._dtype, self._shape)
+            return self._patches.decode(fields).reshape(self._shape)
         if self._values is None:
             self._values = self._decode_all().reshape(self._shape)
         return self._values
@@ -102,8 +105,6 @@ class ChunkDecoder:
         v = None
         if method == Method.BASED:
             v = self._decode_pyramid_on_latents()
-        elif method == Method.ON_VAEFORMER:
-            v = self._decode_pyramid_on_vaeformer()
         elif method == Method.PYRAMID:
             model = weights.load_pyramid(self._encoded.models[0].hex())
             v = pyramid.decode(sections[Section.PYRAMID], self._fields, model=model)
@@ -128,17 +129,6 @@ class ChunkDecoder:
         first, second = [model.hex() for model in self._encoded.models]
         base, refinement = load_latent(first), weights.load_pyramid(second)
         return base_layer.decode(self._sections, self._fields, self._shape[:-2], base, refinement)
-
-    def _decode_pyramid_on_vaeformer(self) -> np.ndarray:
-        with IMPORTS:
-            from isopress.codec.latent.base_layer import decode_rest
-
-        first, second = [model.hex() for model in self._encoded.models]
-        base = _vaeformer_decoder(self._sections, first, self._shape)
-        quantiser = Quantiser.from_bytes(self._sections[Section.PARAMETERS], self._fields[0])
-        x0 = base.values().reshape(self._fields)
-        y0 = (x0 - quantiser.offset[:, None, None]) / quantiser.step[:, None, None]
-        return decode_rest(self._sections, y0, weights.load_pyramid(second))
 
 
 def _vaeformer_decoder(sections: Sections, model: str, shape: tuple[int, ...]) -> FieldDecoder:
@@ -174,6 +164,56 @@ class _VaeformerFields:
         return x_hat
 
 
+class _RefinedFields:
+    """The fields of a pyramid on a VAEformer's: the integers of all are read once, the rest is made when asked for."""
+
+    def __init__(self, encoded: EncodedChunk, sections: Sections, dtype: np.dtype, shape: tuple[int, ...]) -> None:
+        with IMPORTS:
+            from isopress.codec.latent.base_layer import Rest
+
+        first, second = [model.hex() for model in encoded.models]
+        fields = field_shape(shape)
+        self.decoder = _vaeformer_decoder(sections, first, shape)
+        self._quantiser = Quantiser.from_bytes(sections[Section.PARAMETERS], fields[0])
+        self._rest = Rest.of(sections, fields, weights.load_pyramid(second))
+        self._overlay = Overlay.read(sections, dtype, fields)
+        self._exceptions = _Corrections(sections.get(Section.EXCEPTIONS), np.zeros(fields, dtype))
+        self._dtype, self._shape = dtype, fields
+        self.done: set[int] = set()
+
+    def decode(self, fields: Collection[int] | None) -> np.ndarray:
+        x_hat = np.zeros(self._shape, self._dtype)
+        every = fields is None or self._exceptions.of_all
+        wanted = sorted(range(len(x_hat)) if every else set(fields or ()))
+        for field in wanted:
+            at, quantiser = slice(field, field + 1), self._quantiser.of_field(field)
+            x0 = self.decoder.field(*divmod(field, self.decoder.shape[1]))[None]
+            v = self._rest.on((x0 - quantiser.offset[:, None, None]) / quantiser.step[:, None, None], at)
+            x_hat[at] = quantiser.to_data(v, self._dtype)
+            self._overlay.lay(x_hat[at], at)
+        self._exceptions.apply(x_hat, wanted)
+        self.done.update(wanted)
+        return x_hat
+
+
+class _Corrections:
+    """The exceptions of a chunk: listed ones are those of some fields, others are corrections to all values at once."""
+
+    def __init__(self, section: bytes | None, like: np.ndarray) -> None:
+        self._section = section
+        listed = section is not None and is_list(section)
+        self._listed = decode_exceptions(section, like) if section is not None and listed else None
+        self.of_all = section is not None and not listed
+
+    def apply(self, x_hat: np.ndarray, fields: Collection[int]) -> None:
+        """Change the values of the fields, in place."""
+        if self._listed is not None:
+            here = np.isin(self._listed.positions // x_hat[0].size, list(fields))
+            apply_exceptions(x_hat, Exceptions(self._listed.positions[here], self._listed.bits[here]))
+        elif self._section is not None:
+            apply_exceptions(x_hat, decode_exceptions(self._section, x_hat))
+
+
 class _PartialBlock:
     """The fields of a block, decoded and assembled as they are asked for."""
 
@@ -183,16 +223,12 @@ class _PartialBlock:
         fields = field_shape(shape)
         self._quantiser = Quantiser.from_bytes(sections[Section.PARAMETERS], fields[0])
         self._overlay = Overlay.read(sections, dtype, fields)
-        self._exceptions = sections.get(Section.EXCEPTIONS)
-        self._listed: Exceptions | None = None
         self._ready: set[int] = set()
         self._x_hat = np.zeros(fields, dtype)
-        if self._exceptions is not None and is_list(self._exceptions):
-            self._listed = decode_exceptions(self._exceptions, self._x_hat)
+        self._exceptions = _Corrections(sections.get(Section.EXCEPTIONS), self._x_hat)
 
     def decode(self, fields: Collection[int] | None) -> np.ndarray:
-        corrected = self._exceptions is not None and self._listed is None  # corrections are to all values at once
-        wanted = range(len(self._x_hat)) if fields is None or corrected else fields
+        wanted = range(len(self._x_hat)) if fields is None or self._exceptions.of_all else fields
         new = sorted(set(wanted) - self._ready)
         if not new:
             return self._x_hat
@@ -202,11 +238,7 @@ class _PartialBlock:
             x_hat = self._quantiser.of_field(field).to_data(v[at], self._x_hat.dtype)
             self._overlay.lay(x_hat, at)
             self._x_hat[at] = x_hat
-        if self._listed is not None:
-            here = np.isin(self._listed.positions // self._x_hat[0].size, new)
-            apply_exceptions(self._x_hat, Exceptions(self._listed.positions[here], self._listed.bits[here]))
-        elif self._exceptions is not None:
-            apply_exceptions(self._x_hat, decode_exceptions(self._exceptions, self._x_hat))
+        self._exceptions.apply(self._x_hat, new)
         self._ready.update(new)
         return self._x_hat
 

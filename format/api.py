@@ -211,6 +211,8 @@ def _decoder_nbytes(info: PayloadInfo) -> int:
     """Return what a decoder holds in the end: values, and the 32-bit steps that later fields refer to."""
     if info.method == Method.VAEFORMER:  # no values, but what those of all channels are made of
         return _TOKENS * math.prod((*info.shape[:-3], *info.shape[-2:]))
+    if info.method == Method.ON_VAEFORMER:  # and the steps of what was coded on top
+        return (_TOKENS + 4 * math.prod(info.shape[-3:-2])) * math.prod((*info.shape[:-3], *info.shape[-2:]))
     return math.prod(info.shape) * (info.dtype.itemsize + 4)
 
 

@@ -7,6 +7,7 @@ the rest in steps smaller by a margin, which the payload records.
 from __future__ import annotations
 
 import struct
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,15 +80,32 @@ def decode(
 
 def decode_rest(sections: dict[Section, bytes], y0: F64, refinement: PyramidModel) -> F64:
     """Return v (B, H, W) in 1/64 steps: a base, and what was coded of the rest. Raises as `decode` does."""
-    stored = sections[Section.MARGIN]
-    if len(stored) < _MARGIN.size:
-        raise TruncatedPayloadError(f"the margin section has {len(stored)} bytes, {_MARGIN.size} are needed")
-    (margin,) = _MARGIN.unpack_from(stored)
-    if len(stored) > _MARGIN.size or not 0 <= margin <= MOST_MARGIN:
-        raise CorruptPayloadError(f"the margin section holds {margin} in {len(stored)} bytes")
     height, width = y0.shape[1:]
-    v = pyramid.decode(sections[Section.PYRAMID], (len(y0), height, width), model=refinement)
-    return _joined(y0, v, margin)
+    rest = Rest.of(sections, (len(y0), height, width), refinement)
+    return rest.on(y0, slice(None))
+
+
+@dataclass(frozen=True)
+class Rest:
+    """What was coded of the rest (B, H, W), in 1/64 steps: integers that need no base to be read."""
+
+    v: NDArray[np.int32]
+    margin: float
+
+    @classmethod
+    def of(cls, sections: dict[Section, bytes], shape: tuple[int, int, int], refinement: PyramidModel) -> Rest:
+        """Return what the sections hold. Raises as `decode` does."""
+        stored = sections[Section.MARGIN]
+        if len(stored) < _MARGIN.size:
+            raise TruncatedPayloadError(f"the margin section has {len(stored)} bytes, {_MARGIN.size} are needed")
+        (margin,) = _MARGIN.unpack_from(stored)
+        if len(stored) > _MARGIN.size or not 0 <= margin <= MOST_MARGIN:
+            raise CorruptPayloadError(f"the margin section holds {margin} in {len(stored)} bytes")
+        return cls(pyramid.decode(sections[Section.PYRAMID], shape, model=refinement), margin)
+
+    def on(self, y0: F64, fields: slice) -> F64:
+        """Return v of some fields on their base, in 1/64 steps."""
+        return _joined(y0, self.v[fields], self.margin)
 
 
 def _joined(y0: F64, v: NDArray[np.int32], margin: float) -> F64:

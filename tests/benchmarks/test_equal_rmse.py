@@ -173,11 +173,22 @@ def test_polar_rows_have_no_part_in_the_power() -> None:
     np.testing.assert_array_equal(spectra.zonal_power(x), spectra.zonal_power(poles))
 
 
-def test_the_ratio_at_a_reported_rmse_is_found() -> None:
+def test_the_ratio_at_a_reported_rmse_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     x = noise(64, 64)
-    reported = cra5.Reported("noise", 0.05, "m", "native")
+    monkeypatch.setitem(cra5.RMSE, "noise", (0.05, "m"))
+    reported = cra5.Reported("field", "noise", "one time", "never seen", ("native", "noise"))
     row = cra5.row_of(reported, Block("native", "noise", x), coder())
     assert row["ratio"] == pytest.approx(x.nbytes / coder()(x, 0.05)[0], rel=0.01)
     assert row["bits_per_value"] * row["ratio"] == pytest.approx(32)
     assert row["reported_ratio"] == pytest.approx(516, abs=0.5)
-    assert "| noise | 0.25 degree, one time | 0.05 m |" in equal.cra5({"rows": [row]})
+    table = equal.cra5({"rows": [row, {**row, "kind": "hours", "ratio": 4 * row["ratio"]}]})
+    assert "| field | noise | one time | never seen | 0.05 m |" in table
+    assert f"| **all** |  | geometric mean of 2 |  |  | **{2 * row['ratio']:.0f}** |" in table
+
+
+def test_blocks_of_files_beside_the_public_data_are_read(tmp_path: Path) -> None:
+    (tmp_path / "val").mkdir()
+    x = np.stack([noise(12, 20)] * 5)
+    xr.Dataset({"t": (("time", "lat", "lon"), x)}).to_netcdf(tmp_path / "val/some.nc")
+    reported = cra5.Reported("hours", "t", "three times", "never seen", ("val/some", "t"), 3)
+    np.testing.assert_array_equal(cra5.from_file(tmp_path, reported).values, x[:3])
