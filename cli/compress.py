@@ -59,6 +59,12 @@ if TYPE_CHECKING:
     help="Whether fields of a chunk refer to each other: where that is smaller, never, always.",
 )
 @part_of_source
+@click.option(
+    "--model",
+    default="default",
+    metavar="WEIGHTS",
+    help="Of a VAEformer, for the variables that have its channels by name: a name or a sha256.",
+)
 @click.option("--strict", is_flag=True, help="Make warnings errors.")
 @click.option("--zarr-format", type=click.Choice(["2", "3"]), default="3", show_default=True)
 @click.option("--embed-models", is_flag=True, help="Put copies of the weights that are needed to read DST into it.")
@@ -79,6 +85,7 @@ def compress(
     variables: tuple[str, ...],
     sel: tuple[tuple[str, str], ...],
     isel: tuple[tuple[str, str], ...],
+    model: str,
     strict: bool,
     zarr_format: str,
     embed_models: bool,
@@ -103,7 +110,7 @@ def compress(
         from isopress.format.report.planned import plan_report
         from isopress.format.store.plan import Wishes
 
-        wishes = Wishes(errors, preset, dict(chunks), context, effort, dict(shards), version)
+        wishes = Wishes(errors, preset, dict(chunks), context, effort, dict(shards), version, model)
         report.show_text(plan_report(request, wishes), as_json=as_json)
         return
     with progress(quiet=as_json) as observer:
@@ -117,6 +124,7 @@ def compress(
             context=context,
             zarr_format=version,
             effort=effort,
+            model=model,
             embed_models=embed_models,
             jobs=jobs,
             scheduler=scheduler,

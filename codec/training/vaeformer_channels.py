@@ -41,7 +41,7 @@ from isopress.codec.training.loop import (
     team,
 )
 from isopress.codec.training.vaeformer import BALANCED_LMBDA, keep_patch, loss_of
-from isopress.codec.vaeformer.channels import Channels
+from isopress.codec.vaeformer.channels import ANY, Channels
 from isopress.codec.vaeformer.config import CONFIGS, ModelSpec
 from isopress.codec.vaeformer.integer_scales import STEPS, step_of
 from isopress.codec.vaeformer.model import Noise, PatchVAEformer
@@ -93,7 +93,7 @@ class ChannelTraining:
 
 
 # What `small` is trained with, for single fields of any variable, one core and some hours.
-SMALL = ModelSpec(CONFIGS["small"], (("field", None),))
+SMALL = ModelSpec(CONFIGS["small"], (ANY,))
 SINGLE_FIELDS = ChannelTraining(
     steps=20_000,
     batch=4,

@@ -14,6 +14,8 @@ from isopress.codec.errors import ArgumentError
 F32 = NDArray[np.float32]
 Name = tuple[str, float | None]  # of a variable, and its level if it has any
 
+ANY: Name = ("*", None)  # of weights for fields of every variable, with mean 0 and deviation 1
+
 # Levels of ERA5 in hPa, and the channels of CRA5 in its order.
 ERA5_LEVELS = (
     *(1000, 975, 950, 925, 900, 875, 850, 825, 800, 775, 750, 700, 650, 600, 550, 500, 450, 400, 350, 300, 250, 225),

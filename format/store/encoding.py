@@ -35,6 +35,7 @@ def encoding(
     context: str = "auto",
     effort: int = 0,
     zarr_format: ZarrFormat = 3,
+    model: str = "default",
 ) -> dict[str, dict[str, Any]]:
     """Return the `encoding` for `dataset.to_zarr` that keeps the limits which `isopress compress` would keep.
 
@@ -49,7 +50,7 @@ def encoding(
     error : mapping of name or pattern to limit, or a limit, optional
         Limits as `--error` takes them, in the unit of the variable: `{"t2m": 0.1, "tp": "pointwise:1%"}`. The last
         that names a variable wins; what none names gets a bound from `preset`.
-    preset, chunks, shards, context, effort, zarr_format
+    preset, chunks, shards, context, effort, zarr_format, model
         As `isopress compress` takes them. Give the same `zarr_format` to `to_zarr`.
 
     Returns
@@ -61,9 +62,10 @@ def encoding(
     Raises
     ------
     ArgumentError
-        A limit is not one or names nothing, or a chunk or shard no dimension.
+        A limit is not one or names nothing, or a chunk or shard no dimension, or no variable has the channels of
+        `model`.
     """
-    wishes = Wishes(as_specs(error), preset, chunks or {}, context, effort, shards or {}, zarr_format)
+    wishes = Wishes(as_specs(error), preset, chunks or {}, context, effort, shards or {}, zarr_format, model)
     return _encoding(dataset, planned(dataset, wishes), wishes)
 
 

@@ -11,6 +11,7 @@ import xarray as xr
 
 from isopress.codec.errors import ArgumentError
 from isopress.codec.limits import Bound, Target
+from isopress.codec.models.registry import find
 from isopress.format.attributes import DIMENSIONS, ERROR, ORDER, SOURCE_ENCODING, UNFINISHED, UNLIMITED
 from isopress.format.error_spec import ErrorSpec, check_specs, format_bound, last_match
 from isopress.format.presets import DEFAULT_PRESET, Preset, preset_bound
@@ -30,6 +31,7 @@ from isopress.format.store.chunking import (
 from isopress.format.zarr.groups import quiet_zarr
 
 ZarrFormat = Literal[2, 3]
+DEFAULT = "default"  # weights
 UNFINISHED_TEXT = "not complete: it is being written, or `isopress compress ... --resume` goes on with it"
 
 
@@ -50,12 +52,14 @@ class VariablePlan:
     bound: Promise | None = None
     by_preset: bool = False
     shards: tuple[int, ...] | None = None
+    model: str = DEFAULT
 
     def __str__(self) -> str:
         """Return all that decides about the bytes of the variable."""
         chunks, shards = ("x".join(map(str, sizes)) for sizes in (self.chunks, self.shards or ()))
         limit = "exact" if self.asked is None else format_bound(self.asked)
-        return f"{limit}, chunks {chunks}" + (f", shards {shards}" if shards else "")
+        model = "" if self.model == DEFAULT else f", weights {self.model} ({find(self.model).sha256})"
+        return f"{limit}, chunks {chunks}" + (f", shards {shards}" if shards else "") + model
 
     def resolved(self, findings: Findings) -> "VariablePlan":
         """Return the plan with mode range turned into abs by the extremes of the whole variable, sentinels aside."""
@@ -72,7 +76,8 @@ class Wishes:
     """What the user asks for.
 
     Bounds and targets, the preset for what they leave open, chunk sizes, neighbours (of bounded variables), the
-    effort spent on those with a target, sizes of shards, and the version of Zarr.
+    effort spent on those with a target, sizes of shards, the version of Zarr, and a VAEformer's weights for the
+    variables that have their channels.
     """
 
     errors: Sequence[ErrorSpec] = ()
@@ -82,6 +87,7 @@ class Wishes:
     effort: int = 0
     shards: Mapping[str, int] = field(default_factory=dict)
     zarr_format: ZarrFormat = 3
+    model: str = DEFAULT
 
 
 def plan_variables(source: Source, wishes: Wishes) -> list[VariablePlan]:
@@ -91,7 +97,9 @@ def plan_variables(source: Source, wishes: Wishes) -> list[VariablePlan]:
     ------
     ArgumentError
         An error or target names no variable, or a chunk no dimension, of the source, or there is an effort
-        but no target.
+        but no target, or no variable has the channels of the weights that were named.
+    ModelNotFoundError
+        These are not installed.
     """
     named = [name for name in source.by_convention if any(spec.pattern == name for spec in wishes.errors)]
     names = [name for name in source.names if name in source.lossy or name in named]
@@ -100,23 +108,38 @@ def plan_variables(source: Source, wishes: Wishes) -> list[VariablePlan]:
     check_chunk_dims("shard", wishes.shards, source.dims)
     if wishes.shards and wishes.zarr_format == 2:
         raise ArgumentError("Zarr 2 has no shards: leave out --shard, or take --zarr-format 3")
-    lossy = [_plan_lossy(source, name, wishes) for name in names]
+    fit = _fitting(source, names, wishes.model)
+    lossy = [_plan_lossy(source, name, wishes, wishes.model if name in fit else DEFAULT) for name in names]
     if wishes.effort and not any(isinstance(plan.asked, Target) for plan in lossy):
         raise ArgumentError(f"effort {wishes.effort} is for targets: set an error ratio:... or rmse:... too")
     exact = [_plan_exact(source, name, wishes) for name in source.exact if name not in named]
     return sorted(lossy + exact, key=lambda plan: source.names.index(plan.name))
 
 
-def _plan_lossy(source: Source, name: str, wishes: Wishes) -> VariablePlan:
+def _fitting(source: Source, names: list[str], model: str) -> list[str]:
+    if model == DEFAULT:
+        return []
+    from isopress.format.store.channels import fitting  # torch comes with it
+
+    return fitting(source, names, model)
+
+
+def _plan_lossy(source: Source, name: str, wishes: Wishes, model: str) -> VariablePlan:
     variable = source.variable(name, lossy=True)
     wanted = last_match(wishes.errors, name)
     asked = wanted or preset_bound(wishes.preset, name.rpartition("/")[2], variable.attrs)
     blocks = asked.mode != "lossless" and wishes.context != "field"
     dims = [str(dim) for dim in variable.dims]
     usual = default_blocks(dims, variable.shape) if blocks else default_chunks(variable.shape)
+    if model != DEFAULT:
+        usual = tuple(1 if axis < variable.ndim - 3 else size for axis, size in enumerate(variable.shape))
     chunks = choose_chunks(dims, variable.shape, wishes.chunks, usual)
+    if model != DEFAULT:
+        from isopress.codec.vaeformer.weights import load_vaeformer
+
+        load_vaeformer(model).check_shape(chunks)
     shards = _shards(variable, dims, chunks, wishes)
-    return VariablePlan(name, chunks, True, asked, asked, wanted is None, shards)
+    return VariablePlan(name, chunks, True, asked, asked, wanted is None, shards, model)
 
 
 def _plan_exact(source: Source, name: str, wishes: Wishes) -> VariablePlan:
@@ -205,7 +228,7 @@ def variable_encoding(plan: VariablePlan, wishes: Wishes, *, has_fill: bool) -> 
     encoding: dict[str, Any] = {} if has_fill else {"_FillValue": None}
     if plan.streamed:
         encoding |= {"chunks": plan.chunks} | ({"shards": plan.shards} if plan.shards else {})
-    return encoding | (_codec_encoding(plan.bound, wishes) if plan.bound is not None else {})
+    return encoding | (_codec_encoding(plan.bound, wishes, plan.model) if plan.bound is not None else {})
 
 
 def storable_attrs(variable: xr.Variable) -> dict[str, Any]:
@@ -224,8 +247,8 @@ def _zeros(variable: xr.Variable) -> Any:
     return dask.array.zeros(variable.shape, dtype=variable.dtype.newbyteorder("="), chunks=-1)
 
 
-def _codec_encoding(promise: Promise, wishes: Wishes) -> dict[str, Any]:
-    settings = codec_settings(promise, wishes)
+def _codec_encoding(promise: Promise, wishes: Wishes, model: str) -> dict[str, Any]:
+    settings = codec_settings(promise, wishes) | ({} if model == DEFAULT else {"model": model})
     if wishes.zarr_format == 3:
         from isopress.format.zarr.v3_codec import IsopressCodec
 

@@ -29,6 +29,7 @@ from isopress.format.store.chunking import regions, task_steps
 from isopress.format.store.embedded_models import embed
 from isopress.format.store.journal import Fingerprint, Journal, Kept, read_journal, remove_journal
 from isopress.format.store.plan import (
+    DEFAULT,
     VariablePlan,
     Wishes,
     ZarrFormat,
@@ -56,6 +57,7 @@ def write(
     context: str = "auto",
     zarr_format: ZarrFormat = 3,
     effort: int = 0,
+    model: str = DEFAULT,
     embed_models: bool = False,
     jobs: int = 1,
     scheduler: str | None = None,
@@ -91,6 +93,8 @@ def write(
         Version of the store.
     effort : int
         How long to look for symbols that cost less, in variables with a target: 0 (quickest) to 4.
+    model : str
+        A VAEformer's weights, for the variables that have their channels by name.
     embed_models : bool
         Put copies of the weights that the chunks need into the store.
     jobs : int
@@ -122,7 +126,7 @@ def write(
     start = time.perf_counter()
     target = local_path(str(destination))
     asked = as_request(source)
-    wishes = Wishes(errors, preset, chunks or {}, context, effort, shards or {}, zarr_format)
+    wishes = Wishes(errors, preset, chunks or {}, context, effort, shards or {}, zarr_format, model)
     observer(Progress("open", ", ".join(asked.paths)))
     before = seen(asked)
     with ExitStack() as stack:

@@ -128,7 +128,7 @@ def test_two_processes_learn_what_one_learns_with_twice_the_batch(tmp_path: Path
         )
         for rank in range(2)
     ]
-    assert [process.wait(timeout=120) for process in processes] == [0, 0]
+    assert [process.wait(timeout=300) for process in processes] == [0, 0]
     train(SPEC, Blocks(), Blocks(), tmp_path / "less.safetensors", SMOOTH)
     one, two, less = (load_checkpoint(tmp_path / f"{name}.ckpt")["task"] for name in ("alone", "both", "less"))
     torch.manual_seed(TRAINING.seed)

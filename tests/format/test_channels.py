@@ -1,0 +1,83 @@
+"""A VAEformer's weights in stores: channels are matched by name, and what does not fit is one clear error."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+from click.testing import CliRunner
+
+import isopress.xarray
+from isopress.cli.main import main
+from isopress.codec.encoded import Method
+from isopress.codec.errors import ArgumentError, ModelNotFoundError
+from isopress.format.payload import inspect
+from isopress.format.store.write import write
+from tests.datasets import errors
+from tests.fields import blocky
+from tests.make_golden import SMALL
+
+LABELS = ["t850", "t500", "u10"]
+DIMS = ("time", "channel", "lat", "lon")
+
+
+def states(labels: Any = LABELS, name: str = "state") -> xr.Dataset:
+    """Two hours of the three channels, and a variable that is none of them."""
+    x = blocky(2, shape=(24, 32))
+    data = {name: (DIMS, x), "t2m": (("time", "lat", "lon"), x[:, 0])}
+    return xr.Dataset(data, coords={"channel": labels, "time": np.arange(2)})
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+@pytest.mark.parametrize("limit", ["rmse:0.4", "0.5"])
+def test_variables_with_the_channels_of_the_weights_are_coded_with_them(
+    tmp_path: Path, limit: str, zarr_format: Any
+) -> None:
+    states().to_netcdf(tmp_path / "in.nc")
+    wanted = errors(f"state={limit}", "t2m=0.5")
+    write(str(tmp_path / "in.nc"), tmp_path / "out.zarr", errors=wanted, model=SMALL, zarr_format=zarr_format)
+    payloads = [p.read_bytes() for p in (tmp_path / "out.zarr/state").rglob("[0-9]*") if p.is_file()]
+    method = Method.VAEFORMER if limit.startswith("rmse") else Method.ON_VAEFORMER
+    assert [inspect(payload).method for payload in payloads] == [method] * 2
+    with xr.open_zarr(tmp_path / "out.zarr", consolidated=False) as out:
+        missed = out.state.values - states().state.values
+        assert out.state.encoding["chunks"] == (1, 3, 24, 32)
+        assert list(out.channel.values) == LABELS
+        assert float(abs(out.t2m - states().t2m).max()) <= 0.5
+    assert abs(missed).max() <= 0.5 if method == Method.ON_VAEFORMER else np.sqrt((missed**2).mean()) <= 0.42
+
+
+def test_the_command_and_xarray_take_weights_too(tmp_path: Path) -> None:
+    states().to_netcdf(tmp_path / "in.nc")
+    options = ["--error", "state=rmse:0.4", "--error", "t2m=0.5", "--model", SMALL]
+    done = CliRunner().invoke(main, ["compress", str(tmp_path / "in.nc"), str(tmp_path / "out.zarr"), *options])
+    assert done.exit_code == 0, done.output
+    encoding = isopress.encoding(states(), {"state": "rmse:0.4", "t2m": 0.5}, model=SMALL)
+    assert encoding["state"]["serializer"].to_dict()["configuration"]["model"] == SMALL
+    assert "model" not in encoding["t2m"]["serializer"].to_dict()["configuration"]
+
+
+@pytest.mark.parametrize(
+    ("labels", "name", "reason"),
+    [
+        (["t500", "t850", "u10"], "state", "another order, t500, t850, u10"),
+        (["t850", "t500", "v10"], "state", "along channel it has t850, t500, v10"),
+        ([850.0, 500.0, 300.0], "t", "along channel it has t850, t500, t300"),
+        (None, "state", "no coordinate that names channels"),
+    ],
+)
+def test_what_does_not_fit_is_one_clear_error(labels: Any, name: str, reason: str) -> None:
+    dataset = states(labels or LABELS, name)
+    dataset = dataset if labels else dataset.drop_vars("channel")
+    with pytest.raises(ArgumentError, match=reason) as error:
+        isopress.encoding(dataset, 0.5, model=SMALL)
+    assert "t850, t500, u10 of the weights" in str(error.value)
+    assert "t2m: along time it has" in str(error.value)
+
+
+def test_chunks_without_all_channels_and_unknown_weights_are_refused() -> None:
+    with pytest.raises(ArgumentError, match="3 channels"):
+        isopress.encoding(states(), 0.5, model=SMALL, chunks={"channel": 1})
+    with pytest.raises(ModelNotFoundError):
+        isopress.encoding(states(), 0.5, model="nobody's")
