@@ -1,5 +1,7 @@
 """`isopress append`: more of a dataset behind the end of its store."""
 
+from typing import Any
+
 import click
 
 from isopress.cli import interrupts
@@ -13,7 +15,14 @@ from isopress.cli.progress import progress
 @click.argument("store")
 @click.option("--dim", help="Dimension to append along; without it, the one that is a time.")
 @part_of_source
+@click.option(
+    "--pieces",
+    is_flag=True,
+    help="Lay what is new over a last chunk that is not full where SRC lacks its beginning; `isopress compact` makes a "
+    "whole chunk of that.",
+)
 @processes
+@click.option("--resume", is_flag=True, help="Go on with what an append of SRC that did not finish has left.")
 @click.option("--json", "as_json", is_flag=True, help="Print only JSON.")
 def append(
     src: tuple[str, ...],
@@ -22,8 +31,10 @@ def append(
     variables: tuple[str, ...],
     sel: tuple[tuple[str, str], ...],
     isel: tuple[tuple[str, str], ...],
+    pieces: bool,
     jobs: int,
     scheduler: str | None,
+    resume: bool,
     as_json: bool,
 ) -> None:
     """Write what SRC has behind the end of STORE, with the limits and chunks of STORE.
@@ -37,5 +48,6 @@ def append(
     with progress(quiet=as_json) as observer:
         request = Request(src, variables, sel, isel)
         observer = interrupts.checked(observer)
-        result = extend(request, store, dim=dim, jobs=jobs, scheduler=scheduler, observer=observer)
+        how: dict[str, Any] = {"jobs": jobs, "scheduler": scheduler, "resume": resume, "observer": observer}
+        result = extend(request, store, dim=dim, pieces=pieces, **how)
     report.show(result, as_json=as_json)

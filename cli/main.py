@@ -25,6 +25,7 @@ from isopress.codec.errors import IsopressError
 COMMANDS = {
     "compress": "isopress.cli.compress:compress",
     "append": "isopress.cli.append:append",
+    "compact": "isopress.cli.compact:compact",
     "decompress": "isopress.cli.decompress:decompress",
     "info": "isopress.cli.info:info",
     "estimate": "isopress.cli.estimate:estimate",

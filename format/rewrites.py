@@ -34,6 +34,8 @@ Array = NDArray[Any]
 MAX_NBYTES = 2**27  # of payloads and checksums that are remembered, the latest always
 _WATCHED: ContextVar[bool] = ContextVar("isopress_rewrites", default=True)
 
+_EXPECTED: ContextVar[bool] = ContextVar("isopress_partial_writes_expected", default=False)
+
 
 class PartialWriteWarning(UserWarning):
     """A chunk was written in part, which costs bytes and time."""
@@ -47,6 +49,16 @@ def whole_chunks() -> Iterator[None]:
         yield
     finally:
         _WATCHED.reset(token)
+
+
+@contextmanager
+def expected() -> Iterator[None]:
+    """Warn of nothing in here: for those who write in part on purpose."""
+    token = _EXPECTED.set(True)
+    try:
+        yield
+    finally:
+        _EXPECTED.reset(token)
 
 
 def remember(parsed: Payload, x: Array, settings: Settings, *, to_write: bool = False) -> None:
@@ -81,12 +93,13 @@ def _changed(known: bytes, x: Array, settings: Settings) -> bytes:
     differs = bits_of(native) != bits_of(_native(api.decode(base)))
     if not differs.any():
         return known
-    warnings.warn(
-        "a chunk was written in part: what was not written keeps its values, but the chunk grows with each such write. "
-        "Write whole chunks, or append with `isopress append`",
-        PartialWriteWarning,
-        stacklevel=2,
-    )
+    if not _EXPECTED.get():
+        warnings.warn(
+            "a chunk was written in part: what was not written keeps its values, but the chunk grows with each such "
+            "write. Write whole chunks, or append with `isopress append`",
+            PartialWriteWarning,
+            stacklevel=2,
+        )
     layers = [layer for layer, _ in read_layers(base)] if base.info.method == Method.LAYERS else []
     layers = layers or [Layer(known, (0,) * x.ndim)]
     packed = _packed(_with_layer(layers, native, differs, settings), x, settings)

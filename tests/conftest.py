@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 # As the command line does it, before numpy or torch start their threads: two processes of tests share two cores.
@@ -35,6 +36,32 @@ def extra(user: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     put(folder, "mine", MINE)
     monkeypatch.setenv("ISOPRESS_MODELS", str(folder))
     return folder
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    """A server of buckets on this machine; one for all tests, as s3fs keeps its connections."""
+    server = pytest.importorskip("moto.server").ThreadedMotoServer(port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def bucket(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name of an empty bucket of that server, where S3 is looked for."""
+    fsspec = pytest.importorskip("fsspec")
+    pytest.importorskip("s3fs")
+    keys = dict.fromkeys(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), "x")
+    where = {"AWS_ENDPOINT_URL": s3_server, "AWS_DEFAULT_REGION": "us-east-1", "AWS_ALLOW_HTTP": "true"}
+    for key, value in (keys | where).items():
+        monkeypatch.setenv(key, value)
+    files = fsspec.filesystem("s3")
+    if files.exists("archive"):
+        files.rm("archive", recursive=True)
+    files.mkdir("archive")
+    return "archive"
 
 
 @pytest.fixture

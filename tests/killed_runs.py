@@ -1,4 +1,4 @@
-"""Runs of `write` in processes that tests kill; quick to start, from a server that has imported what they need."""
+"""Runs of `write` and `append` in processes that tests kill; quick to start, from a server with all imports."""
 
 import multiprocessing
 from multiprocessing.process import BaseProcess
@@ -8,6 +8,7 @@ from typing import Any
 import xarray as xr
 
 from isopress.format.store import chunking, journal
+from isopress.format.store.append import append
 from isopress.format.store.write import write
 from tests.datasets import errors
 
@@ -22,6 +23,19 @@ def many_small_tasks(**options: Any) -> None:
     """Call `write` with tasks of one chunk each, whose end is noted at once."""
     chunking.TASK_NBYTES, chunking.REGION_NBYTES, journal.FLUSH_SECONDS = 2**12, 2**12, 0.0
     write(errors=errors("lossless"), chunks={"time": 1}, **options)
+
+
+def append_in_small_tasks(**options: Any) -> None:
+    """Call `append` with tasks of one shard each, whose end is noted at once."""
+    chunking.TASK_NBYTES, journal.FLUSH_SECONDS = 1, 0.0
+    append(resume=True, **options)
+
+
+def start_append(source: str, store: Path) -> BaseProcess:
+    """Start such an append in another process."""
+    process = _CONTEXT.Process(target=append_in_small_tasks, kwargs={"source": source, "store": store})
+    process.start()
+    return process
 
 
 def start(source: Path, destination: Path, **options: Any) -> BaseProcess:

@@ -19,6 +19,7 @@ from urllib.parse import unquote, urlsplit
 from isopress.codec.errors import ArgumentError
 from isopress.format.source.request import Request, as_request
 from isopress.format.zarr.groups import METADATA, is_zarr
+from isopress.format.zarr.places import ICECHUNK, OBSTORE
 
 SAMPLE = "sample:era5"
 SUFFIXES = (
@@ -222,6 +223,8 @@ def _remote(url: str) -> Any:
 def check_filesystem(url: str) -> None:
     """Raise ArgumentError unless the package that reads URLs of this kind is installed; the message names it."""
     scheme = url.partition("://")[0].rpartition("::")[2]
+    if scheme.startswith((ICECHUNK, OBSTORE)):
+        return  # who opens it says what is missing
     needed = _FILESYSTEMS.get(scheme)
     missing = [package for package in ("fsspec", needed) if package and find_spec(package) is None]
     if missing:

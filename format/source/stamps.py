@@ -13,6 +13,7 @@ from isopress.codec.errors import ArgumentError
 from isopress.format.source.locate import SAMPLE, files_in, is_reference, is_store_url, resolve
 from isopress.format.source.request import Request
 from isopress.format.zarr.groups import METADATA, is_zarr
+from isopress.format.zarr.places import is_transaction, snapshot
 
 _PIECES, _PIECE = 16, 2**16  # of a file, and bytes of each
 
@@ -34,7 +35,7 @@ def _matches(path: str) -> list[str]:
 
 def _stamp(path: str) -> str:
     if "://" in path:
-        return "a URL"
+        return f"snapshot {snapshot(path)}" if is_transaction(path) else "a URL"
     if not Path(path).is_dir():
         return _described(1, *_size_and_time(os.stat(path)))
     found = [_size_and_time(status) for status in _files_below(path)]
@@ -122,8 +123,8 @@ def _crc_of_pieces(path: str) -> int:
 
 def _of_server(url: str) -> str:
     """Return what a server says of the metadata of a store: its size, time or tag."""
-    if not find_spec("fsspec"):
-        return "a URL"
+    if is_transaction(url) or not find_spec("fsspec"):
+        return _stamp(url)
     import fsspec
 
     for name in (".zmetadata", *METADATA):

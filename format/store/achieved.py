@@ -13,7 +13,6 @@ from isopress.format.attributes import KIND, PREFIX, SELECTION, SOURCE_ENCODING
 from isopress.format.presets import Preset
 from isopress.format.settings import Promise
 from isopress.format.source.dataset import SAMPLE, Request, Source
-from isopress.format.store.distortion import Distortion
 from isopress.format.store.plan import VariablePlan, source_record
 from isopress.format.store.tasks import Outcome
 from isopress.format.zarr.groups import arrays
@@ -50,23 +49,23 @@ def record_achieved(
 
 
 def add_achieved(
-    array: zarr.Array[Any], promise: Promise, added: Outcome, replaced: Distortion, original_nbytes: int
+    array: zarr.Array[Any], promise: Promise, added: Outcome, replaced: Outcome, original_nbytes: int
 ) -> None:
-    """Write into the attributes of a variable what is achieved with what was `added`, which `replaced` some values.
+    """Write into the attributes of a variable what is achieved with what was `added`, which `replaced` some of it.
 
-    The largest error counts those that were replaced, too.
+    The largest error counts the values that were replaced, too.
     """
     attrs: Any = dict(array.attrs)
-    new = added.distortion
-    count = int(attrs.get(VALUES, 0)) - replaced.values
-    squares = float(attrs.get(PREFIX + "rmse", 0.0)) ** 2 * (count + replaced.values) - replaced.sum_squares
+    new, old = added.distortion, replaced.distortion
+    count = int(attrs.get(VALUES, 0)) - old.values
+    squares = float(attrs.get(PREFIX + "rmse", 0.0)) ** 2 * (count + old.values) - old.sum_squares
     values = count + new.values
     record = _promised(promise, added) | {
         "max_error": max(attrs.get(PREFIX + "max_error", 0.0), new.max_error),
         "rmse": math.sqrt(max(squares + new.sum_squares, 0.0) / values) if values else 0.0,
         "values": values,
         "original_nbytes": original_nbytes,
-        "stored_nbytes": int(attrs.get(PREFIX + "stored_nbytes", 0)) + added.stored_nbytes,
+        "stored_nbytes": int(attrs.get(PREFIX + "stored_nbytes", 0)) + added.stored_nbytes - replaced.stored_nbytes,
         "models": sorted({*attrs.get(PREFIX + "models", ()), *added.models}),
     }
     if record.get("missed_chunks") is not None:

@@ -1,11 +1,15 @@
 """More of a dataset behind the end of its store: new chunks only, nothing that is stored is coded again.
 
 source -> same variables, attributes, coordinates? -> where it begins in the store -> tasks -> metadata, all at once
+
+What is there is replaced in one place alone: chunks at the end that are not full. Their size and errors are noted
+first, so that attributes are true however often an append was killed.
 """
 
+import math
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,22 +20,26 @@ import xarray as xr
 import zarr
 
 from isopress.codec.errors import ArgumentError
+from isopress.codec.limits import Target
 from isopress.format.attributes import PREFIX, UNFINISHED
 from isopress.format.report.info import read_report
 from isopress.format.report.records import StoreReport
 from isopress.format.source.dataset import Request, Source, located, open_source
 from isopress.format.source.many_files import in_unit
 from isopress.format.source.request import as_request
+from isopress.format.source.stamps import check_unchanged, seen, stamps
 from isopress.format.store.achieved import VALUES, add_achieved
+from isopress.format.store.change import Change, alone, begun, distortion_of
 from isopress.format.store.chunking import is_time, regions, task_steps
 from isopress.format.store.differences import differences, is_unpacked
-from isopress.format.store.distortion import NO_VALUES, Distortion, measure
+from isopress.format.store.distortion import NO_VALUES, measure
 from isopress.format.store.extent import Extent
-from isopress.format.store.pool import run
+from isopress.format.store.journal import of_codec, remove_journal
 from isopress.format.store.progress import Observer, Progress
-from isopress.format.store.staging import held
-from isopress.format.store.tasks import Outcome, Task, converting
-from isopress.format.zarr.groups import arrays, dimensions, open_group, quiet_zarr, stored_limit
+from isopress.format.store.tasks import Outcome, Task
+from isopress.format.zarr.chunk_objects import object_keys, read_object
+from isopress.format.zarr.groups import arrays, consolidate, dimensions, open_group, stored_limit
+from isopress.format.zarr.places import is_transaction
 
 Arrays = dict[str, zarr.Array[Any]]
 
@@ -41,8 +49,10 @@ def append(
     store: str | Path,
     *,
     dim: str | None = None,
+    pieces: bool = False,
     jobs: int = 1,
     scheduler: str | None = None,
+    resume: bool = False,
     observer: Observer = lambda progress: None,
 ) -> StoreReport:
     """Write what `source` has behind the end of `store` along `dim`; limits, chunks and codecs are those of the store.
@@ -50,63 +60,80 @@ def append(
     What both have must be alike: variables, their types, units and other attributes, coordinates along other
     dimensions. What the source has of the times that are stored already is passed over. No value is coded a second
     time: a chunk at the end that is not full is made again from the source, which must have all of it. Readers see the
-    old length until all is written, then the new one; an append that fails or is killed leaves the store as it was.
+    old length until all is written, then the new one; an append that fails or is killed leaves that as it was, and what
+    it had done to be resumed.
 
     Parameters
     ----------
     source : str, sequence of str or Request
         As `write` takes it.
     store : str or Path
-        A store that `write` made.
+        A store that `write` made, local or at a URL.
     dim : str, optional
         Without it, the one dimension that is a time.
+    pieces : bool
+        Where the source lacks the beginning of a chunk that is not full, lay what is new over it: what is there keeps
+        every bit, but the chunk is larger and slower than one that is made at once, until `compact` does that.
     jobs, scheduler, observer
         As of `write`.
+    resume : bool
+        Go on with what an append of the same source that did not finish had done, if there is such.
 
     Raises
     ------
     ArgumentError
-        There is nothing to append, source and store do not go together, or the source lacks what is needed to make the
-        last chunk again.
+        There is nothing to append, source and store do not go together, the source lacks what is needed to make the
+        last chunk again or changes meanwhile, another run is writing the store, or what is to be resumed is another
+        append.
     BoundError
         A value read back broke its bound.
     """
     asked = as_request(source)
     observer(Progress("open", ", ".join(asked.paths)))
-    start = time.perf_counter()
+    start, before = time.perf_counter(), seen(asked)
     with ExitStack() as stack:
         request = stack.enter_context(located(asked))
         opened = stack.enter_context(open_source(request))
-        stack.enter_context(held(Path(store)))
+        folder = stack.enter_context(alone(store, jobs, scheduler))
         group = open_group(store, stack, "r+")
         targets = arrays(group)
-        axis = dim or _only_time(targets)
-        _check_alike(group, opened, targets, axis)
-        labels = in_unit(request.paths[0], opened.stored(axis), axis, _variable(targets[axis]))
+        axis = dim or only_time(targets)
+        check_alike(group, opened, targets, axis)
+        labels = in_unit(request.paths[0], opened.stored(axis), axis, variable_of(targets[axis]))
         growing = {name: array for name, array in targets.items() if axis in dimensions(array) and name != axis}
-        extent, begin = _extent(axis, targets[axis], labels, growing)
-        replaced = {name: _replaced(opened, name, array, extent, begin[name]) for name, array in growing.items()}
-        worker = partial(converting, request, str(store), extent)
-        totals: dict[str, Outcome] = {}
+        extent, begin = _extent(axis, targets[axis], labels, growing, pieces)
+        known = stamps(asked) | _of_store(group, extent, begin)
+        replacing = partial(_replaced, opened, growing, extent, begin)
+        journal, kept = begun(folder, known, replacing, resume)
+        if is_transaction(str(store)):  # it has no room for chunks behind an end, and shows nothing before its commit
+            _resize(arrays(group), extent)
+        change = Change(request, store, jobs, scheduler, observer, extent, journal)
         total = sum(_added_nbytes(opened, name, array, extent, begin[name]) for name, array in growing.items())
-        with closing(run(worker, _tasks(opened, growing, extent, begin), jobs=jobs, scheduler=scheduler)) as outcomes:
-            for outcome in outcomes:
-                totals[outcome.name] = totals.get(outcome.name, Outcome(outcome.name, 0)) + outcome
-                done = sum(found.nbytes for found in totals.values())
-                observer(Progress("compress", outcome.name, done, total))
+        totals = change.carry_out(_tasks(opened, growing, extent, begin), total)
+        if not check_unchanged(before, asked):
+            raise ArgumentError(f"{asked.paths[0]} was touched while it was read; run again with --resume")
         extent.grown(targets[axis])[extent.old :] = labels.values[extent.old - extent.shift :]
-        _publish(group, targets, extent, totals, replaced, opened, asked)
+        _publish(group, targets, extent, totals, kept.replaced, opened, asked)
+        remove_journal(folder)
     return replace(read_report(store), warnings=opened.warnings, seconds=time.perf_counter() - start)
 
 
-def _only_time(targets: Arrays) -> str:
+def _of_store(group: zarr.Group, extent: Extent, begin: dict[str, int]) -> dict[str, str]:
+    """Return what decides where an append writes, and that the store is what it was."""
+    written = ", ".join(sorted({f"{name} from {place}" for name, place in begin.items()}))
+    state = f"{extent.old} along {extent.dim} after {group.attrs.get(PREFIX + 'appends', 0)} appends"
+    return {"store": state, "end": str(extent.new), "pieces": str(extent.pieces), "written": written} | of_codec()
+
+
+def only_time(targets: Arrays) -> str:
+    """Return the one dimension that is a time."""
     times = [name for name, array in targets.items() if dimensions(array) == (name,) and is_time(name)]
     if len(times) != 1:
         raise ArgumentError(f"--dim: name the dimension to append along; there are: {', '.join(times) or 'no times'}")
     return times[0]
 
 
-def _check_alike(group: zarr.Group, source: Source, targets: Arrays, dim: str) -> None:
+def check_alike(group: zarr.Group, source: Source, targets: Arrays, dim: str) -> None:
     """Raise ArgumentError unless the source is more of what the store holds."""
     if unfinished := group.attrs.get(UNFINISHED):
         raise ArgumentError(f"{group.store_path} is {unfinished}")
@@ -124,11 +151,12 @@ def _check_alike(group: zarr.Group, source: Source, targets: Arrays, dim: str) -
             raise ArgumentError(f"{name} in the store {found[0]}")
         if dim not in dims and not _same_values(source, name, array):
             raise ArgumentError(f"{name} has other values than in the store, though it does not change along {dim}")
-        if dim in dims and _is_lossy(array) and VALUES not in array.attrs:
+        if dim in dims and is_lossy(array) and VALUES not in array.attrs:
             raise ArgumentError(f"{name}: its limit was not kept by `isopress compress`; write it anew with that")
 
 
-def _is_lossy(array: zarr.Array[Any]) -> bool:
+def is_lossy(array: zarr.Array[Any]) -> bool:
+    """Whether the values of an array may differ from those of its source."""
     limit = stored_limit(array)
     return limit is not None and limit.mode != "lossless"
 
@@ -150,11 +178,14 @@ def _same_values(source: Source, name: str, array: zarr.Array[Any]) -> bool:
     return True
 
 
-def _variable(array: zarr.Array[Any]) -> xr.Variable:
+def variable_of(array: zarr.Array[Any]) -> xr.Variable:
+    """Return a coordinate in memory."""
     return xr.Variable(dimensions(array), np.asarray(array[...]), dict(array.attrs))
 
 
-def _extent(dim: str, axis: zarr.Array[Any], labels: xr.Variable, growing: Arrays) -> tuple[Extent, dict[str, int]]:
+def _extent(
+    dim: str, axis: zarr.Array[Any], labels: xr.Variable, growing: Arrays, pieces: bool
+) -> tuple[Extent, dict[str, int]]:
     """Return where the source lies, and from where on each variable is written: the start of a chunk.
 
     Raises
@@ -171,17 +202,20 @@ def _extent(dim: str, axis: zarr.Array[Any], labels: xr.Variable, growing: Array
         raise ArgumentError(f"{dim} does not increase; sort the source, and take out what it has twice")
     if not np.array_equal(values[:new], stored[old - new :] if new <= old else stored[:0]):
         raise ArgumentError(f"{dim} of the source is not that of the store before {stored[-1]}, where it should go on")
-    extent = Extent(dim, old, old - new + len(values), old - new)
+    extent = Extent(dim, old, old - new + len(values), old - new, pieces)
     begin = {}
     for name, array in growing.items():
         chunk = array.chunks[dimensions(array).index(dim)]
-        begin[name] = old - old % chunk if _is_lossy(array) else old
+        begin[name] = old - old % chunk if is_lossy(array) else old
+        if begin[name] < extent.shift and pieces and not isinstance(stored_limit(array), Target):
+            begin[name] = old
         if begin[name] < extent.shift:
             have = f"{old % chunk} of {chunk}"
             raise ArgumentError(
                 f"{name}: the last chunk has {have} along {dim}, and coding them a second time would add an error: "
                 f"give a source that begins at {stored[begin[name]]} or before, or write stores with --chunk {dim}=N "
-                "that divides the length of what you append"
+                "that divides the length of what you append; a bounded variable also takes --pieces, which "
+                "`isopress compact` makes whole chunks of"
             )
     return extent, begin
 
@@ -207,17 +241,24 @@ def _added_nbytes(source: Source, name: str, array: zarr.Array[Any], extent: Ext
     return source.nbytes(name) // length * (extent.new - begin)
 
 
-def _replaced(source: Source, name: str, array: zarr.Array[Any], extent: Extent, begin: int) -> Distortion:
-    """Return the distortion of the stored values that are made again."""
-    limit, along = stored_limit(array), dimensions(array).index(extent.dim)
-    if limit is None or begin == extent.old:
-        return NO_VALUES
-    found = NO_VALUES
-    for region in regions(array.shape, [max(size, 1) for size in array.chunks]):
-        if region[along].start >= begin:
-            x = source.read(name, extent.in_source(array, region), lossy=True)
-            found += measure(x, np.asarray(array[region]).astype(x.dtype), limit)
+def _replaced(source: Source, growing: Arrays, extent: Extent, begin: dict[str, int]) -> dict[str, Outcome]:
+    """Return by variable the bytes of the objects that are written anew, and the distortion of values made again."""
+    found = {}
+    for name, array in growing.items():
+        if (limit := stored_limit(array)) is None or (there := extent.before(array, begin[name])) is None:
+            continue
+        errors = NO_VALUES
+        if is_lossy(array) and begin[name] < extent.old:
+            errors = distortion_of(source, name, array, extent, extent.behind(array, begin[name]), limit)
+        nbytes = sum(len(read_object(array, key) or b"") for key in object_keys(array, there))
+        found[name] = Outcome(name, 0, nbytes, errors)
     return found
+
+
+def _resize(targets: Arrays, extent: Extent) -> None:
+    for array in targets.values():
+        if extent.dim in dimensions(array):
+            array.resize(extent.grown(array).shape)
 
 
 def _publish(
@@ -225,20 +266,18 @@ def _publish(
     targets: Arrays,
     extent: Extent,
     totals: dict[str, Outcome],
-    replaced: dict[str, Distortion],
+    replaced: Mapping[str, Outcome],
     source: Source,
     asked: Request,
 ) -> None:
     """Let the metadata say what there is now. Consolidated metadata, which readers go by, change last and at once."""
+    _resize(targets, extent)
     for name, array in targets.items():
-        if extent.dim not in dimensions(array):
-            continue
-        array.resize(extent.grown(array).shape)
-        if (limit := stored_limit(array)) is not None:
+        if extent.dim in dimensions(array) and (limit := stored_limit(array)) is not None:
             itemsize = source.itemsize(name)
-            add_achieved(array, limit, totals[name], replaced[name], itemsize * int(np.prod(array.shape)))
+            was = replaced.get(name, Outcome(name, 0))
+            add_achieved(array, limit, totals[name], was, itemsize * math.prod(array.shape))
     appended = int(str(group.attrs.get(PREFIX + "appends", 0))) + 1
     last = ", ".join(Path(path).name for path in asked.paths)
     group.attrs.update({PREFIX + "appends": appended, PREFIX + "last_source": last})
-    with quiet_zarr():
-        zarr.consolidate_metadata(group.store, path=group.path, zarr_format=group.metadata.zarr_format)
+    consolidate(group)

@@ -96,7 +96,8 @@ def to_zarr(
         out.to_zarr(
             target, encoding=_encoding(dataset, plans, wishes), mode=mode, zarr_format=zarr_format, consolidated=False
         )
-        zarr.consolidate_metadata(target, zarr_format=zarr_format)
+        if getattr(store, "supports_consolidated_metadata", True):
+            zarr.consolidate_metadata(target, zarr_format=zarr_format)
 
 
 def planned(dataset: xr.Dataset, wishes: Wishes) -> list[VariablePlan]:

@@ -6,7 +6,8 @@
         000000.jsonl, ...     finished tasks: what came of them, with a CRC of each object they wrote
 
 All of it goes when the store is complete. Objects are listed after they were written, a second or so of them at once;
-what is not listed, or is not as listed, is made again.
+what is not listed, or is not as listed, is made again. A complete store that is changed (`append`, `compact`) has such
+a folder meanwhile, at a URL in it, of a local store beside it; its plan knows size and errors of what is replaced.
 """
 
 import json
@@ -18,11 +19,13 @@ from typing import Any
 import zarr
 from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
-from zarr.storage import StorePath
+from zarr.storage import MemoryStore, StorePath
 
 from isopress.codec.errors import ArgumentError
 from isopress.codec.limits import Bound, Target
+from isopress.codec.models.registry import PACKAGE_FOLDER, installed
 from isopress.format.attributes import JOURNAL, UNFINISHED
+from isopress.format.payload import VERSION
 from isopress.format.settings import Promise
 from isopress.format.store.distortion import Distortion
 from isopress.format.store.tasks import Outcome
@@ -33,16 +36,26 @@ PLAN = "plan.json"
 Fingerprint = Mapping[str, str]
 
 
+def of_codec() -> dict[str, str]:
+    """Return what else decides about the bytes: the version of payloads, and the weights."""
+    weights = {f"weights {w.name}": w.sha256 for w in installed() if w.path.parent == PACKAGE_FOLDER}
+    return {"payload": ".".join(map(str, VERSION))} | weights
+
+
 @dataclass(frozen=True)
 class Kept:
-    """What a run that ended early has left: its plan, and the outcomes of its tasks by their names."""
+    """What a run that ended early has left: its plan, and the outcomes of its tasks by their names.
+
+    `replaced` is what the run takes the place of in a complete store: errors and bytes, by variable or task.
+    """
 
     fingerprint: Fingerprint
-    promises: Mapping[str, Promise | None]
-    warnings: tuple[str, ...]
+    promises: Mapping[str, Promise | None] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
     outcomes: Mapping[str, Outcome] = field(default_factory=dict)
+    replaced: Mapping[str, Outcome] = field(default_factory=dict)
 
-    def check_same(self, fingerprint: Fingerprint) -> None:
+    def check_same(self, fingerprint: Fingerprint, remedy: str = "Begin anew with --overwrite") -> None:
         """Raise ArgumentError, with the differences, unless a run with this fingerprint would make the same store."""
         changed = [
             f"{key} was {self.fingerprint.get(key, 'absent')}, now it is {fingerprint.get(key, 'absent')}"
@@ -51,25 +64,32 @@ class Kept:
         ]
         if changed:
             more = f"; and {len(changed) - 3} more" if len(changed) > 3 else ""
-            raise ArgumentError(
-                f"what was begun cannot be resumed: {'; '.join(changed[:3])}{more}. Begin anew with --overwrite"
-            )
+            raise ArgumentError(f"what was begun cannot be resumed: {'; '.join(changed[:3])}{more}. {remedy}")
 
 
 class Journal:
-    """The journal of the store that is being written."""
+    """The journal of a store that is being written, in a folder."""
 
-    def __init__(self, group: zarr.Group, kept: Kept | None = None) -> None:
-        self._folder = group.store_path / JOURNAL
+    def __init__(self, folder: StorePath, kept: Kept | None = None) -> None:
+        self._folder = folder
         self._kept = kept
         self._lines: list[str] = []
-        self._next = len(_names(self._folder))
+        self._next = len(_names(folder))
         self._flushed = time.monotonic()
 
     def begin(self, kept: Kept) -> None:
-        """Write the plan: from now on the store can be resumed."""
+        """Write the plan, after what another run has left was removed: from now on the store can be resumed."""
+        for name in _names(self._folder):
+            sync((self._folder / name).delete())
+        self._kept, self._next = kept, 0
         promises = {name: _promise_to_json(promise) for name, promise in kept.promises.items()}
-        plan = {"fingerprint": kept.fingerprint, "promises": promises, "warnings": kept.warnings}
+        replaced = {key: _outcome_to_json(outcome) for key, outcome in kept.replaced.items()}
+        plan = {
+            "fingerprint": kept.fingerprint,
+            "promises": promises,
+            "warnings": kept.warnings,
+            "replaced": replaced,
+        }
         _write(self._folder / PLAN, json.dumps(plan))
 
     def done(self, task: str) -> Outcome | None:
@@ -95,10 +115,19 @@ class Journal:
         self._flushed = time.monotonic()
 
 
-def read_journal(group: zarr.Group) -> Kept | None:
-    """Return what a run that ended early has left in a store; None where no other run can go on with it."""
-    folder = group.store_path / JOURNAL
-    if UNFINISHED not in group.attrs or (text := _read(folder / PLAN)) is None:
+def journal_of(group: zarr.Group) -> StorePath:
+    """Return the folder of the journal in a store; of a transaction one in memory, which ends with it."""
+    return StorePath(MemoryStore()) if not group.store.supports_consolidated_metadata else group.store_path / JOURNAL
+
+
+def left_unfinished(group: zarr.Group) -> Kept | None:
+    """Return what a run that ended early has left of a new store; None where no other run can go on with it."""
+    return read_journal(journal_of(group)) if UNFINISHED in group.attrs else None
+
+
+def read_journal(folder: StorePath) -> Kept | None:
+    """Return what a run that ended early has noted; None where it had not got as far as its plan."""
+    if (text := _read(folder / PLAN)) is None:
         return None
     plan = json.loads(text)
     outcomes: dict[str, Outcome] = {}
@@ -110,12 +139,13 @@ def read_journal(group: zarr.Group) -> Kept | None:
                 continue
             outcomes[outcome.task] = outcome
     promises = {name: _promise_from_json(promise) for name, promise in plan["promises"].items()}
-    return Kept(plan["fingerprint"], promises, tuple(plan["warnings"]), outcomes)
+    replaced = {key: _outcome_from_json(record) for key, record in plan.get("replaced", {}).items()}
+    return Kept(plan["fingerprint"], promises, tuple(plan["warnings"]), outcomes, replaced)
 
 
-def remove_journal(group: zarr.Group) -> None:
+def remove_journal(folder: StorePath) -> None:
     """Remove the journal of a store that is complete."""
-    sync(group.store.delete_dir((group.store_path / JOURNAL).path))
+    sync(folder.store.delete_dir(folder.path))
 
 
 # --- as JSON ----------------------------------------------------------------------------------------------------------

@@ -29,6 +29,7 @@ from isopress.format.store.chunking import (
     default_shards,
 )
 from isopress.format.zarr.groups import quiet_zarr
+from isopress.format.zarr.places import place
 
 ZarrFormat = Literal[2, 3]
 DEFAULT = "default"  # weights
@@ -183,7 +184,7 @@ def create_store(path: str, source: Source, plans: Sequence[VariablePlan], wishe
             template.attrs[UNLIMITED] = sorted(map(str, unlimited))
         with quiet_zarr():
             template.to_zarr(
-                path,
+                place(path),
                 group=group or None,
                 mode="a",  # there is nothing, but at a URL the lock of this run
                 compute=False,

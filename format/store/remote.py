@@ -12,19 +12,22 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from pathlib import Path
 from typing import Any
 
 import zarr
 from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
-from zarr.storage import StorePath
+from zarr.storage import MemoryStore, StorePath
 
 from isopress.codec.errors import ArgumentError, IsopressError, WorkerLostError
 from isopress.format.attributes import JOURNAL, UNFINISHED
-from isopress.format.source.locate import check_filesystem
+from isopress.format.source.locate import check_filesystem, local_path
+from isopress.format.store import staging
 from isopress.format.store.journal import PLAN
 from isopress.format.zarr.groups import open_group, quiet_zarr
+from isopress.format.zarr.places import ICECHUNK, OBSTORE, is_transaction, place, transaction
 
 _LOG = logging.getLogger(__name__)
 _BEAT_SECONDS = 15.0  # between two signs of life
@@ -51,34 +54,64 @@ def claimed(url: str, *, overwrite: bool, resume: bool) -> Iterator[str]:
         writing it.
     """
     check_filesystem(url)
+    if is_transaction(url):
+        with _alone_at(url), transaction(url, "isopress compress", create=True, overwrite=overwrite):
+            yield url
+        return
     root = _root(url)
     lock = root / JOURNAL / "lock.json"
     _check_free(url, lock)
     _make_room(url, root, overwrite, resume)
-    me = uuid.uuid4().hex
-    stop = threading.Event()
-    beat = threading.Thread(target=_beat, args=(lock, me, stop), daemon=True)
-    _sign(lock, me)
-    beat.start()
     try:
-        yield url
+        with _locked(lock):
+            yield url
     except BaseException as error:
         if isinstance(error, IsopressError) and not isinstance(error, WorkerLostError) and not resume:
-            _end(beat, stop)
             sync(root.store.delete_dir(root.path))
         else:
             _LOG.warning("what was done is kept at %s: --resume goes on with it, --overwrite begins anew", url)
         raise
-    finally:
-        _end(beat, stop)
-        sync(lock.delete())
+
+
+@contextmanager
+def held(url: str) -> Iterator[StorePath]:
+    """Keep other runs of isopress from changing a store meanwhile; give the folder of the journal of this one.
+
+    Raises
+    ------
+    ArgumentError
+        The package for such URLs is missing, nothing can be written there, or another run is writing it.
+    """
+    check_filesystem(url)
+    if is_transaction(url):
+        with _alone_at(url), transaction(url, "isopress: more values, or whole chunks", create=False):
+            yield StorePath(MemoryStore())  # what was not committed never was
+        return
+    folder = _root(url) / JOURNAL
+    _check_free(url, folder / "lock.json")
+    with _locked(folder / "lock.json"):
+        yield folder
+
+
+def _alone_at(url: str) -> AbstractContextManager[Any]:
+    """Lock a local folder; elsewhere the repository itself refuses the second of two commits."""
+    folder = local_path(url.removeprefix(ICECHUNK))
+    return staging.held(Path(folder)) if "://" not in folder else nullcontext()
+
+
+def check_processes(url: str, jobs: int, scheduler: str | None) -> None:
+    """Raise ArgumentError if other processes would not see what is at a URL."""
+    if url.removeprefix(OBSTORE).startswith("memory:") and (jobs > 1 or scheduler):
+        raise ArgumentError(f"{url}: other processes do not see this memory; leave out --jobs and --scheduler")
+    if is_transaction(url) and (jobs > 1 or scheduler):
+        raise ArgumentError(f"{url}: a transaction is of one process; leave out --jobs and --scheduler")
 
 
 def _root(url: str) -> StorePath:
     """Return the place a URL means, for writing."""
     try:
         with quiet_zarr():
-            return sync(zarr.storage._common.make_store_path(url, mode="a"))
+            return sync(zarr.storage._common.make_store_path(place(url), mode="a"))
     except (OSError, ValueError, ImportError) as error:
         raise ArgumentError(f"{url}: nothing can be written there ({error})") from error
 
@@ -125,6 +158,21 @@ def _check_free(url: str, lock: StorePath) -> None:
         )
 
 
+@contextmanager
+def _locked(lock: StorePath) -> Iterator[None]:
+    """Hold a lock, with a sign of life every now and then."""
+    me, stop = uuid.uuid4().hex, threading.Event()
+    beat = threading.Thread(target=_beat, args=(lock, me, stop), daemon=True)
+    _sign(lock, me)
+    beat.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        beat.join()
+        sync(lock.delete())
+
+
 def _sign(lock: StorePath, me: str) -> None:
     owner = {"run": me, "host": socket.gethostname(), "process": os.getpid(), "time": time.time()}
     sync(lock.set(default_buffer_prototype().buffer.from_bytes(json.dumps(owner).encode())))
@@ -133,8 +181,3 @@ def _sign(lock: StorePath, me: str) -> None:
 def _beat(lock: StorePath, me: str, stop: threading.Event) -> None:
     while not stop.wait(_BEAT_SECONDS):
         _sign(lock, me)
-
-
-def _end(beat: threading.Thread, stop: threading.Event) -> None:
-    stop.set()
-    beat.join()

@@ -4,6 +4,7 @@
         lock                    locked while that run lives (flock: it ends with the process, however that ends)
         output                  what is being written; a store with a journal outlives an interruption
         old                     what stood at the destination, where two paths cannot be exchanged at once
+        change                  the journal of a store that is there and is changed: appended to, compacted
 
 Nothing that a run did not make is removed, except what `overwrite` is about: the destination as it was when the run
 began.
@@ -27,6 +28,7 @@ except ImportError:  # not a POSIX system: there the folder itself is the lock
     fcntl = None  # type: ignore[assignment]
 
 _LOG = logging.getLogger(__name__)
+CHANGE = "change"
 _ATTEMPTS = 100  # to lock a folder that other runs finish with at the same moment
 
 Identity = tuple[int, int] | None  # device and inode of what is at a path; None of nothing
@@ -161,7 +163,7 @@ def _clear(folder: Path, target: Path, keep: bool = False) -> bool:
 
     Return whether there was anything.
     """
-    names = ("old",) if keep else ("output", "output.zip", "old")
+    names = ("old",) if keep else ("output", "output.zip", "old", CHANGE)
     found = [folder / name for name in names if os.path.lexists(folder / name)]
     for path in found:
         if path.name == "old" and _identity(target) is None:
@@ -177,8 +179,8 @@ def _clear(folder: Path, target: Path, keep: bool = False) -> bool:
 
 
 @contextmanager
-def held(store: Path) -> Iterator[None]:
-    """Keep other runs of isopress from changing a store meanwhile.
+def held(store: Path) -> Iterator[Path]:
+    """Keep other runs of isopress from changing a store meanwhile; give a folder beside it for what they must know.
 
     Raises
     ------
@@ -189,7 +191,7 @@ def held(store: Path) -> Iterator[None]:
     folder = target.with_name(f".{target.name}.partial")
     lock = _lock(folder, target)
     try:
-        yield
+        yield folder / CHANGE
     finally:
         _unlock(folder, lock)
 

@@ -15,18 +15,18 @@ import numpy as np
 import zarr
 
 from isopress.codec.bytes import crc32c
-from isopress.codec.errors import BoundError, IsopressError, ModelNotFoundError
+from isopress.codec.errors import ArgumentError, BoundError, IsopressError, ModelNotFoundError
 from isopress.codec.limits import Target
 from isopress.codec.threads import threads
 from isopress.format.payload import inspect
-from isopress.format.rewrites import whole_chunks
+from isopress.format.rewrites import expected, whole_chunks
 from isopress.format.settings import Promise
 from isopress.format.source.dataset import Request, Source, open_source
 from isopress.format.source.sentinels import Sketch, sketch
 from isopress.format.store.chunking import regions
 from isopress.format.store.distortion import NO_VALUES, Array, Distortion, measure
 from isopress.format.store.extent import Extent
-from isopress.format.zarr.chunk_objects import Region, object_keys, payload_sizes, read_object
+from isopress.format.zarr.chunk_objects import Region, object_keys, payload_sizes, read_object, write_object
 from isopress.format.zarr.groups import arrays, open_group
 
 
@@ -47,6 +47,13 @@ class Task:
     def __str__(self) -> str:
         """Return the name of the task: the variable and the region."""
         return f"{self.name}[{', '.join(f'{part.start}:{part.stop}' for part in self.region)}]"
+
+
+def region_of(task: str) -> tuple[str, Region]:
+    """Return variable and region of a task by its name."""
+    name, _, text = task.removesuffix("]").rpartition("[")
+    parts = (part.split(":") for part in text.split(", "))
+    return name, tuple(slice(int(start), int(stop)) for start, stop in parts)
 
 
 @dataclass(frozen=True)
@@ -109,7 +116,8 @@ def converting(request: Request | Source, store_path: str, extent: Extent | None
 
     It raises BoundError when what is read back is not within the bound, or the RMSE that was the target. What an
     earlier run has done is kept, if it is still as it was. As many chunks are encoded at once, each in about thirteen
-    times its size, as this process has threads. With an `extent` the source is what is appended.
+    times its size, as this process has threads. With an `extent` the source is what is appended, or a part of what is
+    there.
     """
     at_once = max(2, threads())
     with open_source(request) as source, zarr.config.set({"async.concurrency": at_once}), ExitStack() as stack:
@@ -137,16 +145,17 @@ def _convert(source: Source, targets: dict[str, zarr.Array[Any]], extent: Extent
     if task.done is not None and _intact(target, task.done):
         return task.done
     there = extent.in_source(target, task.region) if extent else task.region
-    replaced = _nbytes_before(target, extent, task.region) if extent else 0
     x = source.read(task.name, there, lossy=task.unpacked)
+    rest, values = _add_piece(target, extent, task, x) if extent and extent.pieces else (task.region, x)
     with whole_chunks():  # for each task, as threads of a cluster's workers may share the context
-        target[task.region] = x
+        if values.size or not x.size:
+            target[rest] = values
         distortion = _read_back(target, x, task)
     stored = _look_at_objects(target, task.region, task.promise)
     return Outcome(
         task.name,
         x.size * source.itemsize(task.name),
-        stored.nbytes - replaced,
+        stored.nbytes,
         distortion,
         stored.models,
         time.perf_counter() - start,
@@ -156,10 +165,40 @@ def _convert(source: Source, targets: dict[str, zarr.Array[Any]], extent: Extent
     )
 
 
-def _nbytes_before(target: zarr.Array[Any], extent: Extent, region: Region) -> int:
-    """Return the size of the objects in a region that a store had before it grows; others are of no run that counts."""
-    before = extent.before(target, region)
-    return sum(len(read_object(target, key) or b"") for key in object_keys(target, before)) if before else 0
+def _add_piece(target: zarr.Array[Any], extent: Extent, task: Task, x: Array) -> tuple[Region, Array]:
+    """Write what lies in chunks that are there and not full, as layers over them; return what is left to write.
+
+    Raises
+    ------
+    ArgumentError
+        Values that were there would not come back as they were; the chunks are as they were.
+    """
+    axis = extent.axis(target)
+    part, chunk = task.region[axis], target.chunks[axis]
+    inside = part.start % chunk
+    if not inside or task.promise is None:
+        return task.region, x
+    end = min(part.stop, part.start - inside + chunk)
+
+    def along(start: int, stop: int) -> Region:
+        return (*task.region[:axis], slice(start, stop), *task.region[axis + 1 :])
+
+    there = along(part.start - inside, part.start)
+    before = np.asarray(target[there])
+    objects = {key: read_object(target, key) for key in object_keys(target, there)}
+    first, others = np.split(x, [end - part.start], axis)
+    with expected():
+        target[along(part.start, end)] = first
+    with whole_chunks():
+        after = np.asarray(target[there])
+    if before.tobytes() != after.tobytes():
+        for key, content in objects.items():
+            write_object(target, key, content)
+        raise ArgumentError(
+            f"{task}: pieces cannot be added to these chunks without changing what is there; give a source that begins "
+            "where the last chunk does"
+        )
+    return along(end, part.stop), others
 
 
 def _intact(target: zarr.Array[Any], done: Outcome) -> bool:

@@ -12,10 +12,8 @@ import zarr
 
 from isopress.codec.errors import ArgumentError, BoundError
 from isopress.codec.limits import Target
-from isopress.codec.models.registry import PACKAGE_FOLDER, installed
 from isopress.format.attributes import UNFINISHED
 from isopress.format.error_spec import ErrorSpec, format_bound
-from isopress.format.payload import VERSION
 from isopress.format.presets import DEFAULT_PRESET, Preset
 from isopress.format.report.info import read_report
 from isopress.format.report.records import StoreReport
@@ -27,7 +25,15 @@ from isopress.format.source.stamps import check_unchanged, seen, stamps
 from isopress.format.store.achieved import record_achieved, record_source
 from isopress.format.store.chunking import regions, task_steps
 from isopress.format.store.embedded_models import embed
-from isopress.format.store.journal import Fingerprint, Journal, Kept, read_journal, remove_journal
+from isopress.format.store.journal import (
+    Fingerprint,
+    Journal,
+    Kept,
+    journal_of,
+    left_unfinished,
+    of_codec,
+    remove_journal,
+)
 from isopress.format.store.plan import (
     DEFAULT,
     VariablePlan,
@@ -39,10 +45,10 @@ from isopress.format.store.plan import (
 )
 from isopress.format.store.pool import Worker, run
 from isopress.format.store.progress import Observer, Phase, Progress
-from isopress.format.store.remote import claimed
+from isopress.format.store.remote import check_processes, claimed
 from isopress.format.store.staging import staged
 from isopress.format.store.tasks import Outcome, Task, comparing, converting, scanning
-from isopress.format.zarr.groups import open_group, quiet_zarr
+from isopress.format.zarr.groups import consolidate, open_group
 from isopress.format.zarr.single_file import SUFFIX, pack
 
 
@@ -136,7 +142,7 @@ def write(
         opened = stack.enter_context(open_source(request))
         single = target.endswith(SUFFIX)
         if "://" in target:
-            _check_remote(target, jobs, single or embed_models)
+            _check_remote(target, jobs, scheduler, single or embed_models)
             store = stack.enter_context(claimed(target, overwrite=overwrite, resume=resume))
         else:
             options = {"overwrite": overwrite, "resume": resume}
@@ -144,7 +150,7 @@ def write(
         job = _Job(opened, request, store, jobs, scheduler, observer)
         plans, kept = _prepared(job, plan_variables(opened, wishes), stamps(asked), wishes, strict)
         group = open_group(store, stack, "r+")
-        totals = job.convert(plans, Journal(group, kept))
+        totals = job.convert(plans, Journal(journal_of(group), kept))
         if not check_unchanged(before, asked):
             job.compare_again(plans)
         missed = tuple(_missed(plans, totals))
@@ -173,7 +179,7 @@ def _prepared(
         kept = Kept(fingerprint, {plan.name: plan.bound for plan in plans}, (*job.source.warnings, *found))
         _check_strict(strict, kept.warnings)
         create_store(job.store, job.source, plans, wishes)
-        Journal(open_group(job.store, stack, "r+")).begin(kept)
+        Journal(journal_of(open_group(job.store, stack, "r+"))).begin(kept)
         return plans, kept
 
 
@@ -186,9 +192,7 @@ def _fingerprint(
         for plan, variable in ((plan, source.stored(plan.name)) for plan in plans)
     }
     settings = {"context": wishes.context, "effort": str(wishes.effort), "Zarr format": str(wishes.zarr_format)}
-    weights = {f"weights {w.name}": w.sha256 for w in installed() if w.path.parent == PACKAGE_FOLDER}
-    payload = {"payload": ".".join(map(str, VERSION))}
-    return {**known, **variables, **settings, **payload, **weights}
+    return {**known, **variables, **settings, **of_codec()}
 
 
 @dataclass(frozen=True)
@@ -210,7 +214,7 @@ class _Job:
     def left_behind(self, stack: ExitStack) -> Kept | None:
         """Return what an earlier run has left of the store, if anything."""
         try:
-            return read_journal(open_group(self.store, stack))
+            return left_unfinished(open_group(self.store, stack))
         except ArgumentError:  # no store
             return None
 
@@ -301,18 +305,16 @@ class _Job:
 def finish(group: zarr.Group) -> None:
     """Make an unfinished store a complete one: metadata in one place, no journal."""
     group.attrs.pop(UNFINISHED)
-    with quiet_zarr():
-        zarr.consolidate_metadata(group.store, path=group.path, zarr_format=group.metadata.zarr_format)
-    remove_journal(group)
+    consolidate(group)
+    remove_journal(journal_of(group))
 
 
-def _check_remote(url: str, jobs: int, local_only: bool) -> None:
+def _check_remote(url: str, jobs: int, scheduler: str | None, local_only: bool) -> None:
     if local_only:
         raise ArgumentError(
             f"{url}: single files and embedded weights are made in a local directory; copy it from there"
         )
-    if url.startswith("memory:") and jobs > 1:
-        raise ArgumentError(f"{url}: other processes do not see this memory; leave out --jobs")
+    check_processes(url, jobs, scheduler)
 
 
 def _check_destination(source: str, destination: str) -> None:

@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import zarr
 from zarr.codecs import BytesCodec, Crc32cCodec, ShardingCodec
+from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 from zarr.storage import StorePath
 
@@ -33,11 +34,31 @@ def read_object(array: zarr.Array[Any], key: str) -> bytes | None:
     return None if found is None else found.to_bytes()
 
 
+def write_object(array: zarr.Array[Any], key: str, content: bytes | None) -> None:
+    """Write a shard or chunk as it was read; None removes it."""
+    place: StorePath = array.store_path / key
+    sync(place.delete() if content is None else place.set(default_buffer_prototype().buffer.from_bytes(content)))
+
+
 def payload_sizes(content: bytes, array: zarr.Array[Any]) -> list[tuple[int, int]]:
     """Return offset and length of each payload in an object: the whole, or what the index of a shard names."""
     if _sharding(array) is None:
         return [(0, len(content))]
     return [(int(offset), int(length)) for offset, length in _index(BytesIO(content), array)]
+
+
+def payloads_by_chunk(content: bytes, array: zarr.Array[Any], key: str) -> Iterator[tuple[tuple[int, ...], int, int]]:
+    """Yield of each payload in an object the place of its chunk in the grid of chunks, offset and length."""
+    place = [int(part) for part in key.replace("/", ".").split(".") if part.isdecimal()]
+    if _sharding(array) is None:
+        yield tuple(place), 0, len(content)
+        return
+    inside = [shard // chunk for shard, chunk in zip(array.shards or (), array.chunks, strict=True)]
+    for number, (offset, length) in enumerate(_entries(BytesIO(content), array)):
+        if offset != np.iinfo("u8").max:
+            within = np.unravel_index(number, inside)
+            chunk = tuple(a * b + int(c) for a, b, c in zip(place, inside, within, strict=True))
+            yield chunk, int(offset), int(length)
 
 
 def payload_offsets(chunk: BinaryIO, array: zarr.Array[Any]) -> list[int]:
@@ -53,6 +74,12 @@ def _sharding(array: zarr.Array[Any]) -> ShardingCodec | None:
 
 def _index(chunk: BinaryIO, array: zarr.Array[Any]) -> np.ndarray[Any, Any]:
     """Return offsets and lengths, (n, 2), of the chunks that are in a shard."""
+    index = _entries(chunk, array)
+    return np.asarray(index[index[:, 0] != np.iinfo("u8").max])
+
+
+def _entries(chunk: BinaryIO, array: zarr.Array[Any]) -> np.ndarray[Any, Any]:
+    """Return offsets and lengths, (n, 2), of all chunks that a shard may have, in order."""
     codec: Any = _sharding(array)
     if [type(c) for c in codec.index_codecs] != [BytesCodec, Crc32cCodec]:
         raise ArgumentError(f"{array.name}: shards with an index of codecs {codec.index_codecs} are not supported")
@@ -60,6 +87,4 @@ def _index(chunk: BinaryIO, array: zarr.Array[Any]) -> np.ndarray[Any, Any]:
     nbytes = 16 * entries + 4  # offset and length of each chunk, then a checksum
     if codec.index_location.value == "end":
         chunk.seek(-nbytes, os.SEEK_END)
-    index = np.frombuffer(chunk.read(nbytes - 4), "<u8").reshape(entries, 2)
-    there: np.ndarray[Any, Any] = index[:, 0] != np.iinfo("u8").max
-    return np.asarray(index[there])
+    return np.frombuffer(chunk.read(nbytes - 4), "<u8").reshape(entries, 2)

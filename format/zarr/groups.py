@@ -14,6 +14,7 @@ from zarr.storage import ZipStore
 
 from isopress.codec.errors import ArgumentError
 from isopress.format.settings import Promise, Settings
+from isopress.format.zarr.places import place
 
 METADATA = ("zarr.json", ".zgroup")  # of a group, versions 3 and 2
 
@@ -55,9 +56,16 @@ def open_group(path: str | Path, stack: ExitStack, mode: Literal["r", "r+"] = "r
         with quiet_zarr():
             if local and zipfile.is_zipfile(text):
                 return zarr.open_group(stack.enter_context(ZipStore(text, mode="r")), mode="r", path=zip_root(text))
-            return zarr.open_group(text, mode=mode)
+            return zarr.open_group(place(text), mode=mode)
     except (OSError, ValueError, KeyError) as error:
         raise ArgumentError(f"{text}: not a Zarr group ({_one_line(error)})") from error
+
+
+def consolidate(group: zarr.Group) -> None:
+    """Put the metadata of a store into one place, for stores that have such."""
+    if group.store.supports_consolidated_metadata:
+        with quiet_zarr():
+            zarr.consolidate_metadata(group.store, path=group.path, zarr_format=group.metadata.zarr_format)
 
 
 def arrays(group: zarr.Group) -> dict[str, zarr.Array[Any]]:

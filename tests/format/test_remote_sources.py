@@ -39,13 +39,10 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def bucket(files: Path) -> Iterator[str]:
+def bucket(files: Path, s3_server: str) -> Iterator[str]:
     """The same in a bucket of an S3 server on loopback."""
-    server = pytest.importorskip("moto.server").ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     pytest.importorskip("s3fs")
-    server.start()
-    host, port = server.get_host_and_port()
-    settings = {"AWS_ENDPOINT_URL": f"http://{host}:{port}", "AWS_DEFAULT_REGION": "us-east-1"}
+    settings = {"AWS_ENDPOINT_URL": s3_server, "AWS_DEFAULT_REGION": "us-east-1"}
     with pytest.MonkeyPatch.context() as patch:
         for key, value in {**settings, "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}.items():
             patch.setenv(key, value)
@@ -55,7 +52,6 @@ def bucket(files: Path) -> Iterator[str]:
             if path.is_file():
                 s3.pipe(f"weather/{path.relative_to(files)}", path.read_bytes())
         yield "s3://weather"
-    server.stop()
 
 
 def assert_arrives(source: str, out: Path) -> None:

@@ -2,7 +2,6 @@
 
 import http.server
 import json
-import re
 import threading
 import time
 from collections.abc import Iterator
@@ -17,10 +16,12 @@ import zarr
 from isopress.codec.errors import ArgumentError
 from isopress.format.report.info import read_report
 from isopress.format.store import chunking
+from isopress.format.store.append import append
 from isopress.format.store.progress import Progress
 from isopress.format.store.verify import verify
 from isopress.format.store.write import write
 from tests.datasets import errors, smooth
+from tests.range_server import Ranges
 
 fsspec = pytest.importorskip("fsspec")
 
@@ -111,51 +112,14 @@ def test_what_is_no_store_stays(source: str, url: str) -> None:
             write(source, url, **(OPTIONS | options))
 
 
-def test_a_bucket_is_a_destination_and_a_source(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("s3fs")
-    server = pytest.importorskip("moto.server").ThreadedMotoServer(port=0)
-    server.start()
-    try:
-        host, port = server.get_host_and_port()
-        for key, value in {
-            "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-            "AWS_ACCESS_KEY_ID": "x",
-            "AWS_SECRET_ACCESS_KEY": "x",
-            "AWS_DEFAULT_REGION": "us-east-1",
-        }.items():
-            monkeypatch.setenv(key, value)
-        fsspec.filesystem("s3", skip_instance_cache=True).mkdir("archive")
-        write(source, "s3://archive/out.zarr", **OPTIONS)
-        assert verify("s3://archive/out.zarr", source).kept
-    finally:
-        server.stop()
-
-
-class Ranges(http.server.SimpleHTTPRequestHandler):
-    """Serves files, and parts of them where asked."""
-
-    moved: list[int] = []  # noqa: RUF012  # of all requests
-
-    def do_GET(self) -> None:
-        path = Path(self.translate_path(self.path))
-        if not path.is_file():
-            self.send_error(404)
-            return
-        content = path.read_bytes()
-        asked = re.fullmatch(r"bytes=(\d*)-(\d*)", self.headers.get("Range", ""))
-        first, last = asked.groups() if asked else ("", "")
-        part = content
-        if asked:
-            part = content[int(first) : int(last or len(content)) + 1] if first else content[-int(last) :]
-        self.send_response(206 if asked else 200)
-        self.send_header("Content-Length", str(len(part)))
-        self.end_headers()
-        self.wfile.write(part)
-        if "/c/" in self.path:
-            self.moved.append(len(part))
-
-    def log_message(self, *arguments: Any) -> None:
-        pass
+def test_a_bucket_is_a_destination_grows_and_is_a_source(source: str, bucket: str, tmp_path: Path) -> None:
+    url = f"s3://{bucket}/out.zarr"
+    write(source, url, **OPTIONS)
+    assert verify(url, source).kept
+    with xr.open_dataset(source) as ds:
+        ds.assign_coords(time=ds.time + 8).to_netcdf(tmp_path / "later.nc")
+    append(str(tmp_path / "later.nc"), url)
+    assert xr.open_zarr(url).sizes["time"] == 16
 
 
 def test_one_field_of_default_chunks_by_http_moves_twice_its_share_and_an_index_at_most(

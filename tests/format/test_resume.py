@@ -210,7 +210,7 @@ def test_another_source_or_model_is_refused_with_the_difference(
         write(str(changed), tmp_path / "out.zarr", resume=True, **OPTIONS)
     write(str(changed), tmp_path / "out.zarr", overwrite=True, **OPTIONS)
     stopped(changed, tmp_path / "out.zarr", 1, overwrite=True)
-    monkeypatch.setattr("isopress.format.store.write.installed", lambda: [])
+    monkeypatch.setattr("isopress.format.store.journal.installed", lambda: [])
     with pytest.raises(ArgumentError, match=r"weights .* now it is absent"):
         write(str(changed), tmp_path / "out.zarr", resume=True, overwrite=True, **OPTIONS)
 
