@@ -31,7 +31,7 @@ os.environ.setdefault("ISOPRESS_MODELS", str(Path(__file__).parent / "golden" / 
 from tests import sanitized  # before isopress: it may bring other kernels
 
 # isort: split
-from benchmarks.environment import RESULTS, environment
+from benchmarks.environment import RESULTS, commit, cpu_model
 from isopress.codec import native
 from tests.soak_arrays import check_array
 from tests.soak_payloads import Pool, check_payload, pool
@@ -52,6 +52,7 @@ class Account:
     seed: int
     sanitized: bool
     levels: tuple[str, ...]
+    commit: str
     seconds: float = 0.0
     counts: Counter[str] = field(default_factory=Counter)
     slowest: dict[str, float] = field(default_factory=dict)
@@ -78,7 +79,7 @@ def too_long(*_: object) -> None:
 
 def work(seed: int, seconds: float, folder: str) -> None:
     """Check arrays and payloads in turn for so long; keep the account, and the case under way, in `folder`."""
-    account = Account(seed, bool(os.environ.get(sanitized.VARIABLE)), native.levels())
+    account = Account(seed, bool(os.environ.get(sanitized.VARIABLE)), native.levels(), commit())
     payloads = pool(seed)
     signal.signal(signal.SIGALRM, too_long)
     limit_memory()
@@ -146,7 +147,7 @@ def note_crash(seed: int, code: int, folder: Path) -> None:
     if not place.exists() and code == 0:
         return
     at = place.read_text().strip() if place.exists() else "the start"
-    account = Account(seed, bool(os.environ.get(sanitized.VARIABLE)), native.levels())
+    account = Account(seed, bool(os.environ.get(sanitized.VARIABLE)), native.levels(), commit())
     if (folder / f"{seed}.json").exists():
         account = read(folder / f"{seed}.json")
     account.wrong.append(f"--case {at}\nthe process ended with code {code}")
@@ -171,6 +172,7 @@ def total(accounts: list[Account]) -> dict[str, Any]:
                  for kind in ("arrays", "payloads")}  # fmt: skip
         figures[build] = {
             "levels": some[0].levels,
+            "commits": sorted({account.commit for account in some}),
             "hours": round(sum(account.seconds for account in some) / 3600, 2),
             "arrays": sum(kinds["arrays"].values()),
             "payloads": sum(kinds["payloads"].values()),
@@ -210,7 +212,7 @@ def main() -> int:
     if given.sum:
         accounts = [read(path) for path in sorted(given.sum.glob("*.json"))]
         if given.record:
-            record = {"environment": environment(("numpy", "isopress")), "builds": total(accounts)}
+            record = {"cpu": cpu_model(), "builds": total(accounts)}
             (RESULTS / "soak.json").write_text(json.dumps(record, indent=1) + "\n")
         return report(accounts)
     if given.sanitize and not os.environ.get(sanitized.VARIABLE):

@@ -1,5 +1,6 @@
 """A few cases of the soak, so that it stays whole; `python -m tests.soak` runs as long as you like."""
 
+import json
 import os
 from collections import Counter
 from pathlib import Path
@@ -70,3 +71,11 @@ def test_a_process_that_dies_is_a_violation_and_another_takes_its_place(
     assert soak.soak(1, 1, 5, tmp_path) == [5, 6]
     assert "payload:12:5" in soak.read(tmp_path / "5.json").wrong[0]
     assert "the start" in soak.read(tmp_path / "6.json").wrong[0]
+
+
+def test_the_guarantees_say_what_the_last_soak_did() -> None:
+    text = (Path(__file__).parents[1] / "format" / "GUARANTEES.md").read_text()
+    builds = json.loads((soak.RESULTS / "soak.json").read_text())["builds"]
+    for build in builds.values():
+        assert build["violations"] == 0
+        assert all(f"{build[kind]:,}" in text for kind in ("arrays", "payloads"))
