@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from isopress.codec import native
 from isopress.codec.arrays import Scratch
 from isopress.codec.bounded.geometry import BINS, FEATURE_MAX, FEATURE_ONE, MEAN_ONE, log_index
 from isopress.codec.bounded.predictor import LOG_ONE
@@ -45,6 +46,7 @@ POOLS = ((0, 1), (2, 3), (4, 5, 6, 7))  # of the ring: beside, above and below, 
 OWN, EARLIER, PARENTS, BEND_X, BEND_Y = 0, 1, 3, 6, 7  # two earlier bands; parents of this band and of the two others
 SAME_SMOOTH, PARENT_SMOOTH, EARLIER_SMOOTH, BEND, FAR = 8, 9, (11, 12), 13, 14
 NEWEST, NEWEST_SMOOTH, HISTORY, HISTORY_SMOOTH = 15, 16, 17, 18
+MAPS = 19
 ACTIVITY, OWN_SMOOTH = 19, 20  # known for the points of a phase alone
 
 SIGNED = 8 + 9 + 9 + 9 + 2 + 5 + 5
@@ -91,6 +93,15 @@ class Plan:
     pooled: tuple[tuple[int, tuple[int, ...]], ...]
     logs: tuple[tuple[int, int], ...]
     scaled: tuple[tuple[int, int], ...]
+
+    @property
+    @cache  # noqa: B019 - there are few, and they live as long as the process
+    def kept(self) -> native.Kept:
+        """What the compiled kernels know of it."""
+        pooled = [(slot, len(of), *of, *(0,) * (4 - len(of))) for slot, of in self.pooled]
+        scaled = [*self.scaled, (0, 0)][:2]
+        parts = [np.array(rows, np.int32) for rows in (self.gathered, pooled, self.logs, scaled)]
+        return native.context_plan(len(self.rows), *parts)
 
 
 @dataclass(frozen=True)
@@ -187,7 +198,7 @@ class Band:
         """Yield the phases that have points, in coding order; each must be `put` before the next."""
         for index in range(len(PHASES)):
             phase = Phase(self, index)
-            if phase.rough.size:
+            if phase.size:
                 yield phase
 
     def finish(self) -> tuple[NDArray[np.float64], BandMaps]:
@@ -200,22 +211,53 @@ class Band:
 class Phase:
     """The points of one phase: every second row and value of the strips of a band, strip by strip, in C order.
 
-    rough : activity index of every point
+    size : how many there are
     """
 
     def __init__(self, band: Band, index: int) -> None:
         self.band, self.index, self.parity = band, index, PHASES[index]
         self.plan = plan(len(band.maps.bands), index, band.related is not None)
-        rest = self.take(band.rest)
-        self.own_smooth = np.zeros_like(rest)
-        if index:
-            parts, (y, x) = list[F32](), self.parity
-            for strip in band.place.strips:
-                parts.append(box_at(band.magnitude, strip, strip.first(y), x).ravel())
-            self.own_smooth = _joined(parts)
-        activity = self.own_smooth * np.float32(2) + rest
-        rough = log_index(activity + np.float32(FLOOR)) - FLOOR_INDEX
-        self.rough = np.minimum(rough, INDEXES - 1, out=rough)
+        (y, x), self.size = self.parity, 0
+        for strip in band.place.strips:
+            rows = (strip.stop - strip.start - strip.first(y) + 1) // 2
+            self.size += max(rows, 0) * max((strip.count - x + 1) // 2, 0)
+        self._around: tuple[NDArray[np.int32], F32] | None = None
+
+    @property
+    def rough(self) -> NDArray[np.int32]:
+        """Activity index of every point."""
+        return self._look()[0]
+
+    @property
+    def own_smooth(self) -> F32:
+        """Smoothed magnitude of the band around every point, as far as it is decoded before this phase."""
+        return self._look()[1]
+
+    def _look(self) -> tuple[NDArray[np.int32], F32]:
+        if self._around is None:
+            rest = self.take(self.band.rest)
+            smooth = np.zeros_like(rest)
+            if self.index:
+                parts, (y, x) = list[F32](), self.parity
+                for strip in self.band.place.strips:
+                    parts.append(box_at(self.band.magnitude, strip, strip.first(y), x).ravel())
+                smooth = _joined(parts)
+            activity = smooth * np.float32(2) + rest
+            rough = log_index(activity + np.float32(FLOOR)) - FLOOR_INDEX
+            self._around = np.minimum(rough, INDEXES - 1, out=rough), smooth
+        return self._around
+
+    def contexts(self, network: native.Kept, quiet: NDArray[np.int16]) -> native.Contexts:
+        """Return what the compiled kernels take to predict all points: a network of the plan's rows, and what is known
+        of quiet points (2, Q)."""
+        band, maps = self.band, self.band.maps
+        parents = np.empty((0, 4), np.int32) if maps.parent_table is None else maps.parent_table.astype(np.int32)
+        sources = tuple(band.sources.get(number) for number in range(MAPS))
+        return native.Contexts(
+            self.plan.kept, network, sources, band.magnitude, band.rest,
+            maps.parents[0].values.shape, band.place.table.astype(np.int32), parents, self.parity, not self.index,
+            np.ascontiguousarray(quiet), (FEATURE_OF, MEAN_OF),
+        )  # fmt: skip
 
     def take(self, map_: NDArray[np.floating], pad: int = PAD) -> F32:
         """Return the values (n,) of all points, float32, in an array that is padded by so much."""

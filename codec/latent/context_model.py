@@ -1,7 +1,7 @@
 """What fixes the probabilities of latents: integer networks where there is activity, a table where there is none.
 
-The networks run in torch, in exact integers: beside a transformer the products of numpy's BLAS are slow, since its
-threads and those of torch wait for each other.
+Compiled kernels do all of it, if there are any. Without them the networks run in torch, in exact integers: beside a
+transformer the products of numpy's BLAS are slow, since its threads and those of torch wait for each other.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from isopress.codec import native
 from isopress.codec.arrays import Scratch
 from isopress.codec.bounded.predictor import MEAN_REACH, SCALE_REACH
 from isopress.codec.entropy.coder import TAILS, Tables
 from isopress.codec.entropy.integer_mlp import ACTIVATION_MAX, IntegerNetwork
-from isopress.codec.latent.context_features import MEAN_OF, Index, Phase
+from isopress.codec.latent.context_features import MEAN_OF, Phase
 
 F32 = NDArray[np.float32]
 
@@ -35,7 +36,7 @@ class Prediction:
     mean: F32
     scale: NDArray[np.int16]
     tail: NDArray[np.int8]
-    active: Index
+    active: NDArray[np.integer]
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,11 +53,14 @@ class ContextModel:
     def predict(self, phase: Phase, depth: int) -> Prediction:
         """Return what is known of the points of a phase, with the biases and the table of this depth."""
         band, plan = phase.band, phase.plan
+        network = self.networks[band.number][band.related is not None].folded(plan.rows, plan.known)
+        if native.level() != native.NUMPY:
+            kept = network.kept(native.level(), depth)
+            return Prediction(*phase.contexts(kept, self.quiet[band.number, depth]).predict(phase.size))
         scales, tails = self.quiet[band.number, depth]
         scale = scales.take(phase.rough, mode="clip")
         tail = tails.astype(np.int8).take(phase.rough, mode="clip")
         mean = np.zeros(phase.rough.size, np.float32)
-        network = self.networks[band.number][band.related is not None].folded(plan.rows, plan.known)
         active, scratch = np.flatnonzero(phase.rough >= len(scales)), Scratch.of_thread()
         for start in range(0, len(active), BLOCK):
             points = active[start : start + BLOCK]

@@ -1,4 +1,4 @@
-"""Compiled kernels of the bounded codec, and the one Python face they have; numpy does the same work without them.
+"""Compiled kernels, and the one Python face they have; numpy does the same work without them.
 
 Which instruction set is used is decided when this module is loaded: the best that the machine has, or what the
 environment variable ISOPRESS_KERNELS names (numpy, generic, avx2). Every one gives the same bytes.
@@ -237,6 +237,52 @@ class Walk:
             self.streams, v, y, valid,
         )  # fmt: skip
         raise_for(outcome)
+
+
+# --- contexts of latents ----------------------------------------------------------------------------------------
+
+
+def context_plan(slots: int, gathered: I32, pooled: I32, logs: I32, scaled: I32) -> Kept:
+    """Return how the features of a phase are made, one per slot; contexts.h says what each part means.
+
+    gathered : (n, 4) int32, slot, map and offset; pooled : (n, 6), slot, count and up to four slots; logs : (n, 2),
+    slot and map; scaled : (2, 2), stretches of slots.
+    """
+    return Kept(_kernels.context_plan(slots, len(gathered), len(pooled), len(logs), gathered, pooled, logs, scaled))
+
+
+@dataclass(frozen=True, eq=False)
+class Contexts:
+    """All that is known around the latents of one phase.
+
+    maps : (rows, columns) float32 by number, those of parents (3 to 5) of a shape of their own; None where not needed.
+    strips, parent_strips : (n, 4) int32, start, stop, count and stride; parity : of the points, latitude first.
+    quiet : (2, Q) int16; by_index : multipliers of features and means (192,) float32.
+    """
+
+    plan: Kept
+    network: Kept
+    maps: tuple[F32 | None, ...]
+    magnitude: F32
+    rest: F32
+    parent_shape: tuple[int, int]
+    strips: I32
+    parent_strips: I32
+    parity: tuple[int, int]
+    first: bool
+    quiet: I16
+    by_index: tuple[F32, F32]
+
+    def predict(self, n: int) -> tuple[F32, I16, I8, I32]:
+        """Return means, scale indexes and tail classes of all `n` points, and which of them passed the network."""
+        mean, scale, tail = np.empty(n, np.float32), np.empty(n, np.int16), np.empty(n, np.int8)
+        active, shape = np.empty(n, np.int32), (*self.rest.shape, *self.parent_shape)
+        count = _kernels.contexts(
+            level(), self.plan, self.network, shape, self.maps, self.magnitude, self.rest, self.strips,
+            self.parent_strips, len(self.strips), len(self.parent_strips), (*self.parity, self.first), *self.quiet,
+            self.quiet.shape[1], *self.by_index, n, mean, scale, tail, active,
+        )  # fmt: skip
+        return mean, scale, tail, active[:count]
 
 
 # --- final values ------------------------------------------------------------------------------------------------

@@ -33,6 +33,7 @@ INLINE vi pack4(vi a, vi b, vi c, vi d, const float *scale) {
 
 #include "network.h"
 #include "predict.h"
+#include "context_tiles.h"
 
-const Level isopress_avx2 = {"avx2", pack_avx2, predict_avx2};
+const Level isopress_avx2 = {"avx2", pack_avx2, predict_avx2, contexts_avx2};
 #endif

@@ -47,6 +47,7 @@ static void *hold(Held *held, PyObject *object, char format, int64_t count, int 
 #define TABLES_NAME "isopress.tables"
 #define WRITER "isopress.writer"
 #define READER "isopress.reader"
+#define CONTEXT_PLAN "isopress.context_plan"
 
 typedef struct {
     const Level *level;
@@ -444,6 +445,90 @@ static PyObject *py_walk(PyObject *self, PyObject *args) {
     return result;
 }
 
+/* --- contexts of latents --------------------------------------------------------------------------------------------- */
+
+/* Copies `count` integers of rows of `width` out of a buffer. */
+static int copy_rows(Held *held, PyObject *from, int64_t count, int64_t width, int64_t most, void *to) {
+    if (count < 0 || count > most) return wrong_argument("the number of features") != NULL;
+    const void *rows = hold(held, from, 'i', count * width, 0);
+    if (rows) memcpy(to, rows, (size_t)(count * width) * sizeof(int32_t));
+    return rows != NULL;
+}
+
+/* (slots, numbers of: gathered (n, 4), pooled (n, 6), logs (n, 2); these, scaled (2, 2), all int32) -> plan */
+static PyObject *py_context_plan(PyObject *self, PyObject *args) {
+    (void)self;
+    PyObject *gathered, *pooled, *logs, *scaled, *result = NULL;
+    Held held = {.count = 0};
+    ContextPlan *p = PyMem_Calloc(1, sizeof *p);
+    if (!p) return PyErr_NoMemory();
+    if (PyArg_ParseTuple(args, "iiiiOOOO", &p->slots, &p->gathered, &p->pooled, &p->logs, &gathered, &pooled, &logs, &scaled) &&
+        copy_rows(&held, gathered, p->gathered, 4, SLOTS_MAX, p->gather) && copy_rows(&held, pooled, p->pooled, 6, POOLS_MAX, p->pool) &&
+        copy_rows(&held, logs, p->logs, 2, LOGS_MAX, p->log) && copy_rows(&held, scaled, 2, 2, 2, p->scaled)) {
+        const char *wrong = isopress_check_plan(p);
+        if (wrong) wrong_argument(wrong);
+        else result = capsule_of(p, CONTEXT_PLAN, free_plain), p = NULL; /* the capsule's, or freed */
+    }
+    release(&held);
+    PyMem_Free(p);
+    return result;
+}
+
+/* Holds the maps that are not None. */
+static int hold_maps(Held *held, ContextPhase *p, PyObject *maps) {
+    if (PyTuple_GET_SIZE(maps) != CONTEXT_MAPS) return wrong_argument("the number of maps") != NULL;
+    for (int i = 0; i < CONTEXT_MAPS; i++) {
+        PyObject *map = PyTuple_GET_ITEM(maps, i);
+        int is_parent = i >= PARENT_FIRST && i < PARENT_FIRST + PARENT_COUNT;
+        int64_t size = is_parent ? p->parent_rows * p->parent_columns : p->rows * p->columns;
+        if (map != Py_None && !(p->map[i] = hold(held, map, 'f', size, 0))) return 0;
+    }
+    return 1;
+}
+
+/* (level, plan, network, (rows, columns) of maps and of parents' maps, maps, magnitude, rest, strips (n, 4) int32, parent
+   strips likewise, numbers of both, (y, x, first), quiet scale and tail (q,) int16, q, feature and mean (192,) float32,
+   points, mean float32, scale int16, tail int8, active int32) -> number of active points */
+static PyObject *py_contexts(PyObject *self, PyObject *args) {
+    (void)self;
+    const char *name;
+    long long rows, columns, parent_rows, parent_columns, n, active;
+    PyObject *plan, *network, *maps, *magnitude, *rest, *strips, *parents, *quiet[2], *by_index[2], *out[4], *result = NULL;
+    Held held = {.count = 0};
+    ContextPhase p;
+    memset(&p, 0, sizeof p);
+    if (!PyArg_ParseTuple(args, "sOO(LLLL)O!OOOOii(iii)OOiOOLOOOO", &name, &plan, &network, &rows, &columns, &parent_rows,
+                          &parent_columns, &PyTuple_Type, &maps, &magnitude, &rest, &strips, &parents, &p.strips, &p.parent_strips, &p.y,
+                          &p.x, &p.first, &quiet[0], &quiet[1], &p.quiet, &by_index[0], &by_index[1], &n, &out[0], &out[1], &out[2],
+                          &out[3]))
+        return NULL;
+    const Level *level = level_named(name);
+    const HeldNetwork *net = level ? PyCapsule_GetPointer(network, NETWORK) : NULL;
+    if (!net || !(p.plan = PyCapsule_GetPointer(plan, CONTEXT_PLAN))) return NULL;
+    if (net->level != level) return wrong_argument("a network of another level of the kernels");
+    if (rows < 1 || columns < 1 || parent_rows < 1 || parent_columns < 1 || rows > INT32_MAX / columns ||
+        parent_rows > INT32_MAX / parent_columns || p.strips < 0 || p.parent_strips < 0 || n < 0 || p.quiet < 0)
+        return wrong_argument("the size of a map");
+    p.network = net->packed, p.rows = rows, p.columns = columns, p.parent_rows = parent_rows, p.parent_columns = parent_columns, p.n = n;
+    if (hold_maps(&held, &p, maps) && (p.magnitude = hold(&held, magnitude, 'f', rows * columns, 0)) &&
+        (p.rest = hold(&held, rest, 'f', rows * columns, 0)) && (p.strip = hold(&held, strips, 'i', 4 * (int64_t)p.strips, 0)) &&
+        (p.parent_strip = hold(&held, parents, 'i', 4 * (int64_t)p.parent_strips, 0)) &&
+        (p.quiet_scale = hold(&held, quiet[0], 'h', p.quiet, 0)) && (p.quiet_tail = hold(&held, quiet[1], 'h', p.quiet, 0)) &&
+        (p.feature_of = hold(&held, by_index[0], 'f', ACTIVITIES, 0)) && (p.mean_of = hold(&held, by_index[1], 'f', ACTIVITIES, 0)) &&
+        (p.mean = hold(&held, out[0], 'f', n, 1)) && (p.scale = hold(&held, out[1], 'h', n, 1)) &&
+        (p.tail = hold(&held, out[2], 'b', n, 1)) && (p.active = hold(&held, out[3], 'i', n, 1))) {
+        const char *wrong = isopress_check_contexts(&p, net->inputs);
+        if (wrong) {
+            wrong_argument(wrong);
+        } else {
+            Py_BEGIN_ALLOW_THREADS active = level->contexts(&p);
+            Py_END_ALLOW_THREADS result = PyLong_FromLongLong(active);
+        }
+    }
+    release(&held);
+    return result;
+}
+
 /* --- final values ---------------------------------------------------------------------------------------------------- */
 
 /* Holds two arrays of `count` float32, or else float64. */
@@ -513,6 +598,8 @@ static PyMethodDef methods[] = {
     {"write_phase", py_write_phase, METH_VARARGS, "Code the symbols of a phase."},
     {"read_phase", py_read_phase, METH_VARARGS, "Decode the symbols of a phase."},
     {"walk", py_walk, METH_VARARGS, "Code or decode all levels of some fields."},
+    {"context_plan", py_context_plan, METH_VARARGS, "Check and keep how features of latents are made."},
+    {"contexts", py_contexts, METH_VARARGS, "What is known of the latents of a phase."},
     {"keep", py_keep, METH_VARARGS, "Whether decoded values surely keep a tolerance."},
     {"measure", py_measure, METH_VARARGS, "Largest error, and sums of squares."},
     {NULL, NULL, 0, NULL},

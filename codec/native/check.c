@@ -71,7 +71,7 @@ const char *isopress_complete_geometry(Geometry *g) {
 const char *isopress_check_network(const Network *net) {
     if (net->layers < 1 || net->layers > LAYERS_MAX) return "the number of layers";
     int inputs = net->layer[0].inputs;
-    if (inputs < 1 || inputs > INPUTS_MAX) return "the number of inputs";
+    if (inputs < 1 || inputs > NETWORK_INPUTS_MAX) return "the number of inputs";
     for (int l = 0; l < net->layers; l++) {
         const Layer *layer = &net->layer[l];
         int last = l + 1 == net->layers;

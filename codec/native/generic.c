@@ -23,5 +23,6 @@ INLINE vi dot2(vi sum, vi x, vi w) { return sum + (x << 16 >> 16) * (w << 16 >> 
 
 #include "network.h"
 #include "predict.h"
+#include "context_tiles.h"
 
-const Level isopress_generic = {"generic", pack_generic, predict_generic};
+const Level isopress_generic = {"generic", pack_generic, predict_generic, contexts_generic};

@@ -6,6 +6,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "contexts.h"
+
 enum {
     TILE = 32,        /* points that a kernel works on at once */
     PAD = 3,          /* cells of padding around a plane */
@@ -18,7 +20,8 @@ enum {
     SEEN_MAX = OFFSETS_MAX + NEAR_MAX + WIDE_MAX + 1,
     PROXIES_MAX = 4,
     PROXY_FEATURES = 4,
-    INPUTS_MAX = 56,  /* 28 + 8 + 4 + 4 * 4 */
+    INPUTS_MAX = 56,  /* of a pyramid: 28 + 8 + 4 + 4 * 4 */
+    NETWORK_INPUTS_MAX = SLOTS_MAX,
     WIDTH_MAX = 128,  /* neurons of a layer */
     LAYERS_MAX = 4,
     OUTPUTS = 3,      /* mean, scale, tail */
@@ -91,6 +94,7 @@ typedef struct {
     const char *name;
     Packed *(*pack)(const Network *); /* NULL without memory */
     void (*predict)(const Phase *);
+    int64_t (*contexts)(const ContextPhase *); /* returns how many points a network was asked about */
 } Level;
 
 /* The levels that this build has and this machine can run, best first; NULL ends the list. */

@@ -2,13 +2,14 @@
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from isopress.codec import native
 from isopress.codec.arrays import Scratch
 from isopress.codec.bounded.geometry import FEATURE_MAX, FEATURE_ONE
 from isopress.codec.bounded.predictor import SCALE_REACH
@@ -319,3 +320,52 @@ def test_damaged_streams_are_an_error_or_wrong_latents() -> None:
 @pytest.mark.parametrize("words", [b"", b"\xff" * 8, b"\xff" * 400, b"\x00" * 400])
 def test_streams_of_ones_or_zeros_end(words: bytes) -> None:
     tried(b"\0" + words, (3, 40, 50))
+
+
+# --- compiled kernels -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("shape", "ahead"), [((3, 21, 30), ()), ((2, 128, 384), (2, 1, *[0] * 28, 1, 3)), ((1, 4, 3), ())]
+)
+def test_every_instruction_set_predicts_as_numpy_does(shape: tuple[int, ...], ahead: tuple[int, ...]) -> None:
+    for periodic, size in ((False, 1.0), (True, 30.0), (True, 1e6)):
+        split = levels(shape[1], shape[2], periodic, ahead)
+        y = waves(*shape) * size
+        for visit in visits([Latents.of(channel, split) for channel in y], split, CONTEXTS):
+            found = []
+            for name in native.levels():
+                with native.using(name):
+                    found.append(CONTEXTS.predict(visit.phase, visit.depth))
+            for other in found[:-1]:
+                for part in fields(Prediction):
+                    wanted = getattr(found[-1], part.name)
+                    np.testing.assert_array_equal(getattr(other, part.name), wanted, part.name)
+
+
+@pytest.mark.skipif(len(native.levels()) == 1, reason="the kernels were not built")
+def test_kernels_refuse_contexts_that_do_not_fit_together() -> None:
+    phase = next(visit.phase for visit in visited(waves(2, 21, 30)) if visit.phase.index == 3 and visit.phase.size > 9)
+    network = CONTEXTS.networks[phase.band.number][phase.band.related is not None]
+    with native.using(native.levels()[0]):
+        kept = network.folded(phase.plan.rows, phase.plan.known).kept(native.level(), 0)
+        good = phase.contexts(kept, CONTEXTS.quiet[0, 0])
+        good.predict(phase.size)
+        for change, message in (
+            ({"rest": good.rest[1:]}, "buffer"),
+            ({"network": network.kept(native.level(), 0)}, "inputs"),
+            ({"maps": (None, *good.maps[1:])}, "missing"),
+            ({"maps": good.maps[1:]}, "maps"),
+            ({"strips": good.strips + np.int32(1)}, "strip"),
+            ({"strips": np.array([[0, 5, 1, 3]], np.int32)}, "strip"),
+            ({"parent_shape": (9, 9)}, "buffer"),
+            ({"quiet": np.full((2, 3), 9, np.int16)}, "tail"),
+            ({"parity": (2, 0)}, "phase"),
+        ):
+            with pytest.raises(ValueError, match=message):
+                replace(good, **change).predict(phase.size)  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match="points"):
+            good.predict(phase.size + 1)
+        none = np.zeros((0, 4), np.int32), np.zeros((0, 6), np.int32), np.zeros((0, 2), np.int32)
+        with pytest.raises(ValueError, match="nothing makes"):
+            native.context_plan(1, *none, np.zeros((2, 2), np.int32))
