@@ -16,6 +16,7 @@ from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
 Window = tuple[int, int]  # tokens along latitude and longitude
 
+MLP_ROWS = 16  # rows of tokens that an MLP takes at a time without gradients
 EPSILON = 1e-6  # of layer norms
 
 
@@ -240,8 +241,11 @@ class TransformerBlock(nn.Module):
         if self.conv is not None:
             x = x + self.conv(x, periodic)
         x = x + self.attention(self.norm1(x), periodic)
-        # The sum above is nobody else's: without gradients it need not be copied.
-        return x + self.mlp(self.norm2(x)) if torch.is_grad_enabled() else x.add_(self.mlp(self.norm2(x)))
+        if torch.is_grad_enabled():
+            return x + self.mlp(self.norm2(x))
+        for rows in x.split(MLP_ROWS, 1):  # the sum above is nobody else's; hidden layers are the widest of all
+            rows.add_(self.mlp(self.norm2(rows)))
+        return x
 
 
 class AbsolutePosition(nn.Module):

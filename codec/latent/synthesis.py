@@ -22,6 +22,7 @@ from isopress.codec.threads import in_team
 
 F64 = NDArray[np.float64]
 
+STRIP = 8  # rows of tokens that convolutions take at a time
 POOL = 4  # tokens per side of what global attention sees
 WIDE = 4  # cells on each side of the mean that a cell's own is compared with
 MARGIN = 2  # cells around the field that each pair of convolutions needs
@@ -86,30 +87,64 @@ class Synthesis(nn.Module):
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, x: Tensor, spread: Tensor, periodic: bool) -> Tensor:
-        """Return the correction of fields in steps; longitude closes on itself if `periodic`."""
-        (B, _, h, w), r, c = x.shape, self.cells, self.config.channels
+        """Return the correction of fields in steps; longitude closes on itself if `periodic`.
+
+        Convolutions go through strips of whole rows of tokens, so that what they hold at once is small.
+        """
+        (h, w), r = x.shape[2:], self.cells
         down, right = -h % self.config.token, -w % self.config.token
         if down or right:  # continued by the last row and column to whole tokens; a width that needs it has edges
             x = F.pad(x, (0, right, 0, down), mode="replicate")
         periodic = periodic and not right
-        seen = pad(_features(x, self.config.cell, periodic), 2 * MARGIN, periodic)
-        a = F.gelu(self.second(F.gelu(self.first(seen))))  # (B, C, H + 2 * MARGIN, W + 2 * MARGIN)
+        mean = F.avg_pool2d(x, self.config.cell)  # (B, 1, H, W)
+        near, far = _surroundings(mean, periodic)
+        found, tokens, H = list[Tensor](), list[Tensor](), mean.shape[2]
+        strips = [(start, min(start + STRIP * r, H)) for start in range(0, H, STRIP * r)]
+        for start, stop in strips:
+            rows = torch.arange(start - 2 * MARGIN, stop + 2 * MARGIN, device=x.device).clamp(0, H - 1)
+            seen = _around(_features(x, near, far, rows, self.config.cell), 2 * MARGIN, periodic)
+            found.append(F.gelu(self.second(F.gelu(self.first(seen)))))  # (B, C, rows + 2 * MARGIN, W + 2 * MARGIN)
+            tokens.append(self._tokens(found[-1]))
+        quality = self.quality(0.3 * spread[:, None])[:, None, None]
+        context = pad(self._context(torch.cat(tokens, 1).add(quality), periodic).permute(0, 3, 1, 2), 1, periodic)
+        context, out = context.permute(0, 2, 3, 1), list[Tensor]()  # (B, H / r + 2, W / r + 2, D)
+        for start, stop in strips:
+            told = self._told(context[:, start // r : stop // r + 2])
+            both = torch.cat([found.pop(0).permute(0, 2, 3, 1), told], 3)  # channels last, as they lie
+            out.append(self.last(F.gelu(self.third(both.permute(0, 3, 1, 2)))))  # (B, cell * cell, rows, W)
+        return self._freed(out, periodic)[:, :, :h, :w]
+
+    def _tokens(self, a: Tensor) -> Tensor:
+        """Return embedded tokens (B, h, w, D) of what convolutions found of some rows of them, with margins."""
+        r, c = self.cells, self.config.channels
         inner = a[:, :, MARGIN:-MARGIN, MARGIN:-MARGIN].permute(0, 2, 3, 1)  # (B, H, W, C)
-        H, W = inner.shape[1:3]
-        tokens = inner.reshape(B, H // r, r, W // r, r, c).transpose(2, 3).reshape(B, H // r, W // r, -1)
-        tokens = self._context(self.embed(tokens) + self.quality(0.3 * spread[:, None])[:, None, None], periodic)
-        told = self.widen(pad(tokens.permute(0, 3, 1, 2), 1, periodic).permute(0, 2, 3, 1))
-        told = told.reshape(B, H // r + 2, W // r + 2, r, r, c).transpose(2, 3).reshape(B, H + 2 * r, W + 2 * r, c)
+        B, H, W = inner.shape[:3]
+        return torch.as_tensor(
+            self.embed(inner.reshape(B, H // r, r, W // r, r, c).transpose(2, 3).reshape(B, H // r, W // r, -1))
+        )
+
+    def _told(self, context: Tensor) -> Tensor:
+        """Return what tokens (B, h + 2, w + 2, D) say of their cells, (B, H + 2 * MARGIN, W + 2 * MARGIN, C)."""
+        (B, h, w), r, c = context.shape[:3], self.cells, self.config.channels
+        told = self.widen(context).reshape(B, h, w, r, r, c).transpose(2, 3).reshape(B, h * r, w * r, c)
         beyond = r - MARGIN
-        told = told[:, beyond : told.shape[1] - beyond, beyond : told.shape[2] - beyond]
-        both = torch.cat([a.permute(0, 2, 3, 1), told], 3)  # channels last, as they lie
-        del a, told, inner  # the largest of all
-        out = self.last(F.gelu(self.third(both.permute(0, 3, 1, 2))))  # (B, cell * cell, H, W)
-        # The mean of the corrections of the 5 x 5 tokens around each cell's own is taken off: what is coarser than all
-        # that was looked at is known from the latents, and nothing may be added to it.
-        means = F.avg_pool2d(pad(F.avg_pool2d(out.mean(1, keepdim=True), r), 2, periodic), 5, 1)
-        correction = F.pixel_shuffle(out - F.interpolate(means, scale_factor=r, mode="nearest"), self.config.cell)
-        return correction[:, :, :h, :w]
+        return torch.as_tensor(told[:, beyond : told.shape[1] - beyond, beyond : told.shape[2] - beyond])
+
+    def _freed(self, out: list[Tensor], periodic: bool) -> Tensor:
+        """Return corrections (B, 1, h, w) of strips (B, cell * cell, rows, W), without what tokens around share.
+
+        The mean of the corrections of the 5 x 5 tokens around each cell's own is taken off: what is coarser than all
+        that was looked at is known from the latents, and nothing may be added to it.
+        """
+        r, start, parts = self.cells, 0, list[Tensor]()
+        means = torch.cat([F.avg_pool2d(strip.mean(1, keepdim=True), r) for strip in out], 2)
+        means = F.avg_pool2d(pad(means, 2, periodic), 5, 1)
+        for strip in out:
+            stop = start + strip.shape[2] // r
+            near = F.interpolate(means[:, :, start:stop], scale_factor=r, mode="nearest")
+            parts.append(F.pixel_shuffle(strip - near, self.config.cell))
+            start = stop
+        return torch.cat(parts, 2)
 
     def _context(self, tokens: Tensor, periodic: bool) -> Tensor:
         """Send tokens (B, h, w, D) through the blocks; in their middle, global attention over means of 4 x 4 tokens."""
@@ -176,12 +211,23 @@ def pad(x: Tensor, n: int, periodic: bool) -> Tensor:
     return x.permute(0, 2, 3, 1).index_select(1, rows).index_select(2, columns).permute(0, 3, 1, 2)
 
 
-def _features(x: Tensor, cell: int, periodic: bool) -> Tensor:
-    """Return (B, cell * cell + 1, h / cell, w / cell): values less the mean of 3 x 3 cells; the cell's mean less that
-    of 9 x 9 cells. Logarithmic beyond a third of a step."""
-    values = F.pixel_unshuffle(x, cell)
-    mean = values.mean(1, keepdim=True)
-    near = mean - F.avg_pool2d(pad(mean, 1, periodic), 3, 1)
-    far = mean - F.avg_pool2d(pad(mean, WIDE, periodic), 2 * WIDE + 1, 1)
-    detail = GAIN * torch.cat([values - mean + near, far], 1)
+def _around(x: Tensor, n: int, periodic: bool) -> Tensor:
+    """Pad (B, C, h, w) by n columns on both sides, as `pad` does."""
+    columns = torch.arange(-n, x.shape[3] + n, device=x.device)
+    columns = columns % x.shape[3] if periodic else columns.clamp(0, x.shape[3] - 1)
+    return x.permute(0, 2, 3, 1).index_select(2, columns).permute(0, 3, 1, 2)
+
+
+def _surroundings(mean: Tensor, periodic: bool) -> tuple[Tensor, Tensor]:
+    """Return means of 3 x 3 cells, and cells' means (B, 1, H, W) less those of 9 x 9."""
+    near = F.avg_pool2d(pad(mean, 1, periodic), 3, 1)
+    return near, mean - F.avg_pool2d(pad(mean, WIDE, periodic), 2 * WIDE + 1, 1)
+
+
+def _features(x: Tensor, near: Tensor, far: Tensor, rows: Tensor, cell: int) -> Tensor:
+    """Return (B, cell * cell + 1, rows, W) of some rows of cells: values less the mean of 3 x 3 cells; the cell's mean
+    less that of 9 x 9 cells. Logarithmic beyond a third of a step."""
+    B, _, h, w = x.shape
+    values = F.pixel_unshuffle(x.view(B, h // cell, cell, w).index_select(1, rows).view(B, 1, -1, w), cell)
+    detail = GAIN * torch.cat([values - near.index_select(2, rows), far.index_select(2, rows)], 1)
     return torch.copysign(torch.log1p(detail.abs()), detail).contiguous(memory_format=torch.channels_last)
