@@ -194,7 +194,8 @@ def _search(job: _Prepared, target: Target, model: LatentModel, trade: float) ->
     wanted = max(job.fields.nbytes / target.ratio, 1.0) if target.ratio is not None else target.rmse
     assert wanted is not None
     goal, most = AIM * wanted, (MOST_BYTES if target.rmse is None else MOST) * wanted
-    forecast = Forecast.of((job.y - job.unit.offset) / job.unit.step, of_error=target.ratio is None)
+    mean, deviation = job.unit.offset, job.unit.step
+    forecast = Forecast.of(job.y, of_error=target.ratio is None, mean=mean, deviation=deviation)
     step = forecast.step(goal / job.unit.step if forecast.of_error else 8 * goal / job.fields.size)
     step = _first_step(job, min(max(step, job.finest), COARSEST), forecast, model, trade)
     nbytes, seen = HEADER + sum(map(len, job.sections.values())), list[tuple[float, float]]()
@@ -229,7 +230,8 @@ def _first_step(job: _Prepared, step: float, forecast: Forecast, model: LatentMo
         found = math.sqrt(float(np.square((coded.fields() - part) / unit.step).mean()))
     else:
         found = 8 * len(coded.section) / part.size
-    foretold = Forecast.of((part - unit.offset) / unit.step, of_error=forecast.of_error).value(step)
+    again = Forecast.of(part, of_error=forecast.of_error, mean=unit.offset, deviation=unit.step)
+    foretold = again.value(step)
     return forecast.step(forecast.value(step) * EDGES * foretold / found) if found else step
 
 

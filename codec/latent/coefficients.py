@@ -57,19 +57,20 @@ class Latents:
     """
 
     top: F64
-    bands: tuple[tuple[F64, ...], ...]
+    bands: tuple[tuple[NDArray[np.floating], ...], ...]
     finest: int
 
     @classmethod
-    def of(cls, y: F64, levels: Sequence[AnyLevel]) -> Latents:
-        """Transform a field (h, w), in steps."""
-        bands, finest = list[tuple[F64, ...]](), len(levels)
+    def of(cls, y: F64, levels: Sequence[AnyLevel], dtype: type[np.floating] = np.float64) -> Latents:
+        """Transform a field (h, w), in steps; bands are kept as `dtype`."""
+        bands, finest = list[tuple[NDArray[np.floating], ...]](), len(levels)
         for number, level in enumerate(levels):
             y, details = level.analyse(y)
-            bands.append(details)
+            bands.append(tuple(band.astype(dtype, copy=False) for band in details))
             for band in details:
-                if np.abs(band).max(initial=0) >= EMPTY_BELOW:
+                if max(band.max(initial=0), -band.min(initial=0)) >= EMPTY_BELOW:
                     finest = min(finest, number)
+            del details
         return cls(y, tuple(bands), finest)
 
     @property
@@ -79,11 +80,16 @@ class Latents:
 
 
 class Channel:
-    """One channel while it is coded: `values` grow from the coarsest low band to the field (h, w), in units."""
+    """One channel while it is coded: `values` grow from the coarsest low band to the field (h, w), in units.
 
-    def __init__(self, top: I64, levels: Sequence[AnyLevel], finest: int, before: History | None) -> None:
+    Maps are kept for channels that follow, unless it is `alone`.
+    """
+
+    def __init__(
+        self, top: I64, levels: Sequence[AnyLevel], finest: int, before: History | None, *, alone: bool = False
+    ) -> None:
         self.values = top.astype(np.float64) * UNITS
-        self._levels, self._finest, self._before = levels, finest, before
+        self._levels, self._finest, self._before, self._alone = levels, finest, before, alone
         self._maps = list[Sequence[BandMaps]]()  # of the bands of every level, coarsest first
 
     def phases(self, model: ContextModel) -> Iterator[tuple[Phase, Prediction]]:
@@ -92,8 +98,9 @@ class Channel:
         for number in range(len(self._levels) - 1, -1, -1):
             level = self._levels[number]
             if number < self._finest:
-                self._maps.append((BandMaps.zeros(level.low.shape),) * len(level.bands))
-                details = [np.zeros(band.shape) for band in level.bands]
+                if not self._alone:
+                    self._maps.append((BandMaps.zeros(level.low.shape),) * len(level.bands))
+                details = [np.zeros(band.shape, np.float32) for band in level.bands]
             else:
                 coarser = LevelMaps.of(self.values, level, coarser if len(level.bands) == BANDS else None)
                 details = []
@@ -101,10 +108,15 @@ class Channel:
                     band = Band(coarser, number, index, self._before[number][index] if self._before else None)
                     for phase in band.phases():
                         yield phase, model.predict(phase, min(level.depth, DEPTHS - 1))
+                        del phase
                     values, maps = band.finish()
                     coarser.bands.append(maps)
                     details.append(values)
-                self._maps.append(coarser.bands)
+                    del band, maps
+                if not self._alone:
+                    self._maps.append(coarser.bands)
+                if number == 0:
+                    coarser = None  # most of what is held, and nothing needs it now
             self.values = level.synthesise(self.values, details, whole=True)
 
     def related(self, before: History | None) -> History:
@@ -129,11 +141,12 @@ def encode(
     for latents in channels:
         top = np.rint(latents.top).astype(np.int64)
         head = write_head(writer, head, top, latents.finest)
-        channel = Channel(top, levels, latents.finest, before)
+        channel = Channel(top, levels, latents.finest, before, alone=len(channels) == 1)
         for phase, predicted in channel.phases(model):
             y = phase.take(latents.bands[phase.band.level][phase.band.number], pad=0)
             symbols, offset = write_phase(writer, model.tables, y, predicted, offset, trade)
             phase.put(predicted.mean, symbols)
+            del phase, predicted  # they hold the maps of their level
         before = channel.related(before) if len(channels) > 1 else None
         fields.append(channel.values)
     return fields
@@ -154,10 +167,11 @@ def decode(
         head, whole = read_head(reader, head, top)
         if head.finest > len(levels):
             raise CorruptPayloadError(f"a channel's finest level is {head.finest} of {len(levels)}")
-        channel = Channel(whole, levels, head.finest, before)
+        channel = Channel(whole, levels, head.finest, before, alone=count == 1)
         for phase, predicted in channel.phases(model):
             symbols, offset = read_phase(reader, predicted, offset)
             phase.put(predicted.mean, symbols)
+            del phase, predicted  # they hold the maps of their level
         before = channel.related(before) if count > 1 else None
         fields.append(channel.values)
     return fields

@@ -201,10 +201,10 @@ class Band:
             if phase.size:
                 yield phase
 
-    def finish(self) -> tuple[NDArray[np.float64], BandMaps]:
-        """Return the values of the band (h, w), and its maps."""
+    def finish(self) -> tuple[F32, BandMaps]:
+        """Return the values of the band (h, w), and its maps; a view of them."""
         h, w = self.place.shape
-        values = self.own[PAD : PAD + h, PAD : PAD + w].astype(np.float64)
+        values = self.own[PAD : PAD + h, PAD : PAD + w]
         return values, BandMaps(self.own, box(self.magnitude, self.maps.level))
 
 

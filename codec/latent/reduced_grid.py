@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from isopress.codec.latent.wavelet import LATITUDE, LONGITUDE, join, split
+from isopress.codec.latent.wavelet import LATITUDE, LONGITUDE, AnyFloat, join, split
 
 F64 = NDArray[np.float64]
 Shape = tuple[int, int]
@@ -131,9 +131,9 @@ class Level:
         details = _filled(first.shape, first.zones, hl), _filled(second.shape, second.zones, lh)
         return _filled(self.low.shape, self.low.zones, ll), (*details, _filled(third.shape, third.zones, hh))
 
-    def synthesise(self, low: F64, details: Sequence[F64], *, whole: bool = False) -> F64:
+    def synthesise(self, low: F64, details: Sequence[AnyFloat], *, whole: bool = False) -> F64:
         """Undo `analyse`; with `whole` in integers, so that all machines agree."""
-        ll, lh = list[F64](), list[F64]()
+        ll, lh = list[AnyFloat](), list[AnyFloat]()
         for below, above in zip(self.low.zones, self.bands[1].zones, strict=True):
             ll.append(below.cells(low))
             lh.append(above.cells(details[1]))
@@ -168,7 +168,7 @@ class Ahead:
         self.after.fill(x, low)
         return x, (high,)
 
-    def synthesise(self, low: F64, details: Sequence[F64], *, whole: bool = False) -> F64:
+    def synthesise(self, low: F64, details: Sequence[AnyFloat], *, whole: bool = False) -> F64:
         """Undo `analyse`, in place."""
         (cells,) = join([self.after.cells(low)], details, LONGITUDE, self.periodic, whole)
         self.before.fill(low, cells)

@@ -94,8 +94,10 @@ class CodedFields:
         """Return section and decoded values with the gains that give these the power of the original (..., h, w)."""
         fields, section, gains = self.in_steps(), self.section, None
         if self.latent.corrected and len(section) >= WORTH_GAINS:
-            wanted = (original.reshape(fields.shape) - self.latent.offset) / self.latent.step
+            wanted = original.reshape(fields.shape) - self.latent.offset
+            wanted /= self.latent.step
             gains = find_gains(wanted, fields, self.latent.periodic)
+            del wanted
         if gains is None:
             return section, self.values(fields)
         section = bytes([section[0] | _GAINS]) + section[1 : _HEAD.size] + gains.tobytes() + section[_HEAD.size :]
@@ -119,7 +121,8 @@ def code_fields(
     """
     shape, fields = fields.shape, fields.reshape(coded_shape(fields.shape))
     leading, (h, w) = fields.shape[:-2], fields.shape[-2:]
-    y = (fields - latent.offset) / latent.step
+    y = fields - latent.offset
+    y /= latent.step
     mixings = choose(y, 1.0) if mixings is None else mixings
     for axis, mixing in enumerate(mixings):
         y = mixing.forward(y, axis)
@@ -127,7 +130,8 @@ def code_fields(
     split = levels(h, w, latent.periodic, ahead)
     latents: NDArray[Any] = np.empty(leading, object)
     for at in np.ndindex(leading):
-        latents[at] = Latents.of(y[at], split)
+        latents[at] = Latents.of(y[at], split, np.float32)  # all that coding looks at
+    del y  # as large as everything that follows
     latents, mixings = _without_empty(latents, mixings)
     writer = SymbolWriter(model.contexts.tables, peaked=True)
     for mixing, n in zip(mixings, leading, strict=True):

@@ -16,6 +16,7 @@ F64 = NDArray[np.float64]
 I8 = NDArray[np.int8]
 
 KNOTS = 3.25 + 0.25 * np.arange(9)  # log2 of wavelengths in cells, 9.5 to 38
+ROWS = 64  # that are transformed at a time
 GAINS = len(KNOTS)  # one byte each
 SPACING = 0.25  # beyond the first and last knot gains fall to 1 within as much
 ONE_OCTAVE = 128  # of amplitude, in units of a stored gain
@@ -94,12 +95,19 @@ def _more_error(g: F64, p: F64, q: F64, c: F64) -> float:
 def equalise(fields: F64, gains: F64, periodic: bool) -> None:
     """Apply gains (9,), in octaves, to decoded fields (..., h, w) in steps, in place."""
     width = fields.shape[-1]
+    count = (width if periodic else 2 * width) // 2 + 1
+    extra = torch.from_numpy((_curve(gains, _log_wavelengths(count, width, periodic)) - 1).astype(np.float32))
     for field in fields.reshape(-1, *fields.shape[-2:]):
-        spectrum = _spectrum(field, periodic)
-        extra = _curve(gains, _log_wavelengths(spectrum.shape[-1], width, periodic)) - 1
-        spectrum *= torch.from_numpy(extra.astype(np.float32))
-        change = torch.fft.irfft(spectrum, n=width if periodic else 2 * width)
-        torch.from_numpy(field).add_(change[:, :width])
+        for rows in _by_rows(field):
+            spectrum = _spectrum(rows, periodic)
+            spectrum *= extra
+            change = torch.fft.irfft(spectrum, n=width if periodic else 2 * width)
+            torch.from_numpy(rows).add_(change[:, :width])
+
+
+def _by_rows(field: F64) -> list[F64]:
+    """Return views of some rows (ROWS, w) of a field each."""
+    return [field[start : start + ROWS] for start in range(0, len(field), ROWS)]
 
 
 def _judged(fields: F64, periodic: bool) -> F64:
@@ -129,9 +137,10 @@ def _curve(gains: F64, waves: F64) -> F64:
 def _powers(original: F64, decoded: F64, periodic: bool) -> tuple[F64, F64, F64]:
     """Return by wavenumber, summed over rows: power of original and decoded fields, and what they have in common."""
     shape, total = (-1, *original.shape[-2:]), torch.zeros(())
-    for x, y in zip(original.reshape(shape), decoded.reshape(shape), strict=True):
-        a, b = _spectrum(x, periodic), _spectrum(y, periodic)
-        power, kept, both = a.abs() ** 2, b.abs() ** 2, (a * b.conj()).real
-        total = total + torch.stack([power.double().sum(0), kept.double().sum(0), both.double().sum(0)])
+    for field, other in zip(original.reshape(shape), decoded.reshape(shape), strict=True):
+        for x, y in zip(_by_rows(field), _by_rows(other), strict=True):
+            a, b = _spectrum(x, periodic), _spectrum(y, periodic)
+            power, kept, both = a.abs() ** 2, b.abs() ** 2, (a * b.conj()).real
+            total = total + torch.stack([power.double().sum(0), kept.double().sum(0), both.double().sum(0)])
     p, q, c = total.numpy()
     return p, q, c

@@ -35,14 +35,15 @@ class Forecast:
     of_error: bool
 
     @classmethod
-    def of(cls, fields: F64, *, of_error: bool) -> Forecast:
-        """Look at some windows of fields (..., h, w), whose deviation is 1."""
+    def of(cls, fields: F64, *, of_error: bool, mean: float = 0.0, deviation: float = 1.0) -> Forecast:
+        """Look at some windows of fields (..., h, w) of this mean and deviation."""
         h, w = fields.shape[-2:]
         top, count, side = max(0, (h - WINDOW[0]) // 2), min(WINDOWS, -(-w // WINDOW[1])), min(WINDOW[1], w)
         sample = list[F64]()
         for i in range(count):  # columns evenly spread
             left = max((2 * i + 1) * w // (2 * count) - side // 2, 0)
-            sample += _magnitudes(fields[..., top : top + WINDOW[0], left : left + WINDOW[1]])
+            window = fields[..., top : top + WINDOW[0], left : left + WINDOW[1]]
+            sample += _magnitudes((window - mean) / deviation)
         magnitudes = np.sort(np.concatenate(sample))[::-1]
         number = np.arange(magnitudes.size)
         if not of_error:

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import sqrt
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 F64 = NDArray[np.float64]
+AnyFloat = NDArray[np.floating[Any]]
 Parts = list[F64]
 
 FACTORS = (-1.586134342059924, -0.052980118572961, 0.882911075530934, 0.443506852043971)  # of odd, even, odd, even
@@ -45,14 +47,14 @@ def split(parts: Sequence[F64], axis: int, periodic: bool) -> tuple[Parts, Parts
     return low, high
 
 
-def join(low: Sequence[F64], high: Sequence[F64], axis: int, periodic: bool, whole: bool) -> Parts:
+def join(low: Sequence[AnyFloat], high: Sequence[AnyFloat], axis: int, periodic: bool, whole: bool) -> Parts:
     """Undo `split`; with `whole` every lifting step is rounded to integers, so that all machines agree."""
     if not high or not high[0].shape[axis]:
-        return list(low)
+        return [part.astype(np.float64, copy=False) for part in low]
     even, odd = Parts(), Parts()
     for x, y in zip(low, high, strict=True):
-        even.append(_rounded(x.swapaxes(axis, -1) * (1 / NORM), whole))
-        odd.append(_rounded(y.swapaxes(axis, -1) * NORM, whole))
+        even.append(_rounded(np.multiply(x.swapaxes(axis, -1), 1 / NORM, dtype=np.float64), whole))
+        odd.append(_rounded(np.multiply(y.swapaxes(axis, -1), NORM, dtype=np.float64), whole))
     for step in (3, 2, 1, 0):
         for target, sums in zip((odd, even)[step % 2], _sums(even, odd, step, axis, periodic), strict=True):
             sums *= FACTORS[step]
