@@ -242,8 +242,10 @@ class TransformerBlock(nn.Module):
             x = x + self.conv(x, periodic)
         x = x + self.attention(self.norm1(x), periodic)
         if torch.is_grad_enabled():
-            return x + self.mlp(self.norm2(x))
-        for rows in x.split(MLP_ROWS, 1):  # the sum above is nobody else's; hidden layers are the widest of all
+            more: Tensor = self.mlp(self.norm2(x))
+            return x + more
+        for start in range(0, x.shape[1], MLP_ROWS):  # hidden layers are the widest of all
+            rows = x[:, start : start + MLP_ROWS]  # the sum above is nobody else's
             rows.add_(self.mlp(self.norm2(rows)))
         return x
 
