@@ -101,6 +101,7 @@ TABLES: dict[str, tuple[str, Callable[[Result], str]]] = {
     "spectra": ("spectra.json", equal.spectra),
     "fidelity-origin": ("fidelity.json", origin),
     "fidelity-passes": ("fidelity.json", fidelity.passes),
+    "fidelity-dssim": ("fidelity.json", fidelity.dssim),
     "fidelity": ("fidelity.json", fidelity.fidelity),
     "cra5-origin": ("cra5.json", origin),
     "cra5": ("cra5.json", equal.cra5),
