@@ -29,7 +29,7 @@ from tests.fields import BLOCKY_DEVIATION, BLOCKY_MEAN, blocky
 from tests.make_golden import SMALL
 from tests.patch_models import TINY
 from tests.spec import vaeformer as second
-from tests.spec.test_golden_by_spec import patch_weights
+from tests.spec.test_golden_by_spec import weights
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ def test_both_readers_find_the_symbols_of_the_writer(
     for index in (-90, 0, 64):
         section, written = encode_fields(x, index, model, periodic=periodic)
         read = decode_section(section, written.shape, model)
-        others = second.symbols(section, x.shape, *patch_weights(model.sha256[:16]))
+        others = second.symbols(section, x.shape, *weights(model.sha256[:16]))
         for a, b, (z, y) in zip(written.hours, read.hours, others, strict=True):
             for found in (b.hyper, z):
                 np.testing.assert_array_equal(found, a.hyper)
