@@ -17,6 +17,7 @@ import pytest
 import xarray as xr
 
 from isopress.codec.errors import ArgumentError, BoundError, WorkerLostError
+from isopress.codec.threads import threads
 from isopress.format.report.info import read_report
 from isopress.format.source.dataset import open_source
 from isopress.format.store import chunking, journal, tasks
@@ -241,6 +242,7 @@ def test_a_full_disk_leaves_what_can_be_resumed(
         patch.setattr(tasks, "read_object", full)
         with pytest.raises(OSError, match="No space"):
             write(str(source), tmp_path / "out.zarr", **OPTIONS)
-    assert len(listed(tmp_path / PARTIAL)) == 9
+    others = threads() - 1  # that still end what they have begun, or come too late
+    assert 9 - others <= len(listed(tmp_path / PARTIAL)) <= 9 + others
     write(str(source), tmp_path / "out.zarr", resume=True, **OPTIONS)
     assert contents(tmp_path / "out.zarr") == whole
