@@ -190,6 +190,16 @@ def test_a_process_forked_while_a_thread_codes_is_not_locked() -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="this system has no fork")
+def test_threads_and_processes_of_every_kind_code_every_mode_at_once() -> None:
+    """Eight threads, processes by fork, spawn and forkserver before, during and after use: all find the same."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-W", "ignore", "-m", "tests.together"]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "0 unlike the others" in done.stdout
+
+
 # --- processes of a conversion ----------------------------------------------------------------------------------------
 
 
