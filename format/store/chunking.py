@@ -11,6 +11,7 @@ CHUNK_VALUES = 2**20  # of chunks that are no blocks: a good size for one object
 # Of blocks. Of them one field is often read, with those it refers to: of 0.25 degree there are two, so that this moves
 # twice its bytes and takes about half a second. More are smaller in all (benchmarks.chunks).
 BLOCK_VALUES = 2**21
+TARGET_VALUES = 2**23  # of blocks with a target: eight fields of 0.25 degree, three fifths of the bytes of pairs
 MAX_AXIS_FIELDS = 128  # along one axis of a block,
 MIN_CHUNK_VALUES = 2**17  # unless fields are so small that chunks would have fewer values than this
 MAX_FIELD_VALUES = 2**22  # larger fields are cut
@@ -31,14 +32,14 @@ def default_chunks(shape: Sequence[int]) -> tuple[int, ...]:
     return (*_grouped(shape[:-2], max(1, CHUNK_VALUES // math.prod(field)), last_first), *field)
 
 
-def default_blocks(dims: Sequence[str], shape: Sequence[int]) -> tuple[int, ...]:
+def default_blocks(dims: Sequence[str], shape: Sequence[int], values: int = BLOCK_VALUES) -> tuple[int, ...]:
     """Return chunks of whole fields that can refer to each other, grouped along the leading axes: times first.
 
     Hours tell more about each other than levels do. Axes that are not times follow, last one first.
 
-    A chunk has up to `BLOCK_VALUES` values: two fields of 0.25 degree, a day of hours of 1 degree. Along one axis it
-    has at most `MAX_AXIS_FIELDS`, more where it would have fewer than `MIN_CHUNK_VALUES` values. Fields too large are
-    cut as by `default_chunks`.
+    A chunk has up to `values` values: two fields of 0.25 degree, a day of hours of 1 degree. Along one axis it has at
+    most `MAX_AXIS_FIELDS`, more where it would have fewer than `MIN_CHUNK_VALUES` values. Fields too large are cut as
+    by `default_chunks`.
 
     Parameters
     ----------
@@ -46,13 +47,15 @@ def default_blocks(dims: Sequence[str], shape: Sequence[int]) -> tuple[int, ...]
         Names of the axes; one with "time" in it, or `t`, `step`, `date` or `hour`, is a time.
     shape : sequence of int
         Of the array.
+    values : int
+        `TARGET_VALUES` for what has a target.
     """
     field = _field_chunk(shape)
-    values = math.prod(field)
-    fields = max(1, BLOCK_VALUES // values)
+    of_field = math.prod(field)
+    fields = max(1, values // of_field)
     last_first = range(len(shape) - 3, -1, -1)
     times_first = sorted(last_first, key=lambda axis: not is_time(dims[axis]))
-    most = max(MAX_AXIS_FIELDS, MIN_CHUNK_VALUES // values)
+    most = max(MAX_AXIS_FIELDS, MIN_CHUNK_VALUES // of_field)
     return (*_grouped(shape[:-2], fields, times_first, most), *field)
 
 

@@ -21,6 +21,8 @@ from isopress.format.source.packing import as_stored
 from isopress.format.source.record import write_attrs, write_record
 from isopress.format.source.sentinels import Findings
 from isopress.format.store.chunking import (
+    BLOCK_VALUES,
+    TARGET_VALUES,
     check_chunk_dims,
     choose_chunks,
     choose_shards,
@@ -131,7 +133,8 @@ def _plan_lossy(source: Source, name: str, wishes: Wishes, model: str) -> Variab
     asked = wanted or preset_bound(wishes.preset, name.rpartition("/")[2], variable.attrs)
     blocks = asked.mode != "lossless" and wishes.context != "field"
     dims = [str(dim) for dim in variable.dims]
-    usual = default_blocks(dims, variable.shape) if blocks else default_chunks(variable.shape)
+    values = TARGET_VALUES if isinstance(asked, Target) else BLOCK_VALUES
+    usual = default_blocks(dims, variable.shape, values) if blocks else default_chunks(variable.shape)
     if model != DEFAULT:
         usual = tuple(1 if axis < variable.ndim - 3 else size for axis, size in enumerate(variable.shape))
     chunks = choose_chunks(dims, variable.shape, wishes.chunks, usual)

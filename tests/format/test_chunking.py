@@ -10,6 +10,7 @@ from isopress.codec.errors import ArgumentError
 from isopress.format.source.dataset import open_source
 from isopress.format.store import chunking
 from isopress.format.store.chunking import (
+    TARGET_VALUES,
     choose_chunks,
     choose_shards,
     default_blocks,
@@ -64,6 +65,10 @@ DIMS = ("time", "level", "lat", "lon")
 )
 def test_default_blocks_are_days_or_columns_of_fields(shape: tuple[int, ...], chunks: tuple[int, ...]) -> None:
     assert default_blocks(DIMS[len(DIMS) - len(shape) :], shape) == chunks
+
+
+def test_blocks_with_a_target_have_more_fields() -> None:
+    assert default_blocks(("time", "lat", "lon"), (24, 721, 1440), TARGET_VALUES) == (8, 721, 1440)
 
 
 def test_chunks_of_what_no_block_can_hold_are_as_ever(tmp_path: Path) -> None:
