@@ -116,7 +116,7 @@ class _Sampler:
         rates = np.array([sample.nbytes / sample.values for sample in self.samples])
         freedom = len(rates) - 1
         student = _STUDENT[min(freedom, len(_STUDENT)) - 1]
-        unseen = max(0.0, 1 - sum(sample.values for sample in self.samples) / self.values)
+        unseen = math.prod(1 - sample.values / self.values for sample in self.samples)  # pieces may overlap
         spread = student * float(rates.std(ddof=1) / rates.mean()) * math.sqrt(unseen / len(rates))
         return (spread + _CUT * unseen) * self.nbytes
 

@@ -30,7 +30,8 @@ def pieces(shape: Sequence[int], chunks: Sequence[int], most: int) -> Iterator[R
     for place in positions(len(shape)):
         starts = [int(part * -(-size // step)) * step for part, size, step in zip(place, shape, chunks, strict=True)]
         for axis in (-2, -1):
-            starts[axis] = int(place[axis] * (shape[axis] - steps[axis] + 1))
+            tiles = -(-shape[axis] // steps[axis])  # not any place: edges would be seen more seldom than the middle
+            starts[axis] = int(place[axis] * tiles) * (shape[axis] - steps[axis]) // max(tiles - 1, 1)
         yield tuple(slice(at, min(at + step, size)) for at, step, size in zip(starts, steps, shape, strict=True))
 
 
