@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.random import default_rng  # here: numpy would load it under a lock that a fork may leave locked
 from numpy.typing import NDArray
 
 from isopress.codec.decode import FLOATS, field_shape
@@ -220,7 +221,7 @@ class Marks:
 
 def _weights(length: int, dtype: np.dtype[Any]) -> Array:
     """Return odd numbers without a pattern, always the same."""
-    return np.random.default_rng(length).integers(0, 2**31, length).astype(dtype) * 2 + 1
+    return default_rng(length).integers(0, 2**31, length).astype(dtype) * 2 + 1
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,13 @@ def size(nbytes: float) -> str:
 
 
 def ratio_text(ratio: float) -> str:
-    """Return how many times smaller something is: `12.3x`."""
-    return f"{ratio:.1f}x"
+    """Return how many times smaller something is: `12.3x`, or `0.02x` for what grew much."""
+    return f"{ratio:.1f}x" if ratio >= 1 else f"{ratio:.2g}x"
+
+
+def degrees(value: float, positive: str, negative: str) -> str:
+    """Return a latitude or longitude: `33 S`."""
+    return f"{abs(value):g} {positive if value >= 0 else negative}"
 
 
 def count(number: int, what: str) -> str:

@@ -20,6 +20,7 @@ from isopress.format.report.compare.figures import coastline
 from isopress.format.report.compare.grid import Grid
 from isopress.format.report.compare.metrics import Merit, dssim
 from isopress.format.report.compare.records import CompareReport, Comparison
+from isopress.format.report.words import degrees, ratio_text
 from isopress.format.store.write import write
 from tests.datasets import errors, save_netcdf
 from tests.fields import spectral_field, sphere_field
@@ -264,3 +265,15 @@ def test_a_dataset_can_be_compared_with_what_it_was_made_of(source: Path, store:
     assert "<td" in found._repr_html_()
     assert "bound kept" in repr(found)
     json.dumps(found.to_dict(), allow_nan=False)
+
+
+@pytest.mark.parametrize(
+    ("value", "names", "text"),
+    [(-33.0, "NS", "33 S"), (0.0, "NS", "0 N"), (10.25, "EW", "10.25 E"), (-8.0, "EW", "8 W")],
+)
+def test_places_have_no_negative_degrees(value: float, names: str, text: str) -> None:
+    assert degrees(value, *names) == text
+
+
+def test_what_grew_is_not_zero_times_smaller() -> None:
+    assert [ratio_text(ratio) for ratio in (12.34, 1.0, 0.0123)] == ["12.3x", "1.0x", "0.012x"]

@@ -15,6 +15,7 @@ from isopress.format.report.compare.grid import Grid
 from isopress.format.report.compare.metrics import HISTOGRAM_BINS
 from isopress.format.report.compare.records import Comparison
 from isopress.format.report.compare.spectra import ALLOWED, SHORTEST, Spectrum
+from isopress.format.report.words import degrees
 
 Array = np.ndarray[Any, Any]
 Picture = tuple[str, str, bytes]  # what it shows, as a name and as a sentence; PNG
@@ -194,7 +195,8 @@ def _zoom_title(variable: Comparison) -> str:
     assert worst is not None, "and then there is an error"
     place = f"row {worst.row}, column {worst.column}"
     if variable.grid.lat is not None and variable.grid.lon is not None:
-        place = f"{variable.grid.lat[worst.row]:g} N, {variable.grid.lon[worst.column]:g} E"
+        lat, lon = degrees(variable.grid.lat[worst.row], "N", "S"), degrees(variable.grid.lon[worst.column], "E", "W")
+        place = f"{lat}, {lon}"
     when = f" at {zoom.label}" if zoom.label else ""
     values = f"{worst.original:.6g} became {worst.decoded:.6g} {variable.units}"
     return f"Largest error{when}, {place}: {values}"
@@ -220,7 +222,8 @@ def _zoom(variable: Comparison) -> bytes:
         axes.set_title(title, fontsize=8)
         axes.set_xticks([])
         axes.set_yticks([])
-        figure.colorbar(image, ax=axes, orientation="horizontal", fraction=0.05, pad=0.03).ax.tick_params(labelsize=6)
+        bar = figure.colorbar(image, ax=axes, orientation="horizontal", fraction=0.05, pad=0.03, ticks=MaxNLocator(3))
+        bar.ax.tick_params(labelsize=6)
     return _png(figure)
 
 
