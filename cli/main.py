@@ -57,8 +57,6 @@ class LazyGroup(click.Group):
         try:
             code = super().main(*args, **options)
         except click.Abort:
-            # Zarr's event loop would report the reads and writes it drops when the interpreter ends.
-            logging.getLogger("asyncio").setLevel(logging.CRITICAL)
             code = _fail("interrupted", INTERRUPTED)
         except click.exceptions.NoArgsIsHelpError as error:
             error.show()
@@ -76,6 +74,8 @@ class LazyGroup(click.Group):
 
 
 def _fail(message: str, code: int) -> int:
+    # Zarr's event loop would report other reads and writes that failed, or were dropped, when the interpreter ends.
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     click.echo(f"isopress: {' '.join(message.split())}", err=True)
     return code
 

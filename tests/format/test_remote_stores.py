@@ -15,7 +15,7 @@ import zarr
 
 from isopress.codec.errors import ArgumentError
 from isopress.format.report.info import read_report
-from isopress.format.store import chunking
+from isopress.format.store import chunking, plan
 from isopress.format.store.append import append
 from isopress.format.store.progress import Progress
 from isopress.format.store.verify import verify
@@ -126,7 +126,7 @@ def test_one_field_of_default_chunks_by_http_moves_twice_its_share_and_an_index_
     source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("aiohttp")
-    monkeypatch.setattr(chunking, "BLOCK_VALUES", 2 * 32 * 48 + 1)  # as fields of 0.25 degree are to the real one
+    monkeypatch.setattr(plan, "BLOCK_VALUES", 2 * 32 * 48 + 1)  # as fields of 0.25 degree are to the real one
     options = {key: value for key, value in OPTIONS.items() if key != "chunks"}
     write(source, tmp_path / "out.zarr", **options)
     handler = type("Handler", (Ranges,), {"moved": []})
