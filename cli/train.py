@@ -56,7 +56,7 @@ def train() -> None:
     type=click.IntRange(min=1000),
     default=6_000_000,
     show_default=True,
-    help="Examples made anew in every round; validations have a third as many at the most.",
+    help="Examples made anew in every round; validations have a third as many, with --init a sixth.",
 )
 @click.option("--init", metavar="WEIGHTS",
               help="Weights, a name, a sha256 or a file, that stay as they are but for the two finest levels: these "
@@ -86,12 +86,14 @@ def pyramid(
     config: pyramid.TrainConfig | pyramid_finest.FinestConfig
     with TrainingReport(60 * minutes, "mean log2(bits per value)") as report:
         if start is None:
-            config = pyramid.TrainConfig(minutes, widths=width, pool_points=pool, threads=threads, seed=seed)
-            config = replace(config, validation_points=min(config.validation_points, pool // 3))
+            config = pyramid.TrainConfig(
+                minutes, widths=width, pool_points=pool, validation_points=pool // 3, threads=threads, seed=seed
+            )
             progress = pyramid.train(fields, held, out, config, resume=resume, report=report)
         else:
-            config = pyramid_finest.FinestConfig(minutes, pool_points=pool, threads=threads, seed=seed)
-            config = replace(config, validation_points=min(config.validation_points, pool // 3))
+            config = pyramid_finest.FinestConfig(
+                minutes, pool_points=pool, validation_points=pool // 6, threads=threads, seed=seed
+            )
             progress = pyramid_finest.train(fields, held, start, out, config, resume=resume, report=report)
     report.leave(out, fields, held, config, progress)
 

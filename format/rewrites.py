@@ -34,7 +34,6 @@ Array = NDArray[Any]
 
 MAX_NBYTES = 2**27  # of payloads and checksums that are remembered, the latest always
 _WATCHED: ContextVar[bool] = ContextVar("isopress_rewrites", default=True)
-
 _EXPECTED: ContextVar[bool] = ContextVar("isopress_partial_writes_expected", default=False)
 
 
@@ -45,21 +44,24 @@ class PartialWriteWarning(UserWarning):
 @contextmanager
 def whole_chunks() -> Iterator[None]:
     """Neither remember nor recall in here: for those who always write whole chunks, and read them to compare."""
-    token = _WATCHED.set(False)
-    try:
+    with _set(_WATCHED, False):
         yield
-    finally:
-        _WATCHED.reset(token)
 
 
 @contextmanager
 def expected() -> Iterator[None]:
     """Warn of nothing in here: for those who write in part on purpose."""
-    token = _EXPECTED.set(True)
+    with _set(_EXPECTED, True):
+        yield
+
+
+@contextmanager
+def _set(variable: ContextVar[bool], value: bool) -> Iterator[None]:
+    token = variable.set(value)
     try:
         yield
     finally:
-        _EXPECTED.reset(token)
+        variable.reset(token)
 
 
 def remember(parsed: Payload, x: Array, settings: Settings, *, to_write: bool = False) -> None:

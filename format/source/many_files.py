@@ -5,42 +5,19 @@ beside them. Times count in the unit of the first file.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from isopress.codec.errors import ArgumentError
+from isopress.format.source.alike import Part, check_alike, equal_attribute, equal_values
 from isopress.format.source.exact import references
+from isopress.format.source.labels import in_unit, is_monthly, label, same_labels
 from isopress.format.source.open import Opened
 from isopress.format.source.packing import FILLS, SCALING, find_packing, unpacked_attrs
 
-_TIME_ATTRS = ("units", "calendar")
 _AXES = ("time", "step", "number", "realization", "forecast_period", "forecast_reference_time", "valid_time")
-# Attributes that differ from file to file for good reasons.
-_PER_FILE = {
-    *(
-        "history",
-        "creation_date",
-        "tracking_id",
-        "date_created",
-        "date_modified",
-        "id",
-        "uuid",
-        "actual_range",
-        "NCO",
-        "CDO",
-    ),
-    *("time_coverage_start", "time_coverage_end", "nco_openmp_thread_number", "history_of_appended_files", "filename"),
-    *("ProductionTime", "GranuleID", "RangeBeginningDate", "RangeEndingDate", "RangeBeginningTime", "RangeEndingTime"),
-}
-
-
-@dataclass(frozen=True)
-class _Part:
-    path: str
-    dataset: xr.Dataset
 
 
 def combine(files: Sequence[Opened]) -> tuple[dict[str, xr.Dataset], list[str]]:
@@ -55,7 +32,7 @@ def combine(files: Sequence[Opened]) -> tuple[dict[str, xr.Dataset], list[str]]:
     paths = list(dict.fromkeys(group for file in files for group in file.groups))
     groups = {}
     for group in paths:
-        parts = [_Part(file.path, _lazy(file.groups[group])) for file in files if group in file.groups]
+        parts = [Part(file.path, _lazy(file.groups[group])) for file in files if group in file.groups]
         groups[group] = _combined(parts, warnings)
     return groups, warnings
 
@@ -87,9 +64,9 @@ def _dask(variable: xr.Variable) -> Any:
     return variable.chunk(dict(zip(variable.dims, chunks, strict=True)) if chunks != "auto" else "auto").data
 
 
-def _combined(parts: Sequence[_Part], warnings: list[str]) -> xr.Dataset:
+def _combined(parts: Sequence[Part], warnings: list[str]) -> xr.Dataset:
     """Return one group of all files."""
-    by_variables: dict[frozenset[str], list[_Part]] = {}
+    by_variables: dict[frozenset[str], list[Part]] = {}
     for part in parts:
         data = frozenset(str(n) for n, v in part.dataset.variables.items() if v.dims != (n,) and v.ndim)
         by_variables.setdefault(data, []).append(part)
@@ -102,7 +79,7 @@ def _combined(parts: Sequence[_Part], warnings: list[str]) -> xr.Dataset:
     return whole.dataset
 
 
-def _check_disjoint(by_variables: Mapping[frozenset[str], list[_Part]]) -> None:
+def _check_disjoint(by_variables: Mapping[frozenset[str], list[Part]]) -> None:
     """Refuse files that have some variables in common and others not."""
     (first, its), *others = by_variables.items()
     for names, parts in others:
@@ -124,7 +101,7 @@ def _changes(dataset: xr.Dataset, name: str) -> bool:
     )
 
 
-def _along_axis(parts: Sequence[_Part], warnings: list[str]) -> _Part:
+def _along_axis(parts: Sequence[Part], warnings: list[str]) -> Part:
     """Return files with the same variables one after the other."""
     if len(parts) == 1:
         return parts[0]
@@ -132,7 +109,7 @@ def _along_axis(parts: Sequence[_Part], warnings: list[str]) -> _Part:
     ordered = _ordered(_with_axis(parts, axis), axis, warnings)
     first = ordered[0]
     for part in ordered[1:]:
-        _check_alike(first, part, axis, warnings)
+        check_alike(first, part, axis, warnings)
     variables = {}
     for key, variable in first.dataset.variables.items():
         name = str(key)
@@ -143,16 +120,16 @@ def _along_axis(parts: Sequence[_Part], warnings: list[str]) -> _Part:
         dataset[name] = variable
     unlimited = set(first.dataset.encoding.get("unlimited_dims", ())) | {axis}
     dataset.encoding = dict(first.dataset.encoding) | {"unlimited_dims": unlimited}
-    return _Part(f"{first.path} and {len(ordered) - 1} more", dataset)
+    return Part(f"{first.path} and {len(ordered) - 1} more", dataset)
 
 
-def _axis(parts: Sequence[_Part]) -> str:
+def _axis(parts: Sequence[Part]) -> str:
     """Return the axis along which the files follow each other: its coordinate differs, that of all others does not."""
     first = parts[0].dataset
     differing = [
         str(dim)
         for dim in first.sizes
-        if dim in first.variables and any(not _same_labels(first, part.dataset, str(dim)) for part in parts[1:])
+        if dim in first.variables and any(not same_labels(first, part.dataset, str(dim)) for part in parts[1:])
     ]
     if not differing and (found := _differing_scalars(parts)):
         return found[0]
@@ -165,7 +142,7 @@ def _axis(parts: Sequence[_Part]) -> str:
     raise ArgumentError(f"{parts[0].path} and {parts[1].path} {what}: not one dataset along time; compress them apart")
 
 
-def _differing_scalars(parts: Sequence[_Part]) -> list[str]:
+def _differing_scalars(parts: Sequence[Part]) -> list[str]:
     """Return single values that differ from file to file and can be labels of an axis, the likeliest first."""
     first = parts[0].dataset
     found = [
@@ -173,27 +150,12 @@ def _differing_scalars(parts: Sequence[_Part]) -> list[str]:
         for name, variable in first.variables.items()
         if not variable.ndim
         and (" since " in str(variable.attrs.get("units", "")) or name in _AXES)
-        and any(not _same_labels(first, part.dataset, str(name)) for part in parts[1:])
+        and any(not same_labels(first, part.dataset, str(name)) for part in parts[1:])
     ]
     return sorted(found, key=lambda name: _AXES.index(name) if name in _AXES else len(_AXES))
 
 
-def _same_labels(a: xr.Dataset, b: xr.Dataset, name: str) -> bool:
-    if name not in b.variables:
-        return False
-    x, y = a.variables[name], b.variables[name]
-    return x.shape == y.shape and _time_unit(x) == _time_unit(y) and bool(np.array_equal(x.values, y.values))
-
-
-def _time_unit(variable: xr.Variable) -> tuple[str, ...]:
-    return (
-        tuple(str(variable.attrs.get(key, "")) for key in _TIME_ATTRS)
-        if " since " in str(variable.attrs.get("units"))
-        else ()
-    )
-
-
-def _with_axis(parts: Sequence[_Part], axis: str) -> list[_Part]:
+def _with_axis(parts: Sequence[Part], axis: str) -> list[Part]:
     """Return files that have an axis where they had a single value; all lies along it but coordinates they share."""
     first = parts[0].dataset
     if axis in first.sizes:
@@ -202,7 +164,7 @@ def _with_axis(parts: Sequence[_Part], axis: str) -> list[_Part]:
         name
         for name in ({*references(first)} | {str(n) for n, v in first.variables.items() if v.dims in ((n,), ())})
         - {axis}
-        if name in first.variables and all(_same_labels(first, part.dataset, name) for part in parts[1:])
+        if name in first.variables and all(same_labels(first, part.dataset, name) for part in parts[1:])
     }
     wider = []
     for part in parts:
@@ -210,14 +172,17 @@ def _with_axis(parts: Sequence[_Part], axis: str) -> list[_Part]:
         dataset.encoding = dict(part.dataset.encoding)
         for name, variable in part.dataset.variables.items():
             dataset[name] = variable if name in shared or name in variable.dims else variable.expand_dims(axis)
-        wider.append(_Part(part.path, dataset))
+        wider.append(Part(part.path, dataset))
     return wider
 
 
-def _ordered(parts: Sequence[_Part], axis: str, warnings: list[str]) -> list[_Part]:
+def _ordered(parts: Sequence[Part], axis: str, warnings: list[str]) -> list[Part]:
     """Return the files in the order of their first labels, in the unit of the first file; gaps and overlaps found."""
     first = parts[0].dataset.variables[axis]
-    same_unit = [_Part(part.path, part.dataset.assign({axis: _in_unit(part, axis, first)})) for part in parts]
+    same_unit = [
+        Part(part.path, part.dataset.assign({axis: in_unit(part.path, part.dataset.variables[axis], axis, first)}))
+        for part in parts
+    ]
     labels = [part.dataset.variables[axis].values for part in same_unit]
     if first.dtype.kind not in "iuf":
         return list(same_unit)
@@ -227,138 +192,35 @@ def _ordered(parts: Sequence[_Part], axis: str, warnings: list[str]) -> list[_Pa
     for before, after, a, b in zip(ordered, ordered[1:], labels, labels[1:], strict=False):
         if (b[0] >= a[-1]) if falling else (b[0] <= a[-1]):
             raise ArgumentError(
-                f"{before.path} and {after.path} overlap along {axis}: {_label(before, axis, -1)} comes before "
-                f"{_label(after, axis, 0)}; leave one out or cut it with --sel"
+                f"{before.path} and {after.path} overlap along {axis}: {label(before.dataset, axis, -1)} comes before "
+                f"{label(after.dataset, axis, 0)}; leave one out or cut it with --sel"
             )
     _find_gaps(ordered, np.concatenate(labels), axis, warnings)
     return ordered
 
 
-def _find_gaps(ordered: Sequence[_Part], labels: Any, axis: str, warnings: list[str]) -> None:
+def _find_gaps(ordered: Sequence[Part], labels: Any, axis: str, warnings: list[str]) -> None:
     """Report where the step between files is more than any step inside them."""
     steps = np.abs(np.diff(labels.astype(np.float64)))
     ends = np.cumsum([part.dataset.sizes[axis] for part in ordered])[:-1] - 1
     inside = np.delete(steps, ends)
     usual = inside.max() if inside.size else np.median(steps)
-    if usual > 27 and _is_monthly(steps):
+    if usual > 27 and is_monthly(steps):
         return
     for number, end in enumerate(ends):
         if steps[end] > usual * (1 + 1e-6):
             before, after = ordered[number], ordered[number + 1]
             warnings.append(
-                f"gap along {axis} between {_label(before, axis, -1)} ({before.path}) "
-                f"and {_label(after, axis, 0)} ({after.path})"
+                f"gap along {axis} between {label(before.dataset, axis, -1)} ({before.path}) "
+                f"and {label(after.dataset, axis, 0)} ({after.path})"
             )
-
-
-def _is_monthly(steps: Any) -> bool:
-    """Whether steps are months, of 28 to 31 days each, in any unit."""
-    return bool(steps.max() / steps.min() <= 31 / 28 + 1e-6)
-
-
-def _label(part: _Part, axis: str, place: int) -> str:
-    variable = part.dataset.variables[axis][place : (place + 1) or None]
-    decoded = xr.conventions.decode_cf_variable(axis, variable, decode_timedelta=False).values[0]
-    return str(decoded).removesuffix(".000000000")
-
-
-def _in_unit(part: _Part, axis: str, first: xr.Variable) -> xr.Variable:
-    """Return the labels of a file in the unit of the first one, exactly."""
-    return in_unit(part.path, part.dataset.variables[axis], axis, first)
-
-
-def in_unit(path: str, variable: xr.Variable, axis: str, first: xr.Variable) -> xr.Variable:
-    """Return times in the unit of others, which came first; what is no time as it is.
-
-    Raises
-    ------
-    ArgumentError
-        Another calendar, or times that have no exact number of that unit and type.
-    """
-    if _time_unit(variable) == _time_unit(first) or not _time_unit(first):
-        return variable
-    if str(variable.attrs.get("calendar", "standard")) != str(first.attrs.get("calendar", "standard")):
-        raise ArgumentError(
-            f"{path}: its {axis} has another calendar ({variable.attrs.get('calendar')}) than the first file"
-        )
-    decoded = xr.conventions.decode_cf_variable(axis, variable)
-    wanted = {key: first.attrs[key] for key in _TIME_ATTRS if key in first.attrs}
-    encoded = xr.conventions.encode_cf_variable(
-        xr.Variable((axis,), decoded.values, {}, wanted | {"dtype": np.dtype("f8")})
-    )
-    exact = encoded.values.astype(first.dtype)
-    again = xr.conventions.decode_cf_variable(axis, xr.Variable((axis,), exact, wanted))
-    if not np.array_equal(again.values, decoded.values):
-        raise ArgumentError(
-            f"{path}: its times ({variable.attrs['units']}) are no {first.dtype} of {first.attrs['units']}, "
-            "the unit of the first file; give another file first, or compress the files apart"
-        )
-    return xr.Variable((axis,), exact, variable.attrs | wanted, variable.encoding)
-
-
-def _check_alike(first: _Part, part: _Part, axis: str, warnings: list[str]) -> None:
-    """Refuse other shapes, types and units; report other attributes."""
-    for key, a in first.dataset.variables.items():
-        name = str(key)
-        b = part.dataset.variables.get(key)
-        if b is None:
-            raise ArgumentError(f"{part.path}: has no {name}, which {first.path} has")
-        if a.dims != b.dims or [n for d, n in a.sizes.items() if d != axis] != [
-            n for d, n in b.sizes.items() if d != axis
-        ]:
-            raise ArgumentError(
-                f"{part.path}: {name} has the shape {dict(b.sizes)}, in {first.path} it has {dict(a.sizes)}"
-            )
-        if a.dtype != b.dtype and not (a.dtype.kind == b.dtype.kind and a.dtype.kind in "OUST"):
-            raise ArgumentError(f"{part.path}: {name} is {b.dtype}, in {first.path} it is {a.dtype}")
-        if not _time_unit(a) and str(a.attrs.get("units", "")) != str(b.attrs.get("units", "")):
-            raise ArgumentError(
-                f"{part.path}: {name} is in {b.attrs.get('units', 'no unit')!r}, "
-                f"in {first.path} in {a.attrs.get('units', 'no unit')!r}"
-            )
-        if axis not in a.dims and not _equal_values(a, b):
-            raise ArgumentError(
-                f"{part.path}: {name} has other values than in {first.path}, but does not lie along {axis}"
-            )
-        skipped = {*_PER_FILE, *(_TIME_ATTRS if _time_unit(a) else ())}
-        for attribute in sorted({*a.attrs, *b.attrs} - skipped, key=str):
-            if not _equal_attribute(a.attrs.get(attribute), b.attrs.get(attribute)):
-                _warn_attribute(
-                    warnings, first, part, f"{name}:{attribute}", a.attrs.get(attribute), b.attrs.get(attribute)
-                )
-    for attribute in sorted({*first.dataset.attrs, *part.dataset.attrs} - _PER_FILE, key=str):
-        a_value, b_value = first.dataset.attrs.get(attribute), part.dataset.attrs.get(attribute)
-        if not _equal_attribute(a_value, b_value):
-            _warn_attribute(warnings, first, part, f"the attribute {attribute}", a_value, b_value)
-    extra = sorted(str(name) for name in part.dataset.variables if name not in first.dataset.variables)
-    if extra:
-        raise ArgumentError(f"{part.path}: has {', '.join(extra)}, which {first.path} has not")
-
-
-def _warn_attribute(warnings: list[str], first: _Part, part: _Part, what: str, a: Any, b: Any) -> None:
-    if what.rpartition(":")[2] in ("scale_factor", "add_offset", "_FillValue", "missing_value"):
-        return  # each file is unpacked by its own
-    if not any(warning.startswith(f"{what} differs") for warning in warnings):
-        warnings.append(f"{what} differs between files: {a!r} in {first.path}, {b!r} in {part.path}; the first is kept")
-
-
-def _equal_values(a: xr.Variable, b: xr.Variable) -> bool:
-    return bool(a.equals(b)) if a.dtype.kind in "iufcMm" else bool(np.array_equal(a.values, b.values))
-
-
-def _equal_attribute(a: Any, b: Any) -> bool:
-    if a is None or b is None:
-        return a is b
-    if isinstance(a, str) or isinstance(b, str):
-        return bool(a == b)
-    return bool(np.array_equal(np.asarray(a), np.asarray(b), equal_nan=np.asarray(a).dtype.kind == "f"))
 
 
 def _packed_alike(name: str, variables: Sequence[xr.Variable]) -> Sequence[xr.Variable]:
     """Return the variables as they are if all are packed in the same way, else each unpacked by its own."""
     keys = (*SCALING, *FILLS, "_Unsigned")
     first = variables[0].attrs
-    if all(_equal_attribute(v.attrs.get(key), first.get(key)) for v in variables for key in keys):
+    if all(equal_attribute(v.attrs.get(key), first.get(key)) for v in variables for key in keys):
         return variables
     import dask.array  # for several files only: it takes a while
 
@@ -386,7 +248,7 @@ def _concatenated(variables: Sequence[xr.Variable], axis: str) -> xr.Variable:
     return xr.Variable(first.dims, data, first.attrs, encoding)
 
 
-def _beside(one: _Part, other: _Part) -> _Part:
+def _beside(one: Part, other: Part) -> Part:
     """Return two datasets of different variables as one; what they share must be the same."""
     merged = one.dataset.copy()
     for name, variable in other.dataset.variables.items():
@@ -399,6 +261,6 @@ def _beside(one: _Part, other: _Part) -> _Part:
                         "they do not make one dataset, compress them apart"
                     )
             merged[name] = variable
-        elif known.dims != variable.dims or known.shape != variable.shape or not _equal_values(known, variable):
+        elif known.dims != variable.dims or known.shape != variable.shape or not equal_values(known, variable):
             raise ArgumentError(f"{one.path} and {other.path}: {name} has other values in each; compress them apart")
-    return _Part(f"{one.path} and {other.path}", merged)
+    return Part(f"{one.path} and {other.path}", merged)

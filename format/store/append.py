@@ -9,7 +9,6 @@ first, so that attributes are true however often an append was killed.
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -21,27 +20,25 @@ import zarr
 
 from isopress.codec.errors import ArgumentError
 from isopress.codec.limits import Target
-from isopress.format.attributes import PREFIX, UNFINISHED
+from isopress.format.attributes import PREFIX
 from isopress.format.report.info import read_report
 from isopress.format.report.records import StoreReport
-from isopress.format.source.dataset import Request, Source, located, open_source
-from isopress.format.source.many_files import in_unit
+from isopress.format.source.dataset import Request, Source
 from isopress.format.source.request import as_request
-from isopress.format.source.stamps import check_unchanged, seen, stamps
-from isopress.format.store.achieved import VALUES, add_achieved
-from isopress.format.store.change import Change, alone, begun, distortion_of
-from isopress.format.store.chunking import is_time, regions, task_steps
-from isopress.format.store.differences import differences, is_unpacked
-from isopress.format.store.distortion import NO_VALUES, measure
+from isopress.format.source.stamps import stamps
+from isopress.format.store.achieved import add_achieved
+from isopress.format.store.change import Change, begun, distortion_of
+from isopress.format.store.chunking import regions, task_steps
+from isopress.format.store.differences import is_unpacked
+from isopress.format.store.distortion import NO_VALUES
 from isopress.format.store.extent import Extent
 from isopress.format.store.journal import of_codec, remove_journal
+from isopress.format.store.matching import Arrays, is_lossy, paired
 from isopress.format.store.progress import Observer, Progress
 from isopress.format.store.tasks import Outcome, Task
 from isopress.format.zarr.chunk_objects import object_keys, read_object
-from isopress.format.zarr.groups import arrays, consolidate, dimensions, open_group, stored_limit
+from isopress.format.zarr.groups import arrays, consolidate, dimensions, stored_limit
 from isopress.format.zarr.places import is_transaction
-
-Arrays = dict[str, zarr.Array[Any]]
 
 
 def append(
@@ -90,31 +87,23 @@ def append(
     """
     asked = as_request(source)
     observer(Progress("open", ", ".join(asked.paths)))
-    start, before = time.perf_counter(), seen(asked)
-    with ExitStack() as stack:
-        request = stack.enter_context(located(asked))
-        opened = stack.enter_context(open_source(request))
-        folder = stack.enter_context(alone(store, jobs, scheduler))
-        group = open_group(store, stack, "r+")
-        targets = arrays(group)
-        axis = dim or only_time(targets)
-        check_alike(group, opened, targets, axis)
-        labels = in_unit(request.paths[0], opened.stored(axis), axis, variable_of(targets[axis]))
+    start = time.perf_counter()
+    with paired(asked, store, dim, jobs, scheduler) as pair:
+        group, targets, opened, axis = pair.group, pair.targets, pair.source, pair.axis
         growing = {name: array for name, array in targets.items() if axis in dimensions(array) and name != axis}
-        extent, begin = _extent(axis, targets[axis], labels, growing, pieces)
+        extent, begin = _extent(axis, targets[axis], pair.labels, growing, pieces)
         known = stamps(asked) | _of_store(group, extent, begin)
         replacing = partial(_replaced, opened, growing, extent, begin)
-        journal, kept = begun(folder, known, replacing, resume)
+        journal, kept = begun(pair.folder, known, replacing, resume)
         if is_transaction(str(store)):  # it has no room for chunks behind an end, and shows nothing before its commit
             _resize(arrays(group), extent)
-        change = Change(request, store, jobs, scheduler, observer, extent, journal)
+        change = Change(pair.request, store, jobs, scheduler, observer, extent, journal)
         total = sum(_added_nbytes(opened, name, array, extent, begin[name]) for name, array in growing.items())
         totals = change.carry_out(_tasks(opened, growing, extent, begin), total)
-        if not check_unchanged(before, asked):
-            raise ArgumentError(f"{asked.paths[0]} was touched while it was read; run again with --resume")
-        extent.grown(targets[axis])[extent.old :] = labels.values[extent.old - extent.shift :]
+        pair.check_unchanged()
+        extent.grown(targets[axis])[extent.old :] = pair.labels.values[extent.old - extent.shift :]
         _publish(group, targets, extent, totals, kept.replaced, opened, asked)
-        remove_journal(folder)
+        remove_journal(pair.folder)
     return replace(read_report(store), warnings=opened.warnings, seconds=time.perf_counter() - start)
 
 
@@ -123,64 +112,6 @@ def _of_store(group: zarr.Group, extent: Extent, begin: dict[str, int]) -> dict[
     written = ", ".join(sorted({f"{name} from {place}" for name, place in begin.items()}))
     state = f"{extent.old} along {extent.dim} after {group.attrs.get(PREFIX + 'appends', 0)} appends"
     return {"store": state, "end": str(extent.new), "pieces": str(extent.pieces), "written": written} | of_codec()
-
-
-def only_time(targets: Arrays) -> str:
-    """Return the one dimension that is a time."""
-    times = [name for name, array in targets.items() if dimensions(array) == (name,) and is_time(name)]
-    if len(times) != 1:
-        raise ArgumentError(f"--dim: name the dimension to append along; there are: {', '.join(times) or 'no times'}")
-    return times[0]
-
-
-def check_alike(group: zarr.Group, source: Source, targets: Arrays, dim: str) -> None:
-    """Raise ArgumentError unless the source is more of what the store holds."""
-    if unfinished := group.attrs.get(UNFINISHED):
-        raise ArgumentError(f"{group.store_path} is {unfinished}")
-    if dim not in targets or dimensions(targets[dim]) != (dim,) or dim not in source.names:
-        raise ArgumentError(f"{dim}: store and source must both have this coordinate, to append along it")
-    if lost := sorted({*targets} ^ {*source.names}):
-        raise ArgumentError(f"{', '.join(lost)}: only one of source and store has these; take others out with --var")
-    for name, array in targets.items():
-        dims, shape = dimensions(array), source.stored(name).shape
-        pairs = zip(dims, array.shape, shape, strict=len(array.shape) == len(shape))
-        if len(shape) != array.ndim or any(a != b for axis, a, b in pairs if axis != dim):
-            raise ArgumentError(f"{name} has shape {array.shape} in the store, {shape} in the source")
-        found = [text for text in differences(source, name, array, True) if not (name == dim and _of_unit(text))]
-        if found:
-            raise ArgumentError(f"{name} in the store {found[0]}")
-        if dim not in dims and not _same_values(source, name, array):
-            raise ArgumentError(f"{name} has other values than in the store, though it does not change along {dim}")
-        if dim in dims and is_lossy(array) and VALUES not in array.attrs:
-            raise ArgumentError(f"{name}: its limit was not kept by `isopress compress`; write it anew with that")
-
-
-def is_lossy(array: zarr.Array[Any]) -> bool:
-    """Whether the values of an array may differ from those of its source."""
-    limit = stored_limit(array)
-    return limit is not None and limit.mode != "lossless"
-
-
-def _of_unit(text: str) -> bool:
-    """Whether a difference is about what `in_unit` puts right."""
-    return text.startswith(("attribute units", "has type", "fill values"))
-
-
-def _same_values(source: Source, name: str, array: zarr.Array[Any]) -> bool:
-    lossy = stored_limit(array)
-    for region in regions(array.shape, [max(size, 1) for size in array.shards or array.chunks]):
-        x = source.read(name, region, lossy=lossy is not None or is_unpacked(source, name, array))
-        x_hat = np.asarray(array[region])
-        if lossy is not None and measure(x, x_hat.astype(x.dtype), lossy).violations:
-            return False
-        if lossy is None and not np.array_equal(x.astype(x_hat.dtype), x_hat, equal_nan=x_hat.dtype.kind == "f"):
-            return False
-    return True
-
-
-def variable_of(array: zarr.Array[Any]) -> xr.Variable:
-    """Return a coordinate in memory."""
-    return xr.Variable(dimensions(array), np.asarray(array[...]), dict(array.attrs))
 
 
 def _extent(

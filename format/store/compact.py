@@ -6,7 +6,6 @@ headers of payloads -> chunks of layers -> does the source have all of them? -> 
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -22,19 +21,18 @@ from isopress.format.attributes import PREFIX
 from isopress.format.payload import inspect
 from isopress.format.report.info import read_report
 from isopress.format.report.records import StoreReport
-from isopress.format.source.dataset import Request, Source, located, open_source
-from isopress.format.source.many_files import in_unit
+from isopress.format.source.dataset import Request, Source
 from isopress.format.source.request import as_request
-from isopress.format.source.stamps import check_unchanged, seen, stamps
+from isopress.format.source.stamps import stamps
 from isopress.format.store.achieved import add_achieved
-from isopress.format.store.append import Arrays, check_alike, is_lossy, only_time, variable_of
-from isopress.format.store.change import Change, alone, begun, distortion_of
+from isopress.format.store.change import Change, begun, distortion_of
 from isopress.format.store.extent import Extent
 from isopress.format.store.journal import of_codec, read_journal, remove_journal
+from isopress.format.store.matching import Arrays, is_lossy, paired
 from isopress.format.store.progress import Observer, Progress
 from isopress.format.store.tasks import Outcome, Task, region_of
 from isopress.format.zarr.chunk_objects import Region, object_keys, payloads_by_chunk, read_object
-from isopress.format.zarr.groups import arrays, consolidate, open_group, stored_limit
+from isopress.format.zarr.groups import consolidate, stored_limit
 
 
 def compact(
@@ -75,31 +73,24 @@ def compact(
     """
     asked = as_request(source)
     observer(Progress("open", str(store)))
-    start, before = time.perf_counter(), seen(asked)
-    with ExitStack() as stack:
-        request = stack.enter_context(located(asked))
-        opened = stack.enter_context(open_source(request))
-        folder = stack.enter_context(alone(store, jobs, scheduler))
-        group = open_group(store, stack, "r+")
-        targets = arrays(group)
-        axis = dim or only_time(targets)
-        check_alike(group, opened, targets, axis)
-        labels = in_unit(request.paths[0], opened.stored(axis), axis, variable_of(targets[axis]))
-        extent = _overlap(axis, targets[axis], labels)
-        state = f"{extent.old} along {axis} after {_count(group, 'appends')} appends, {_count(group, 'compactions')}"
-        left = read_journal(folder)
+    start = time.perf_counter()
+    with paired(asked, store, dim, jobs, scheduler) as pair:
+        group, targets, opened = pair.group, pair.targets, pair.source
+        extent = _overlap(pair.axis, targets[pair.axis], pair.labels)
+        changes = f"{_count(group, 'appends')} appends, {_count(group, 'compactions')}"
+        state = f"{extent.old} along {pair.axis} after {changes}"
+        left = read_journal(pair.folder)
         begun_before = left.replaced if left and left.fingerprint.get("store") == state else {}
-        todo, missing = _tasks(targets, extent, len(labels), begun_before)
+        todo, missing = _tasks(targets, extent, len(pair.labels), begun_before)
         if todo:
             written = {"store": state, "written": ", ".join(map(str, todo))}
             replacing = partial(_replaced, opened, targets, extent, todo)
-            journal, kept = begun(folder, stamps(asked) | written | of_codec(), replacing, resume)
-            change = Change(request, store, jobs, scheduler, observer, extent, journal)
+            journal, kept = begun(pair.folder, stamps(asked) | written | of_codec(), replacing, resume)
+            change = Change(pair.request, store, jobs, scheduler, observer, extent, journal)
             totals = change.carry_out(todo, sum(_nbytes(opened, task) for task in todo))
-            if not check_unchanged(before, asked):
-                raise ArgumentError(f"{asked.paths[0]} was touched while it was read; run again with --resume")
+            pair.check_unchanged()
             _publish(group, targets, totals, kept.replaced)
-            remove_journal(folder)
+            remove_journal(pair.folder)
         elif missing:
             raise ArgumentError(f"the source has none of the chunks in pieces: {missing[0]}")
     warnings = (*opened.warnings, *missing)

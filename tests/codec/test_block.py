@@ -11,43 +11,12 @@ from hypothesis import strategies as st
 
 from isopress.codec import native
 from isopress.codec.bounded import block, predictor, pyramid
-from isopress.codec.bounded import reference_prediction as coefficients
-from isopress.codec.bounded.block import BlockDecoder
 from isopress.codec.bounded.pyramid import Quantisation
-from isopress.codec.bounded.reference_order import GAPS, KINDS, Axes, Node, chain, order, slots_of
-from isopress.codec.bounded.weights import load_pyramid
-from isopress.codec.bytes import read_varint
-from isopress.codec.entropy.coder import SymbolReader, SymbolWriter
+from isopress.codec.bounded.reference_order import GAPS, KINDS, Axes
 from isopress.codec.entropy.integer_mlp import IntegerNetwork
-from isopress.codec.errors import ArgumentError, CorruptPayloadError, PayloadError, TruncatedPayloadError
+from isopress.codec.errors import ArgumentError
+from tests.blocks import MODEL, OLD, PLAIN, SNAP, chain_of, cut, decode, decoder, encode
 from tests.fields import drifting_fields, spectral_field
-
-MODEL = load_pyramid(references=True)
-OLD = load_pyramid("field-0.9")  # takes no references
-PLAIN, SNAP = Quantisation(), Quantisation(snap=True)
-
-
-def encode(y, axes, *, valid=None, model=MODEL, quantisation=PLAIN, periodic=None):
-    """Code (..., H, W) as a block; return the section and v of the same shape."""
-    fields = y.reshape(-1, *y.shape[-2:])
-    ok = None if valid is None else valid.reshape(fields.shape)
-    section, v = block.encode(
-        fields, ok, leading=y.shape[:-2], axes=axes, model=model, quantisation=quantisation, periodic=periodic
-    )
-    return section, v.reshape(y.shape)
-
-
-def decoder(section, shape, model=MODEL):
-    return BlockDecoder(memoryview(bytes(section)), shape, model)
-
-
-def decode(section, shape, model=MODEL):
-    return decoder(section, shape, model).decode().reshape(shape)
-
-
-def chain_of(leading, axes, wanted):
-    return [node.field for batch in chain(order(leading, axes), set(wanted)) for node in batch]
-
 
 # --- values ---------------------------------------------------------------------------------------------------
 
@@ -214,103 +183,6 @@ def test_asking_for_no_field_decodes_none():
     assert not one.done
 
 
-# --- damage ---------------------------------------------------------------------------------------------------
-
-DAMAGED = (3, 2, 6, 7)
-
-
-def damaged_sample():
-    section, v = encode(drifting_fields(*DAMAGED) * 5, Axes(0, 1))
-    return section, v
-
-
-def cut(section, shape, axes) -> list[tuple[Node, bytes]]:
-    """Return every node of a block with its stream, in the order of the section."""
-    nodes = [node for batch in order(shape[:-2], axes) for node in batch]
-    sizes, position = [], 2
-    for _ in nodes:
-        size, position = read_varint(memoryview(section), position)
-        sizes.append(size)
-    starts = np.cumsum([position, *sizes]).tolist()
-    assert starts[-1] == len(section)
-    return [(node, section[start : start + size]) for node, start, size in zip(nodes, starts, sizes, strict=False)]
-
-
-def test_a_block_cut_anywhere_is_truncated():
-    section, _ = damaged_sample()
-    for end in range(len(section)):
-        with pytest.raises(TruncatedPayloadError):
-            decode(section[:end], DAMAGED)
-
-
-def test_bytes_after_a_block_are_corrupt():
-    section, _ = damaged_sample()
-    for more in (b"\0", b"\xff", section):
-        with pytest.raises(CorruptPayloadError, match="follow"):
-            decode(section + more, DAMAGED)
-
-
-def test_a_flipped_bit_raises_a_payload_error_or_changes_no_value():
-    section, v = damaged_sample()
-    silent = 0
-    for i in range(len(section)):
-        damaged = bytearray(section)
-        damaged[i] ^= 1 << (i % 8)
-        try:
-            np.testing.assert_array_equal(decode(damaged, DAMAGED), v)
-            silent += 1
-        except PayloadError:
-            continue
-    assert silent <= math.prod(DAMAGED[:2])  # the last word of every range coder has bits that nobody reads
-
-
-@settings(derandomize=True, deadline=None, max_examples=40)
-@given(st.binary(max_size=60), st.integers(1, 3), st.integers(1, 6), st.integers(1, 6))
-def test_streams_of_any_bytes_raise_payload_errors(content, fields, height, width):
-    one, rest = divmod(len(content), fields)
-    sizes = [one] * (fields - 1) + [one + rest]
-    with pytest.raises(PayloadError):
-        decode(bytes([0, 1, *sizes]) + content, (fields, height, width))
-
-
-def test_a_field_with_a_wrong_checksum_is_corrupt_and_spoils_only_those_that_need_it():
-    shape, axes = (9, 12, 14), Axes(0)
-    section, v = encode(drifting_fields(*shape) * 20, axes)
-    damaged, position = bytearray(section), 0
-    for node, stream in cut(section, shape, axes):
-        position = section.index(stream, position) + len(stream)
-        if node.field == 2:
-            damaged[position - 1] ^= 1
-    for wanted in range(len(v)):
-        one = decoder(damaged, shape)
-        if 2 in chain_of(shape[:-2], axes, [wanted]):
-            with pytest.raises(CorruptPayloadError, match=r"field 2 .*checksum"):
-                one.decode([wanted])
-        else:
-            np.testing.assert_array_equal(one.decode([wanted])[wanted], v[wanted])
-    assert 2 in chain_of(shape[:-2], axes, [1])
-    assert 2 not in chain_of(shape[:-2], axes, [6])
-
-
-@pytest.mark.parametrize(
-    ("flags", "axes"),
-    [(0x10, 0x01), (0x80, 0x01), (0, 0x03), (0, 0x11), (0, 0x22), (0, 0x10), (0, 0x20), (0, 0x31), (0, 0xF1)],
-)
-def test_reserved_flags_and_impossible_axes_are_corrupt(flags, axes):
-    section, _ = encode(drifting_fields(3, 2, 5, 6), Axes(0))
-    with pytest.raises(CorruptPayloadError):
-        decoder(bytes([flags, axes]) + section[2:], (3, 2, 5, 6))
-
-
-def test_weights_without_references_neither_write_nor_read_blocks():
-    y = drifting_fields(3, 9, 11) * 9
-    section, _ = encode(y, Axes())
-    with pytest.raises(PayloadError):
-        decode(section, y.shape, OLD)
-    with pytest.raises(ArgumentError, match="take no references"):
-        encode(y, Axes(), model=OLD)
-
-
 # --- the same bytes everywhere --------------------------------------------------------------------------------
 
 
@@ -330,97 +202,6 @@ def test_a_stream_does_not_depend_on_fields_that_its_field_does_not_need():
     again, _ = encode(y, Axes(0), periodic=False)
     streams = zip(cut(section, y.shape, Axes(0)), cut(again, y.shape, Axes(0)), strict=True)
     assert [node.field for (node, one), (_, other) in streams if one != other] == [1]
-
-
-# --- coefficients of the guess --------------------------------------------------------------------------------
-
-
-def through_a_stream(write, read):
-    writer = SymbolWriter(MODEL.tables, peaked=True)
-    write(writer)
-    reader = SymbolReader(MODEL.tables, memoryview(writer.finish()), peaked=True)
-    result = read(reader)
-    reader.finish()
-    return result
-
-
-@pytest.mark.parametrize("which", [0, 1])
-def test_the_models_code_every_allowed_exponent_and_difference(which):
-    model = coefficients.models()[which]
-    count = (61, 509)[which]
-    values = through_a_stream(
-        lambda writer: [writer.symbol(i, model) for i in range(count)],
-        lambda reader: [reader.symbol(model) for _ in range(count)],
-    )
-    assert values == list(range(count))
-
-
-@pytest.mark.parametrize("kind", range(KINDS))
-def test_coefficients_come_back_and_are_0_for_what_a_kind_lacks(kind):
-    rng = np.random.default_rng(kind)
-    for _ in range(20):
-        exponents = rng.integers(-30, 31, 4).astype(np.int8)
-        wanted = rng.choice([-127, -1, 0, 1, 64, 65, 127, *rng.integers(-127, 128, 3)], (3, 4)).astype(np.int8)
-        found = through_a_stream(
-            lambda writer, e=exponents, c=wanted: coefficients.write_coefficients(writer, kind, e, c),
-            lambda reader: coefficients.read_coefficients(reader, kind),
-        )
-        there = [slot in slots_of(kind) for slot in range(4)]
-        np.testing.assert_array_equal(found[0], np.where(there, exponents, 0))
-        np.testing.assert_array_equal(found[1], np.where(there, wanted, 0))
-
-
-def test_coefficients_that_are_as_expected_cost_a_byte_or_two():
-    expected = np.tile(np.array(coefficients.PRIOR, np.int8), (3, 1))
-    writer = SymbolWriter(MODEL.tables, peaked=True)
-    coefficients.write_coefficients(writer, KINDS - 1, np.zeros(4, np.int8), expected)
-    assert len(writer.finish()) <= 1 + 8
-
-
-ALONG = Node(1, (0,), (None, None), (), 0)
-BETWEEN = Node(2, (0, 1), (None, None), (), 0)
-
-
-def test_a_field_like_its_reference_is_guessed_to_be_its_reference():
-    x = np.rint(spectral_field(60, 60, slope=1.5) * 3000)
-    decoded = np.stack([x, x]).astype(np.int32)
-    exponents, fitted = coefficients.fit([ALONG], x[None], decoded)
-    assert exponents[0].tolist() == [0, 0, 0, 0]
-    assert np.abs(fitted[0, :, 0] - 64).max() <= 2
-    assert not fitted[0, :, 1:].any()
-
-
-def test_a_field_between_two_others_is_guessed_to_be_their_weighted_mean():
-    a, b = (np.rint(spectral_field(60, 60, slope=1.5, seed=s) * 3000) for s in (0, 1))
-    for weight in (0.5, 0.25, 0.9):
-        target = (1 - weight) * a + weight * b
-        _, fitted = coefficients.fit([BETWEEN], target[None], np.stack([a, b, 0 * a]).astype(np.int32))
-        assert abs(fitted[0, 0, 0] - 64) <= 3
-        assert abs(fitted[0, 0, 1] - 64 * (2 * weight - 1)) <= 3  # Q is half the difference
-
-
-@pytest.mark.parametrize("ratio", [1 / 5000, 1 / 300, 1 / 8, 8, 300, 5000])
-def test_an_exponent_brings_a_rescaled_reference_to_the_size_of_its_field(ratio):
-    x = spectral_field(60, 60, slope=1.0) * 5e3
-    x = x * max(1.0, 1 / ratio)
-    reference = np.rint(x * ratio)
-    exponents, fitted = coefficients.fit([ALONG], x[None], np.stack([reference, reference]).astype(np.int32))
-    factor = 2.0 ** exponents[0, 0] * fitted[0, 0, 0] / 64
-    assert factor == pytest.approx(1 / ratio, rel=0.03)
-    assert 2**-0.5 <= fitted[0, 0, 0] / 64 <= 2**0.5 + 0.02
-
-
-def test_a_reference_that_says_nothing_is_not_used():
-    x, other = (np.rint(np.random.default_rng(s).normal(size=(60, 60)) * 3000) for s in (0, 1))
-    _, fitted = coefficients.fit([ALONG], x[None], np.stack([other, x]).astype(np.int32))
-    assert np.abs(fitted[0, 0, 0]) <= 4
-
-
-def test_fields_too_small_to_fit_take_what_is_expected():
-    x = np.rint(spectral_field(6, 6, slope=1.0) * 3000)
-    exponents, fitted = coefficients.fit([BETWEEN], -x[None], np.stack([x, x, x]).astype(np.int32))
-    assert not exponents.any()
-    assert fitted[0].tolist() == [[64, 0, 0, 0]] * 3
 
 
 # --- weights --------------------------------------------------------------------------------------------------

@@ -54,22 +54,27 @@ def test_turns_have_one_thread_of_torch_teams_several_and_those_of_the_program_s
         assert new.submit(torch.get_num_threads).result() == before
 
 
-def test_no_more_run_at_once_than_there_are_processors() -> None:
-    running, most, lock = 0, 0, threading.Lock()
+class Crowd:
+    """Work that counts how many do it at the same time."""
 
-    @in_turn
-    def work(_: int) -> None:
-        nonlocal running, most
-        with lock:
-            running += 1
-            most = max(most, running)
+    def __init__(self) -> None:
+        self.running, self.most, self._lock = 0, 0, threading.Lock()
+
+    def work(self) -> None:
+        with self._lock:
+            self.running += 1
+            self.most = max(self.most, self.running)
         time.sleep(0.01)
-        with lock:
-            running -= 1
+        with self._lock:
+            self.running -= 1
 
+
+def test_no_more_run_at_once_than_there_are_processors() -> None:
+    crowd = Crowd()
+    work = in_turn(lambda _: crowd.work())
     with ThreadPoolExecutor(4 * processors()) as callers:
         list(callers.map(work, range(8 * processors())))
-    assert 1 <= most <= processors()
+    assert 1 <= crowd.most <= processors()
 
 
 def test_as_many_encode_or_decode_at_once_as_somebody_says(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,21 +82,15 @@ def test_as_many_encode_or_decode_at_once_as_somebody_says(monkeypatch: pytest.M
     assert threads() == processors()
     monkeypatch.setenv(VARIABLE, "3")
     assert threads() == 3
-    running, most, lock = 0, 0, threading.Lock()
+    crowd = Crowd()
 
     def work(_: int) -> None:
-        nonlocal running, most
         with slot():
-            with lock:
-                running += 1
-                most = max(most, running)
-            time.sleep(0.005)
-            with lock:
-                running -= 1
+            crowd.work()
 
     with ThreadPoolExecutor(12) as callers:
         list(callers.map(work, range(36)))
-    assert 1 <= most <= 3
+    assert 1 <= crowd.most <= 3
     for wrong in ("0", "many", "1.5"):
         monkeypatch.setenv(VARIABLE, wrong)
         with pytest.raises(ArgumentError, match=f"{VARIABLE} is a number >= 1, got '{wrong}'"):

@@ -88,3 +88,21 @@ def save_reference(netcdf: Path, path: Path) -> Path:
 
     path.write_text(json.dumps(SingleHdf5ToZarr(str(netcdf)).translate()))
     return path
+
+
+def masked(x: Array, *places: Any) -> Array:
+    x = x.copy()
+    for place in places:
+        x[place] = np.nan
+    return x
+
+
+HOLE, LAKE = np.s_[:, :3, :3], np.s_[:, 6:8, 5:9]
+
+
+def filled(x: Array, hole: float, lake: float | None = None) -> Array:
+    x = x.copy()
+    x[HOLE] = hole
+    if lake is not None:
+        x[LAKE] = lake
+    return x

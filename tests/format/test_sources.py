@@ -26,28 +26,15 @@ from isopress.format.store.verify import verify
 from isopress.format.store.write import write
 from isopress.format.zarr.groups import quiet_zarr
 from tests.datasets import errors, raw, smooth
-from tests.format.source_cases import (
-    BOUND,
-    CASES,
-    HOLE,
-    Case,
-    a_packed_file,
-    day_of,
-    days,
-    filled,
-    netcdf_groups,
-    two_fill_values,
-)
-from tests.format.sources import (
-    SHAPE,
-    fields,
-    grib_field,
-    save,
-    save_grib,
-    save_raw,
-    temperature,
-)
+from tests.format import file_cases, grib_cases, packing_cases
+from tests.format.file_cases import a_packed_file, day_of, days, netcdf_groups
+from tests.format.packing_cases import two_fill_values
+from tests.format.source_case import BOUND, Case
+from tests.format.sources import HOLE, SHAPE, fields, filled, grib_field, save, save_grib, save_raw, temperature
 
+CASES = {
+    build.__name__.replace("_", " "): build for build in (*grib_cases.CASES, *packing_cases.CASES, *file_cases.CASES)
+}
 pytestmark = [
     pytest.mark.filterwarnings("ignore::zarr.errors.UnstableSpecificationWarning"),
     pytest.mark.filterwarnings("ignore:variable .* has multiple fill values:xarray.SerializationWarning"),

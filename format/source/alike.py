@@ -1,0 +1,96 @@
+"""Whether two files can be parts of one dataset: shapes, types, units, attributes, and values off their axis."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from isopress.codec.errors import ArgumentError
+from isopress.format.source.labels import TIME_ATTRS, time_unit
+
+# Attributes that differ from file to file for good reasons.
+_PER_FILE = {
+    *(
+        "history",
+        "creation_date",
+        "tracking_id",
+        "date_created",
+        "date_modified",
+        "id",
+        "uuid",
+        "actual_range",
+        "NCO",
+        "CDO",
+    ),
+    *("time_coverage_start", "time_coverage_end", "nco_openmp_thread_number", "history_of_appended_files", "filename"),
+    *("ProductionTime", "GranuleID", "RangeBeginningDate", "RangeEndingDate", "RangeBeginningTime", "RangeEndingTime"),
+}
+
+
+@dataclass(frozen=True)
+class Part:
+    """A dataset and the file, or files, that messages name."""
+
+    path: str
+    dataset: xr.Dataset
+
+
+def check_alike(first: Part, part: Part, axis: str, warnings: list[str]) -> None:
+    """Refuse other shapes, types and units; report other attributes."""
+    for key, a in first.dataset.variables.items():
+        name = str(key)
+        b = part.dataset.variables.get(key)
+        if b is None:
+            raise ArgumentError(f"{part.path}: has no {name}, which {first.path} has")
+        if a.dims != b.dims or [n for d, n in a.sizes.items() if d != axis] != [
+            n for d, n in b.sizes.items() if d != axis
+        ]:
+            raise ArgumentError(
+                f"{part.path}: {name} has the shape {dict(b.sizes)}, in {first.path} it has {dict(a.sizes)}"
+            )
+        if a.dtype != b.dtype and not (a.dtype.kind == b.dtype.kind and a.dtype.kind in "OUST"):
+            raise ArgumentError(f"{part.path}: {name} is {b.dtype}, in {first.path} it is {a.dtype}")
+        if not time_unit(a) and str(a.attrs.get("units", "")) != str(b.attrs.get("units", "")):
+            raise ArgumentError(
+                f"{part.path}: {name} is in {b.attrs.get('units', 'no unit')!r}, "
+                f"in {first.path} in {a.attrs.get('units', 'no unit')!r}"
+            )
+        if axis not in a.dims and not equal_values(a, b):
+            raise ArgumentError(
+                f"{part.path}: {name} has other values than in {first.path}, but does not lie along {axis}"
+            )
+        skipped = {*_PER_FILE, *(TIME_ATTRS if time_unit(a) else ())}
+        for attribute in sorted({*a.attrs, *b.attrs} - skipped, key=str):
+            if not equal_attribute(a.attrs.get(attribute), b.attrs.get(attribute)):
+                _warn_attribute(
+                    warnings, first, part, f"{name}:{attribute}", a.attrs.get(attribute), b.attrs.get(attribute)
+                )
+    for attribute in sorted({*first.dataset.attrs, *part.dataset.attrs} - _PER_FILE, key=str):
+        a_value, b_value = first.dataset.attrs.get(attribute), part.dataset.attrs.get(attribute)
+        if not equal_attribute(a_value, b_value):
+            _warn_attribute(warnings, first, part, f"the attribute {attribute}", a_value, b_value)
+    extra = sorted(str(name) for name in part.dataset.variables if name not in first.dataset.variables)
+    if extra:
+        raise ArgumentError(f"{part.path}: has {', '.join(extra)}, which {first.path} has not")
+
+
+def _warn_attribute(warnings: list[str], first: Part, part: Part, what: str, a: Any, b: Any) -> None:
+    if what.rpartition(":")[2] in ("scale_factor", "add_offset", "_FillValue", "missing_value"):
+        return  # each file is unpacked by its own
+    if not any(warning.startswith(f"{what} differs") for warning in warnings):
+        warnings.append(f"{what} differs between files: {a!r} in {first.path}, {b!r} in {part.path}; the first is kept")
+
+
+def equal_values(a: xr.Variable, b: xr.Variable) -> bool:
+    """Whether values are the same, missing ones included."""
+    return bool(a.equals(b)) if a.dtype.kind in "iufcMm" else bool(np.array_equal(a.values, b.values))
+
+
+def equal_attribute(a: Any, b: Any) -> bool:
+    """Whether attributes are the same, NaN included; None is one that is not there."""
+    if a is None or b is None:
+        return a is b
+    if isinstance(a, str) or isinstance(b, str):
+        return bool(a == b)
+    return bool(np.array_equal(np.asarray(a), np.asarray(b), equal_nan=np.asarray(a).dtype.kind == "f"))
