@@ -11,6 +11,7 @@ hundredth of a second.
 import json
 import re
 import sys
+import threading
 from functools import lru_cache
 from typing import Any
 
@@ -28,6 +29,7 @@ _AMPLITUDES = (1.0, 0.35, 0.14)  # of the bands; with these slopes the bytes of 
 _SLOPES = (-2.0, -2.0, -1.4)  # of amplitudes in two dimensions: E(k) ~ k^-3, then k^-1.8
 
 Array = np.ndarray[Any, Any]
+_ONE_AT_A_TIME = threading.Lock()  # the first reads come from many threads: patterns are made once
 
 
 def url_of(variables: int, levels: int, hours: int, latitudes: int = 721, longitudes: int = 1440) -> str:
@@ -43,7 +45,9 @@ def field(name: str, hour: int, level: int, shape: tuple[int, int]) -> Array:
     for band, (_, _, points, hours) in enumerate(_BANDS):
         angle = 2 * np.pi * (hour / hours + level / 40 + seed / 7)
         shift = round(points * hour) % shape[1]
-        for pattern, share in zip(_patterns(seed, band, shape), (np.cos(angle), np.sin(angle)), strict=True):
+        with _ONE_AT_A_TIME:
+            patterns = _patterns(seed, band, shape)
+        for pattern, share in zip(patterns, (np.cos(angle), np.sin(angle)), strict=True):
             weight = np.float32(_AMPLITUDES[band] * share)
             np.multiply(pattern[:, shape[1] - shift :], weight, out=part[:, :shift])
             np.multiply(pattern[:, : shape[1] - shift], weight, out=part[:, shift:])
@@ -71,12 +75,14 @@ def _patterns(seed: int, band: int, shape: tuple[int, int]) -> tuple[Array, Arra
     first, last, _, _ = _BANDS[band]
     rng = np.random.default_rng((seed, band))
     rows, columns = shape
-    noise = rng.normal(size=(2, 2 * rows, columns))
+    noise = rng.standard_normal((2, 2 * rows, columns), np.float32)
     ky, kx = np.fft.fftfreq(2 * rows, 1 / columns)[:, None], np.fft.rfftfreq(columns, 1 / columns)
+    ky, kx = ky.astype(np.float32), kx.astype(np.float32)
     k = np.hypot(ky, kx)
     amplitude = np.where((k >= first) & (k < last), np.maximum(k, 1) ** _SLOPES[band], 0)
     waves = np.fft.irfft2(np.fft.rfft2(noise) * amplitude * np.exp(-((k / 360) ** 4)), (2 * rows, columns))[:, :rows]
-    widest = columns / 3 * np.cos(np.linspace(-np.pi / 2, np.pi / 2, rows))[:, None] + 2  # wavenumbers of a row
+    cosine = np.cos(np.linspace(-np.pi / 2, np.pi / 2, rows, dtype=np.float32))[:, None]
+    widest = columns / 3 * cosine + 2  # wavenumbers of a row
     waves = np.fft.irfft(np.fft.rfft(waves) * np.exp(-((kx / widest) ** 4)), columns)
     one, other = (waves / (waves.std() or 1)).astype(np.float32)  # a small grid has none of the short waves
     return one, other
