@@ -2,6 +2,7 @@
 
 import numpy as np
 from numcodecs import zstd
+from numcodecs.shuffle import Shuffle
 
 from isopress.codec.errors import CorruptPayloadError, TruncatedPayloadError
 
@@ -76,11 +77,10 @@ def _content_size(frame: bytes) -> int | None:
 def shuffle(values: np.ndarray) -> bytes:
     """All first bytes of little-endian `values`, then all second bytes, and so on."""
     little = np.ascontiguousarray(values.astype(values.dtype.newbyteorder("<"), copy=False))
-    return little.reshape(-1).view(np.uint8).reshape(values.size, values.itemsize).T.tobytes()
+    return bytes(Shuffle(values.itemsize).encode(little))
 
 
 def unshuffle(raw: bytes, dtype: np.dtype, count: int) -> np.ndarray:
     """Inverse of `shuffle`: `count` values of `dtype`, in native byte order, 1-d and writable."""
-    planes = np.frombuffer(raw, np.uint8).reshape(dtype.itemsize, count)
-    little = np.ascontiguousarray(planes.T).reshape(-1).view(dtype.newbyteorder("<"))
+    little = np.frombuffer(Shuffle(dtype.itemsize).decode(raw), dtype.newbyteorder("<"), count)
     return little.astype(dtype.newbyteorder("="))
