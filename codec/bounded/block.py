@@ -25,8 +25,9 @@ from isopress.codec.bounded.pyramid import (
     encode_fields,
     looks_periodic,
 )
+from isopress.codec.bounded.reference_fit import fit
 from isopress.codec.bounded.reference_order import Axes, Node, chain, order
-from isopress.codec.bounded.reference_prediction import Proxies, fit, proxies_of, read_coefficients, write_coefficients
+from isopress.codec.bounded.reference_prediction import Proxies, proxies_of, read_coefficients, write_coefficients
 from isopress.codec.bounded.traversal import Shape3, depth
 from isopress.codec.bytes import crc32c, read_varint, varint
 from isopress.codec.entropy.coder import I32, SymbolReader, SymbolWriter
@@ -194,7 +195,7 @@ def _encode_batch(
     y, ok = y[fields], None if valid is None else valid[fields]
     if ok is not None:
         _copy_references(y, ok, v, nodes)
-    exponents, coefficients = fit(nodes, y * UNITS, v)
+    exponents, coefficients = fit(nodes, y, v)
     proxies = proxies_of(nodes, v, exponents, coefficients)
     step = 1 << depth(*y.shape[1:])
     anchors = np.rint(y[:, ::step, ::step])

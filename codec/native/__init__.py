@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -237,6 +237,28 @@ class Walk:
             self.streams, v, y, valid,
         )  # fmt: skip
         raise_for(outcome)
+
+
+# --- references of blocks ----------------------------------------------------------------------------------------
+
+
+def combine(decoded: I32, weights: Mapping[int, int], exponent: int, out: I32) -> None:
+    """Let `out` (H, W) be the sum of quarters of some `decoded` fields (B, H, W), times 2**exponent, rounded, clipped.
+
+    weights : of each field that counts, how many quarters.
+    """
+    terms = tuple(weights), tuple(weights.values())
+    _kernels.combine(level(), decoded, len(decoded), out.size, *terms, exponent, out)
+
+
+def fit(y: F64, proxies: tuple[I32, ...], expected: I32, logarithms: I32) -> tuple[I8, I8]:
+    """Return exponents (proxies,) and coefficients (3, proxies) that suit a field (H, W) in steps.
+
+    proxies : (H, W) each, in units; expected : (proxies,) coefficients; logarithms : see reference_fit.py.
+    """
+    exponents, coefficients = np.empty(len(proxies), np.int8), np.empty((3, len(proxies)), np.int8)
+    raise_for(_kernels.fit(level(), y.shape, y, proxies, expected, logarithms, exponents, coefficients))
+    return exponents, coefficients
 
 
 # --- contexts of latents ----------------------------------------------------------------------------------------

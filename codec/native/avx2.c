@@ -1,5 +1,7 @@
 /* The kernels for AVX2. */
-#include "kernels.h"
+#include "references.h"
+
+#include <stdlib.h>
 
 #if defined(__x86_64__) && defined(__GNUC__)
 #pragma GCC target("avx2")
@@ -34,6 +36,7 @@ INLINE vi pack4(vi a, vi b, vi c, vi d, const float *scale) {
 #include "network.h"
 #include "predict.h"
 #include "context_tiles.h"
+#include "reference_fit.h"
 
-const Level isopress_avx2 = {"avx2", pack_avx2, predict_avx2, contexts_avx2};
+const Level isopress_avx2 = {"avx2", pack_avx2, predict_avx2, contexts_avx2, combine_avx2, fit_avx2};
 #endif

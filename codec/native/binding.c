@@ -5,6 +5,7 @@
 
 #include <string.h>
 
+#include "references.h"
 #include "values.h"
 #include "walk.h"
 
@@ -445,6 +446,77 @@ static PyObject *py_walk(PyObject *self, PyObject *args) {
     return result;
 }
 
+/* --- references of blocks -------------------------------------------------------------------------------------------- */
+
+/* (level, decoded (fields, points) int32, fields, points, indexes and weights of terms, exponent, out (points,) int32) */
+static PyObject *py_combine(PyObject *self, PyObject *args) {
+    (void)self;
+    const char *name;
+    long long fields, points;
+    PyObject *decoded, *indexes, *weights, *out, *result = NULL;
+    Held held = {.count = 0};
+    Combination c = {0};
+    if (!PyArg_ParseTuple(args, "sOLLO!O!iO", &name, &decoded, &fields, &points, &PyTuple_Type, &indexes, &PyTuple_Type, &weights,
+                          &c.exponent, &out))
+        return NULL;
+    const Level *level = level_named(name);
+    if (!level) return NULL;
+    c.points = points, c.terms = (int32_t)PyTuple_GET_SIZE(indexes);
+    if (fields < 1 || points < 1 || fields > INT64_MAX / points || c.terms < 1 || c.terms > TERMS_MAX ||
+        PyTuple_GET_SIZE(weights) != c.terms || c.exponent < -EXPONENT_MAX || c.exponent > EXPONENT_MAX)
+        return wrong_argument("the terms of a proxy");
+    const int32_t *from = hold(&held, decoded, 'i', fields * points, 0);
+    if (from && (c.out = hold(&held, out, 'i', points, 1))) {
+        for (int i = 0; i < c.terms; i++) {
+            long field = PyLong_AsLong(PyTuple_GET_ITEM(indexes, i)), weight = PyLong_AsLong(PyTuple_GET_ITEM(weights, i));
+            if (PyErr_Occurred() || field < 0 || field >= fields || weight < -WEIGHT_MAX || weight > WEIGHT_MAX) {
+                wrong_argument("a term of a proxy");
+                goto done;
+            }
+            c.from[i] = from + field * points, c.weight[i] = (int32_t)weight;
+        }
+        Py_BEGIN_ALLOW_THREADS level->combine(&c);
+        Py_END_ALLOW_THREADS result = Py_NewRef(Py_None);
+    }
+done:
+    release(&held);
+    return result;
+}
+
+/* (level, (height, width), y float64, proxies, what is expected (proxies,) int32, logarithms (LOGS,) int32, exponents
+   (proxies,) int8, coefficients (FIT_LEVELS, proxies) int8) -> outcome */
+static PyObject *py_fit(PyObject *self, PyObject *args) {
+    (void)self;
+    const char *name;
+    int outcome;
+    long long height, width;
+    PyObject *y, *proxies, *prior, *logs, *exponent, *coefficient, *result = NULL;
+    Held held = {.count = 0};
+    Fit f = {0};
+    if (!PyArg_ParseTuple(args, "s(LL)OO!OOOO", &name, &height, &width, &y, &PyTuple_Type, &proxies, &prior, &logs, &exponent, &coefficient))
+        return NULL;
+    const Level *level = level_named(name);
+    if (!level) return NULL;
+    f.proxies = (int32_t)PyTuple_GET_SIZE(proxies);
+    if (height < 1 || width < 1 || height > INT32_MAX / width || f.proxies < 1 || f.proxies > PROXIES_MAX)
+        return wrong_argument("the size of a field, or the number of its proxies");
+    f.height = height, f.width = width;
+    const int32_t *expected = hold(&held, prior, 'i', f.proxies, 0);
+    int fine = expected && (f.y = hold(&held, y, 'd', height * width, 0)) && (f.logs = hold(&held, logs, 'i', LOGS, 0)) &&
+               (f.exponent = hold(&held, exponent, 'b', f.proxies, 1)) &&
+               (f.coefficient = hold(&held, coefficient, 'b', FIT_LEVELS * f.proxies, 1));
+    for (int k = 0; fine && k < f.proxies; k++) {
+        f.prior[k] = expected[k];
+        fine = (f.proxy[k] = hold(&held, PyTuple_GET_ITEM(proxies, k), 'i', height * width, 0)) != NULL;
+    }
+    if (fine) {
+        Py_BEGIN_ALLOW_THREADS outcome = level->fit(&f) ? NO_MEMORY : FINE;
+        Py_END_ALLOW_THREADS result = PyLong_FromLong(outcome);
+    }
+    release(&held);
+    return result;
+}
+
 /* --- contexts of latents --------------------------------------------------------------------------------------------- */
 
 /* Copies `count` integers of rows of `width` out of a buffer. */
@@ -598,6 +670,8 @@ static PyMethodDef methods[] = {
     {"write_phase", py_write_phase, METH_VARARGS, "Code the symbols of a phase."},
     {"read_phase", py_read_phase, METH_VARARGS, "Decode the symbols of a phase."},
     {"walk", py_walk, METH_VARARGS, "Code or decode all levels of some fields."},
+    {"combine", py_combine, METH_VARARGS, "A proxy of decoded fields."},
+    {"fit", py_fit, METH_VARARGS, "Coefficients of the proxies of a field."},
     {"context_plan", py_context_plan, METH_VARARGS, "Check and keep how features of latents are made."},
     {"contexts", py_contexts, METH_VARARGS, "What is known of the latents of a phase."},
     {"keep", py_keep, METH_VARARGS, "Whether decoded values surely keep a tolerance."},

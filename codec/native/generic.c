@@ -1,5 +1,7 @@
 /* The kernels for any machine whose compiler knows GCC's vector types. */
-#include "kernels.h"
+#include "references.h"
+
+#include <stdlib.h>
 
 #define VB 16
 #define NV 2
@@ -24,5 +26,6 @@ INLINE vi dot2(vi sum, vi x, vi w) { return sum + (x << 16 >> 16) * (w << 16 >> 
 #include "network.h"
 #include "predict.h"
 #include "context_tiles.h"
+#include "reference_fit.h"
 
-const Level isopress_generic = {"generic", pack_generic, predict_generic, contexts_generic};
+const Level isopress_generic = {"generic", pack_generic, predict_generic, contexts_generic, combine_generic, fit_generic};

@@ -90,11 +90,16 @@ typedef struct {
 
 enum { RING = 2 * PAD + 1 }; /* rows of a plane that are held at once */
 
+typedef struct Combination Combination; /* references.h */
+typedef struct Fit Fit;
+
 typedef struct {
     const char *name;
     Packed *(*pack)(const Network *); /* NULL without memory */
     void (*predict)(const Phase *);
     int64_t (*contexts)(const ContextPhase *); /* returns how many points a network was asked about */
+    void (*combine)(const Combination *);
+    int (*fit)(const Fit *); /* returns 0, or 1 without memory */
 } Level;
 
 /* The levels that this build has and this machine can run, best first; NULL ends the list. */

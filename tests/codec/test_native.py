@@ -7,6 +7,7 @@ from isopress.codec import native
 from isopress.codec.bounded.geometry import CONTEXTS, kernel_geometry
 from isopress.codec.bounded.predictor import LIMIT, Condition
 from isopress.codec.bounded.pyramid import Coding, Quantisation, decode_fields, encode_fields
+from isopress.codec.bounded.reference_fit import logarithms
 from isopress.codec.bounded.reference_order import slots_of
 from isopress.codec.bounded.reference_prediction import Proxies
 from isopress.codec.bounded.traversal import depth
@@ -92,6 +93,36 @@ def test_kernels_refuse_what_does_not_fit_together() -> None:
         for change, values, message in bad:
             with pytest.raises(ValueError, match=message):
                 native.Walk(**{**good, **change}).encode(y, None, values)  # type: ignore[arg-type]
+
+
+@needs_kernels
+def test_kernels_refuse_references_that_are_not_there() -> None:
+    decoded, out = np.zeros((3, 9, 9), np.int32), np.zeros((9, 9), np.int32)
+    y, expected, logs = np.zeros((9, 9)), np.full(2, 64, np.int32), logarithms()
+    with native.using(COMPILED[0]):
+        native.combine(decoded, {0: 2, 2: 2}, 0, out)
+        native.fit(y, (out, out), expected, logs)
+        for weights, exponent in (
+            ({3: 1}, 0),
+            ({-1: 1}, 0),
+            ({0: 9}, 0),
+            ({}, 0),
+            ({0: 1}, 31),
+            ({0: 1, 1: 1 << 40}, 0),
+        ):
+            with pytest.raises(ValueError, match="term"):
+                native.combine(decoded, weights, exponent, out)
+        with pytest.raises(ValueError, match="buffer"):
+            native.combine(decoded, {0: 1}, 0, out[:8])
+        for arguments in (
+            (y[:8], (out, out), expected, logs),
+            (y, (out,), expected, logs),
+            (y, (out, out), expected, logs[1:]),
+        ):
+            with pytest.raises(ValueError, match="buffer"):
+                native.fit(*arguments)
+        with pytest.raises(ValueError, match="number of its proxies"):
+            native.fit(y, (out,) * 5, np.zeros(5, np.int32), logs)
 
 
 def phases(rng: np.random.Generator) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:

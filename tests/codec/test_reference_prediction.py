@@ -3,10 +3,13 @@
 import numpy as np
 import pytest
 
+from isopress.codec import native
 from isopress.codec.bounded import reference_prediction as coefficients
+from isopress.codec.bounded.reference_fit import fit
 from isopress.codec.bounded.reference_order import KINDS, Node, slots_of
 from isopress.codec.bounded.weights import load_pyramid
 from isopress.codec.entropy.coder import SymbolReader, SymbolWriter
+from isopress.codec.values.quantiser import UNITS
 from tests.fields import spectral_field
 
 MODEL = load_pyramid(references=True)
@@ -61,7 +64,7 @@ BETWEEN = Node(2, (0, 1), (None, None), (), 0)
 def test_a_field_like_its_reference_is_guessed_to_be_its_reference():
     x = np.rint(spectral_field(60, 60, slope=1.5) * 3000)
     decoded = np.stack([x, x]).astype(np.int32)
-    exponents, fitted = coefficients.fit([ALONG], x[None], decoded)
+    exponents, fitted = fit([ALONG], x[None] / UNITS, decoded)
     assert exponents[0].tolist() == [0, 0, 0, 0]
     assert np.abs(fitted[0, :, 0] - 64).max() <= 2
     assert not fitted[0, :, 1:].any()
@@ -71,7 +74,7 @@ def test_a_field_between_two_others_is_guessed_to_be_their_weighted_mean():
     a, b = (np.rint(spectral_field(60, 60, slope=1.5, seed=s) * 3000) for s in (0, 1))
     for weight in (0.5, 0.25, 0.9):
         target = (1 - weight) * a + weight * b
-        _, fitted = coefficients.fit([BETWEEN], target[None], np.stack([a, b, 0 * a]).astype(np.int32))
+        _, fitted = fit([BETWEEN], target[None] / UNITS, np.stack([a, b, 0 * a]).astype(np.int32))
         assert abs(fitted[0, 0, 0] - 64) <= 3
         assert abs(fitted[0, 0, 1] - 64 * (2 * weight - 1)) <= 3  # Q is half the difference
 
@@ -81,7 +84,7 @@ def test_an_exponent_brings_a_rescaled_reference_to_the_size_of_its_field(ratio)
     x = spectral_field(60, 60, slope=1.0) * 5e3
     x = x * max(1.0, 1 / ratio)
     reference = np.rint(x * ratio)
-    exponents, fitted = coefficients.fit([ALONG], x[None], np.stack([reference, reference]).astype(np.int32))
+    exponents, fitted = fit([ALONG], x[None] / UNITS, np.stack([reference, reference]).astype(np.int32))
     factor = 2.0 ** exponents[0, 0] * fitted[0, 0, 0] / 64
     assert factor == pytest.approx(1 / ratio, rel=0.03)
     assert 2**-0.5 <= fitted[0, 0, 0] / 64 <= 2**0.5 + 0.02
@@ -89,12 +92,62 @@ def test_an_exponent_brings_a_rescaled_reference_to_the_size_of_its_field(ratio)
 
 def test_a_reference_that_says_nothing_is_not_used():
     x, other = (np.rint(np.random.default_rng(s).normal(size=(60, 60)) * 3000) for s in (0, 1))
-    _, fitted = coefficients.fit([ALONG], x[None], np.stack([other, x]).astype(np.int32))
+    _, fitted = fit([ALONG], x[None] / UNITS, np.stack([other, x]).astype(np.int32))
     assert np.abs(fitted[0, 0, 0]) <= 4
 
 
 def test_fields_too_small_to_fit_take_what_is_expected():
     x = np.rint(spectral_field(6, 6, slope=1.0) * 3000)
-    exponents, fitted = coefficients.fit([BETWEEN], -x[None], np.stack([x, x, x]).astype(np.int32))
+    exponents, fitted = fit([BETWEEN], -x[None] / UNITS, np.stack([x, x, x]).astype(np.int32))
     assert not exponents.any()
     assert fitted[0].tolist() == [[64, 0, 0, 0]] * 3
+
+
+NODES = [
+    ALONG,
+    BETWEEN,
+    Node(9, (0, 1), (2, None), (), 0),
+    Node(9, (0, 1), (2, 3), (), 0),
+    Node(9, (0,), (None, None), ((4, (5,)),), 0),
+    Node(9, (0, 1), (None, 3), ((4, (5, 6)),), 0),
+    Node(9, (0, 1), (2, 3), ((4, (5, 6)), (7, (8, 10))), 0),
+]
+LARGE = 2**28  # the largest magnitude of a decoded value
+
+
+@pytest.mark.parametrize("node", NODES, ids=range(len(NODES)))
+def test_proxies_are_means_differences_and_curvatures_of_decoded_fields_at_every_level(node):
+    decoded = np.random.default_rng(0).integers(-LARGE, LARGE, (11, 3, 700)).astype(np.int32)
+    decoded[:, 0] >>= 20
+    x = decoded.astype(np.float64)
+    mean = x[list(node.along)].mean(0)
+    expected = {0: mean}
+    if len(node.along) > 1:
+        expected[1] = (x[node.along[1]] - x[node.along[0]]) / 2
+        pairs = [(far, *ends) for far, ends in zip(node.beyond, (node.along, node.along[::-1]), strict=True) if far]
+        expected[2] = sum((x[far] - 2 * x[near] + x[other] for far, near, other in pairs), 0 * mean) / max(
+            1, len(pairs)
+        )
+    misses = [x[f] - x[list(of)].mean(0) for f, of in node.across]
+    expected[3] = sum(misses, 0 * mean) / max(1, len(misses))
+    for slot in slots_of(node.kind):
+        for exponent in (0, 1, -3, 30, -30):
+            wanted = np.clip(np.rint(expected[slot] * 2.0**exponent), -(2.0**27), 2.0**27)
+            for name in native.levels():
+                with native.using(name):
+                    np.testing.assert_array_equal(coefficients.proxy(node, slot, decoded, exponent), wanted)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (2, 40), (7, 6), (33, 7), (48, 50), (97, 20), (203, 111)])
+def test_every_level_of_the_kernels_fits_the_same_coefficients(shape):
+    rng = np.random.default_rng(shape)
+    for node in NODES:
+        smooth = rng.normal(size=shape).cumsum(0).cumsum(1)
+        noise = rng.normal(size=(11, *shape)) * 10.0 ** rng.integers(0, 7)
+        decoded = np.clip(smooth * 10.0 ** rng.integers(-1, 5) + noise, -LARGE, LARGE).astype(np.int32)
+        y = np.clip(smooth * 10.0 ** rng.integers(-3, 5) + rng.normal(size=shape), -(2**21), 2**21)[None]
+        found = []
+        for name in native.levels():
+            with native.using(name):
+                found.append(np.concatenate([part.ravel() for part in fit([node], y, decoded)]).tolist())
+        assert found == found[:1] * len(found)
