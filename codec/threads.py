@@ -1,4 +1,4 @@
-"""Threads of our own for what torch does, so that its threads do not stand in each other's way.
+"""Threads of our own: for what torch does, so that its threads do not stand in each other's way, and for fields.
 
 Every thread that calls torch gets a team of threads from it. If the teams together, or other programs, need more
 threads than there are processors, each small product waits until all threads of its team had a processor again: two
@@ -8,6 +8,7 @@ processors. The few large products of synthesis are the work of a *team*.
 
 Whoever encodes or decodes takes one of the *slots*, of which there are as many as processors, or as `set_threads` or
 the environment variable `ISOPRESS_THREADS` say: dask, Zarr and the command line may call from any number of threads.
+Slots that nobody else wants are *shared out* among the independent parts of one caller's work, fields of a block.
 
 A forked process has only the thread that forked: what others held stays locked in it for ever. So nothing here, or in
 what the codec caches, holds a lock while it computes, pools are made anew, and a fork waits while torch is imported.
@@ -17,15 +18,18 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
+from contextvars import copy_context
 from functools import cache, partial, wraps
-from typing import NamedTuple, ParamSpec, TypeVar
+from typing import Generic, NamedTuple, ParamSpec, TypeVar
 
 from isopress.codec.errors import ArgumentError
+from isopress.codec.float_environment import subnormal_numbers
 
 P = ParamSpec("P")
+S = TypeVar("S")
 T = TypeVar("T")
 
 LARGEST_TEAM = 4  # contexts take twice as long as synthesis on two threads: more than four gain next to nothing
@@ -111,12 +115,26 @@ class _Slots:
         with self._free:
             self._free.wait_for(lambda: self._taken < threads())
             self._taken += 1
+        _OF_THREAD.has_slot = True
         try:
             yield
         finally:
-            with self._free:
-                self._taken -= 1
-                self._free.notify()
+            _OF_THREAD.has_slot = False
+            self.give_back(1)
+
+    def take(self, most: int) -> int:
+        """Take up to `most` slots that are free now, beside the caller's own; return how many."""
+        own = 0 if getattr(_OF_THREAD, "has_slot", False) else 1
+        with self._free:
+            taken = max(0, min(most, threads() - self._taken - own))
+            self._taken += taken
+        return taken
+
+    def give_back(self, number: int) -> None:
+        """Let others have slots."""
+        with self._free:
+            self._taken -= number
+            self._free.notify(number)
 
 
 def threads() -> int:
@@ -147,6 +165,62 @@ def set_threads(number: int) -> None:
 def slot() -> AbstractContextManager[None]:
     """Hold one of the slots of this process while something is encoded or decoded; not to be nested."""
     return _SLOTS.one()
+
+
+def share(work: Callable[[S], T], items: Sequence[S]) -> list[T]:
+    """Return what `work` makes of every item: done by the calling thread, and by others as far as there are slots.
+
+    Of several errors the one of the first item is raised, after every thread has ended; so is KeyboardInterrupt.
+    """
+    parts, slots, helpers = _Parts(work, items), 0, list[threading.Thread]()
+    try:
+        slots = _SLOTS.take(len(items) - 1)
+        for number in range(slots):
+            thread = threading.Thread(target=copy_context().run, args=(parts.help,), name=f"isopress {number}")
+            try:
+                thread.start()
+            except RuntimeError:  # the system has no more threads, or Python is about to end
+                break
+            helpers.append(thread)
+        parts.work_on()
+    finally:
+        parts.stopped = True
+        for thread in helpers:
+            thread.join()
+        _SLOTS.give_back(slots)
+    return parts.done()
+
+
+class _Parts(Generic[S, T]):
+    """Items of which each thread takes the next one."""
+
+    def __init__(self, work: Callable[[S], T], items: Sequence[S]) -> None:
+        self.stopped = False
+        self._work, self._items, self._next = work, items, iter(range(len(items)))
+        self._results: dict[int, T] = {}
+        self._errors: dict[int, BaseException] = {}
+
+    def help(self) -> None:
+        """Do what another thread has begun."""
+        _OF_THREAD.has_slot = True
+        with subnormal_numbers():
+            self.work_on()
+
+    def work_on(self) -> None:
+        """Take items until there are none, or one failed."""
+        for i in self._next:
+            if self.stopped:
+                return
+            try:
+                self._results[i] = self._work(self._items[i])
+            except Exception as error:
+                self._errors[i], self.stopped = error, True
+
+    def done(self) -> list[T]:
+        """Return all results in order, or raise the first error."""
+        for i in sorted(self._errors):
+            raise self._errors[i]
+        return [self._results[i] for i in range(len(self._items))]
 
 
 def _checked(number: int | str, what: str) -> int:

@@ -8,15 +8,15 @@ look like around each point. SPEC, "Blocks".
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from isopress.codec.bounded.predictor import F64
 from isopress.codec.bounded.pyramid import (
-    GROUP,
     Coding,
     PyramidModel,
     Quantisation,
@@ -32,8 +32,10 @@ from isopress.codec.bounded.traversal import Shape3, depth
 from isopress.codec.bytes import crc32c, read_varint, varint
 from isopress.codec.entropy.coder import I32, SymbolReader, SymbolWriter
 from isopress.codec.errors import ArgumentError, CorruptPayloadError, TruncatedPayloadError
+from isopress.codec.threads import share
 from isopress.codec.values.quantiser import UNITS
 
+GROUP = 1 << 16  # points coded together, by one thread; a field is never cut
 CHECKSUM = 2  # bytes per field
 LEAST_STREAM = 1 + CHECKSUM  # bytes
 ANCHOR_SCALE, ANCHOR_TAIL = 21, 3  # as if anchors were off by one step
@@ -84,8 +86,9 @@ def encode(
     batches = order(leading, axes)
     v = np.zeros(y.shape, np.int32)
     streams: dict[int, bytes] = {}
-    for nodes in _in_groups(batches, y.shape):
-        streams |= _encode_batch(y, valid, v, nodes, coding)
+    for batch in batches:
+        for coded in share(partial(_encode_group, y, valid, v, coding), _groups(batch, y.shape)):
+            streams |= coded
     out = bytearray([coding.flags, _axis_byte(axes)])
     body = bytearray()
     for nodes in batches:
@@ -133,10 +136,10 @@ class BlockDecoder:
         """Return (B, H, W) int32 in units of 1/64 step; only the `fields` asked for, if any, need be right."""
         wanted = set(range(len(self.values)) if fields is None else fields) - self.done
         shape: Shape3 = (len(self.values), *self.values.shape[1:])
-        for nodes in _in_groups(chain(self._batches, wanted), shape):
-            if missing := [node for node in nodes if node.field not in self.done]:
-                _decode_batch(self._streams, self.values, missing, self._coding)
-                self.done.update([node.field for node in missing])
+        for batch in chain(self._batches, wanted):
+            missing = [node for node in batch if node.field not in self.done]
+            share(partial(_decode_group, self._streams, self.values, self._coding), _groups(missing, shape))
+            self.done.update([node.field for node in missing])
         return self.values
 
 
@@ -175,20 +178,17 @@ def _axes_of(byte: int, count: int) -> Axes:
     return Axes(primary, secondary)
 
 
-def _in_groups(batches: Iterable[Sequence[Node]], shape: Shape3) -> list[Sequence[Node]]:
-    """Cut batches so that about GROUP points are coded together."""
-    size, groups = max(1, GROUP // max(1, shape[1] * shape[2])), list[Sequence[Node]]()
-    for batch in batches:
-        for start in range(0, len(batch), size):
-            groups.append(batch[start : start + size])
-    return groups
+def _groups(batch: Sequence[Node], shape: Shape3) -> list[Sequence[Node]]:
+    """Cut a batch so that about GROUP points are coded together, by one thread."""
+    size = max(1, GROUP // max(1, shape[1] * shape[2]))
+    return [batch[start : start + size] for start in range(0, len(batch), size)]
 
 
-# --- one batch ----------------------------------------------------------------------------------------------
+# --- some fields of a batch ---------------------------------------------------------------------------------
 
 
-def _encode_batch(
-    y: F64, valid: NDArray[np.bool_] | None, v: I32, nodes: Sequence[Node], coding: Coding
+def _encode_group(
+    y: F64, valid: NDArray[np.bool_] | None, v: I32, coding: Coding, nodes: Sequence[Node]
 ) -> dict[int, bytes]:
     """Enter the decoded values of the fields of `nodes` in v; return their streams."""
     fields = [node.field for node in nodes]
@@ -213,7 +213,7 @@ def _encode_batch(
     return streams
 
 
-def _decode_batch(streams: dict[int, memoryview], v: I32, nodes: Sequence[Node], coding: Coding) -> None:
+def _decode_group(streams: dict[int, memoryview], v: I32, coding: Coding, nodes: Sequence[Node]) -> None:
     """Enter the decoded values of the fields of `nodes` in v."""
     shape: Shape3 = (len(nodes), *v.shape[1:])
     levels = depth(*shape[1:])

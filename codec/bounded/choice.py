@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import permutations
 from typing import Literal, TypeVar
 
@@ -16,6 +17,7 @@ from isopress.codec.bounded.predictor import F64
 from isopress.codec.bounded.pyramid import PyramidModel, Quantisation, taper_for_rate
 from isopress.codec.bounded.reference_order import Axes
 from isopress.codec.errors import ArgumentError
+from isopress.codec.threads import share
 from isopress.codec.values.plan import Plan
 
 T = TypeVar("T", bound=np.generic)
@@ -64,11 +66,11 @@ def choose_context(
     ok = None if plan.valid is None else _piece(plan.valid.reshape(*leading, *plan.y.shape[1:]), long)
     taper = 0 if plan.snap else 1
     quantisation = Quantisation(taper, plan.snap)
-    axes, bits = Axes(), math.inf
-    for way in (*permutations(range(len(long)), 1), *permutations(range(len(long)), 2)):
-        found = _block_bits(piece, ok, Axes(*way), related, quantisation)
-        if found < bits:
-            axes, bits = Axes(*[long[axis] for axis in way]), found
+    ways = [Axes(*way) for length in (1, 2) for way in permutations(range(len(long)), length)]
+    sizes = share(partial(_block_bits, piece, ok, related, quantisation), ways)
+    bits = min(sizes)
+    best = ways[sizes.index(bits)]
+    axes = Axes(*[None if axis is None else long[axis] for axis in (best.primary, best.secondary)])
     points = piece.size if ok is None else max(1, int(np.count_nonzero(ok)))
     if not plan.snap:
         taper = taper_for_rate(bits / points)
@@ -98,7 +100,7 @@ def _field_bits(piece: F64, valid: NDArray[np.bool_] | None, model: PyramidModel
 
 
 def _block_bits(
-    piece: F64, valid: NDArray[np.bool_] | None, axes: Axes, model: PyramidModel, quantisation: Quantisation
+    piece: F64, valid: NDArray[np.bool_] | None, model: PyramidModel, quantisation: Quantisation, axes: Axes
 ) -> float:
     """Return the size of the piece with references along `axes`, less what does not grow with the fields."""
     y, ok = _as_fields(piece, valid)

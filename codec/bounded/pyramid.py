@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,7 @@ from isopress.codec.bounded.traversal import Shape3, depth, refine
 from isopress.codec.bytes import crc32c, read_varint, varint
 from isopress.codec.entropy.coder import I32, SymbolReader, SymbolWriter, Tables
 from isopress.codec.errors import ArgumentError, CorruptPayloadError, TruncatedPayloadError
+from isopress.codec.threads import share
 from isopress.codec.values.quantiser import UNITS
 
 MAX_STEPS = LIMIT / UNITS  # 2**21: the largest |y|
@@ -291,8 +293,7 @@ def _encode(y: F64, valid: NDArray[np.bool_] | None, coding: Coding) -> tuple[by
     """Code all groups of fields."""
     out = bytearray([coding.flags])
     parts = []
-    for fields in groups(y.shape):
-        data, part = _encode_group(y[fields], None if valid is None else valid[fields], coding)
+    for data, part in share(partial(_encode_group, y, valid, coding), groups(y.shape)):
         out += varint(len(data)) + data
         parts.append(part)
     v = _joined(parts, y.shape)
@@ -316,23 +317,23 @@ def decode(section: bytes | memoryview, shape: Shape3, *, model: PyramidModel) -
     if len(data) < least:
         raise TruncatedPayloadError(f"a pyramid of {shape} has at least {least} bytes, got {len(data)}")
     coding, position, end = Coding.from_flags(data[0], model), 1, len(data) - CHECKSUM
-    parts = []
+    pieces = []
     for fields in groups(shape):
         size, position = read_varint(data[:end], position)
         if position + size > end:
             raise TruncatedPayloadError(f"a group of {size} bytes at byte {position} exceeds the section's {end}")
-        part = data[position : position + size]
-        parts.append(_decode_group(part, (fields.stop - fields.start, *shape[1:]), coding))
+        pieces.append((data[position : position + size], (fields.stop - fields.start, *shape[1:])))
         position += size
-    v = _joined(parts, shape)
+    v = _joined(share(partial(_decode_group, coding), pieces), shape)
     if position != end or bytes(data[end:]) != checksum(v):
         raise CorruptPayloadError("the decoded values do not have the checksum that was stored with them")
     return v
 
 
-def _encode_group(y: F64, valid: NDArray[np.bool_] | None, coding: Coding) -> tuple[bytes, I32]:
-    """Code fields in one stream after their anchors: zigzag varints, the first field in raster differences, each other
-    as difference from the one before."""
+def _encode_group(y: F64, valid: NDArray[np.bool_] | None, coding: Coding, fields: slice) -> tuple[bytes, I32]:
+    """Code some fields in one stream after their anchors: zigzag varints, the first field in raster differences, each
+    other as difference from the one before."""
+    y, valid = y[fields], None if valid is None else valid[fields]
     step = 1 << depth(*y.shape[1:])
     anchors = np.rint(y[:, ::step, ::step])
     delta = np.diff(anchors, axis=0, prepend=0.0).astype(np.int64)
@@ -345,7 +346,9 @@ def _encode_group(y: F64, valid: NDArray[np.bool_] | None, coding: Coding) -> tu
     return bytes(head) + writer.finish(), v
 
 
-def _decode_group(data: memoryview, shape: Shape3, coding: Coding) -> I32:
+def _decode_group(coding: Coding, piece: tuple[memoryview, Shape3]) -> I32:
+    """Return the fields of one stream and their shape."""
+    data, shape = piece
     coding.model.tables.check_count(shape[0] * shape[1] * shape[2], len(data))
     levels = depth(*shape[1:])
     size = shape[0], -(-shape[1] >> levels), -(-shape[2] >> levels)
@@ -405,7 +408,7 @@ def _choose_taper(y: F64, valid: NDArray[np.bool_] | None, model: PyramidModel) 
         crops.append(y[at])
         ok.append(np.True_ if valid is None else valid[at])
     some = None if valid is None else np.stack(ok)
-    data, _ = _encode_group(np.stack(crops), some, Coding(model, False, Quantisation(taper=1)))
+    data, _ = _encode_group(np.stack(crops), some, Coding(model, False, Quantisation(taper=1)), slice(None))
     points = SAMPLES * crops[0].size if some is None else max(1, int(np.count_nonzero(some)))
     return taper_for_rate(8 * len(data) / points)
 

@@ -62,7 +62,8 @@ def fit(nodes: Sequence[Node], y: F64, decoded: I32) -> tuple[I8, I8]:
 def logarithms() -> I32:
     """Return log2 of the middles of equal parts of 1 to 2, in 2**-20."""
     middles = 1 + (np.arange(1 << LOG_BITS) + 0.5) / (1 << LOG_BITS)
-    return np.rint(np.log2(middles) * (1 << BIT)).astype(np.int32)
+    found: I32 = np.rint(np.log2(middles) * (1 << BIT)).astype(np.int32)
+    return found
 
 
 def _fit(y: F64, proxies: tuple[I32, ...], expected: I32, logarithms: I32) -> tuple[I8, I8]:
@@ -114,7 +115,7 @@ def _least_squares(own: F64, others: list[F64], expected: I32, points: int, loga
     for other in others:
         size += other * other
     weight = 1 / size
-    rows = []
+    rows = list[list[float]]()
     for k, other in enumerate(others):
         weighted = other * weight
         row = [rows[j][k] for j in range(k)] + [_product(weighted, x) for x in (*others[k:], own)]

@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -20,6 +19,7 @@ from isopress.codec.errors import ArgumentError
 from isopress.codec.threads import LARGEST_TEAM, VARIABLE, in_team, in_turn, processors, set_threads, slot, threads
 from isopress.format.store.pool import run
 from isopress.format.store.tasks import Outcome
+from tests.crowd import Crowd
 from tests.fields import drifting_fields
 
 ROOT = Path(__file__).parents[2]
@@ -52,21 +52,6 @@ def test_turns_have_one_thread_of_torch_teams_several_and_those_of_the_program_s
     assert torch.get_num_threads() == before
     with ThreadPoolExecutor(1) as new:
         assert new.submit(torch.get_num_threads).result() == before
-
-
-class Crowd:
-    """Work that counts how many do it at the same time."""
-
-    def __init__(self) -> None:
-        self.running, self.most, self._lock = 0, 0, threading.Lock()
-
-    def work(self) -> None:
-        with self._lock:
-            self.running += 1
-            self.most = max(self.most, self.running)
-        time.sleep(0.01)
-        with self._lock:
-            self.running -= 1
 
 
 def test_no_more_run_at_once_than_there_are_processors() -> None:
