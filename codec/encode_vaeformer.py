@@ -17,6 +17,7 @@ from isopress.codec.encoded import EncodedChunk, Method, Section
 from isopress.codec.latent import base_layer
 from isopress.codec.limits import TARGET_TOLERANCE, Target, check_fits
 from isopress.codec.vaeformer.integer_scales import STEPS
+from isopress.codec.vaeformer.normalisation import normalisation_of
 from isopress.codec.vaeformer.section import INDEX_MAX, FieldDecoder, encode_fields
 from isopress.codec.vaeformer.weights import VaeformerModel, load_vaeformer
 from isopress.codec.values.fill import fill_smoothly
@@ -101,7 +102,8 @@ def _search(job: _Prepared, target: Target, model: VaeformerModel, nbytes: int) 
     if target.ratio is None:
         assert target.rmse is not None
         goal, sign = target.rmse, 1.0  # errors rise with the step, sizes fall
-        index = _index(goal * math.sqrt(12) / float(model.channels.deviation.mean()))
+        deviation = normalisation_of(job.y, model.channels).deviation
+        index = _index(goal * math.sqrt(12) / float(deviation.astype(np.float64).mean()))
     else:
         goal, sign = max(nbytes / target.ratio - HEADER, 1.0), -1.0
         index = 0
@@ -161,9 +163,11 @@ def encode_base(
     four = model.coded_shape(shape)
     steps = np.broadcast_to(plan.quantiser.step, len(plan.y)).reshape(four[:2])
     # As coarse a base as pays: steps of latents against those of the pyramid, averaged over the channels.
-    index = _index(base_layer.BASE_STEP * float(np.exp(np.log(steps / model.channels.deviation).mean())))
+    fields = (plan.y * step + offset).reshape(four)
+    deviation = normalisation_of(fields, model.channels).deviation
+    index = _index(base_layer.BASE_STEP * float(np.exp(np.log(steps / deviation).mean())))
     periodic = looks_periodic(plan.y, plan.valid)
-    section, decoder = encode_fields((plan.y * step + offset).reshape(four), index, model, periodic=periodic)
+    section, decoder = encode_fields(fields, index, model, periodic=periodic)
     y0 = (decoder.values().reshape(plan.y.shape) - offset) / step
     zero = plan.quantiser.offset / plan.quantiser.step
     rest = base_layer.encode_rest(plan.y, y0, plan.valid, zero, refinement, periodic=periodic)

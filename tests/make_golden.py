@@ -20,7 +20,8 @@ from tests.contract import MODES, OTHERS, Array, many_nans, smooth
 from tests.fields import blocky, spectral_field, sphere_field
 
 GOLDEN = Path(__file__).parent / "golden"
-SMALL = "vaeformer-small"  # weights in golden/models, made once by tests.vaeformer_models
+# Weights in golden/models, made once by tests.vaeformer_models: of three channels; of any field, normalised by itself.
+SMALL, ALONE = "vaeformer-small", "vaeformer-alone"
 FLOATING = (
     Method.LATENT,
     Method.BASED,
@@ -85,6 +86,7 @@ def features() -> dict[str, tuple[Array, dict[str, Any]]]:
             with_nans(blocky(shape=(17, 23))),
             {"mode": "latent", "rmse": 0.5, "model": SMALL},
         ),
+        "vaeformer-alone": (1e4 * _closed(), {"mode": "latent", "rmse": 1e4, "model": ALONE}),
         "on-vaeformer": (blocky(2), {"mode": "abs", "bound": 0.5, "model": SMALL}),
         "on-vaeformer-joint": (blocky(), {"mode": "abs", "bound": [0.5, 0.5, 0.3], "model": SMALL}),
         "layers": (drifting(5), {**abs_, "context": "block"}),
@@ -114,6 +116,12 @@ def with_nans(x: Array) -> Array:
     """Return a chunk with some values missing in each field."""
     x[..., 3:9, 5:10] = np.nan
     return x
+
+
+def _closed() -> Array:
+    """Return patches that go on from the last column to the first."""
+    half = blocky()[:2, :, :20]
+    return np.roll(np.concatenate([half, half[..., ::-1]], -1), 2, -1)
 
 
 def _many_nans_in_time() -> Array:

@@ -1,12 +1,13 @@
 """Small weights of a VAEformer that codes well enough for tests; no training, no wait."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from isopress.codec.training.vaeformer import keep_patch
-from isopress.codec.vaeformer.channels import Channels
+from isopress.codec.vaeformer.channels import ANY, Channels
 from isopress.codec.vaeformer.config import PatchConfig
 from isopress.codec.vaeformer.model import PatchVAEformer
 from isopress.codec.vaeformer.weights import VaeformerModel, load_vaeformer
@@ -18,6 +19,9 @@ CONFIG = PatchConfig(
     channels=3, kernel=(4, 4), stride=(4, 4), dim=8, heads=2, depth=2, windows=((4, 4),), latents=12,
     hyper_dim=8, hyper_heads=2, hyper_depth=1, hyper_hidden=8, hyper_latents=4, hyper_patch=2, scale_neurons=6,
 )  # fmt: skip
+
+# Fields of any variable, each with a mean and deviation of its own; a wavelet, windows in the hyperprior.
+ALONE = replace(CONFIG, channels=1, linear="wavelet", latents=16, hyper_window=(2, 2))
 
 
 def save_small(path: Path, config: PatchConfig = CONFIG, seed: int = 0) -> None:
@@ -34,6 +38,8 @@ def save_small(path: Path, config: PatchConfig = CONFIG, seed: int = 0) -> None:
             network.hyper_encoder.head[2].weight.mul_(20)
             torch.nn.init.normal_(integer.last.weight, std=0.3)
         channels = Channels(NAMES[: config.channels], MEAN[: config.channels], DEVIATION[: config.channels])
+        if config == ALONE:
+            channels = Channels((ANY,), np.zeros(1, np.float32), np.ones(1, np.float32))
         keep_patch(network, path, channels, np.tile([-3.0, 3.0], (config.hyper_latents, 1)), reach=12)
 
 

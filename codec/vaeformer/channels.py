@@ -45,6 +45,11 @@ class Channels:
         finite = np.isfinite(self.mean).all() and np.isfinite(self.deviation).all()
         return bool(finite and (self.deviation > 0).all())
 
+    @property
+    def unnormalised(self) -> bool:
+        """Whether they say nothing of units: means are 0 and deviations 1, fields bring their own."""
+        return not self.mean.any() and bool((self.deviation == 1).all())
+
     def normalised(self, fields: NDArray[np.floating]) -> NDArray[np.floating]:
         """Return fields (..., C, H, W) with mean 0 and deviation 1."""
         x: NDArray[np.floating] = (fields - self.mean[:, None, None]) / self.deviation[:, None, None]

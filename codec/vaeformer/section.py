@@ -2,7 +2,7 @@
 
 fields (T, C, H, W) --means, deviations--> x --analysis--> y --hyper analysis--> z (rounded)
 z --integer network--> tables of y;  z --hyper synthesis--> means of y;  y - means --rounded--> symbols
-section: head, symbols of z, symbols of y, checksum of both
+section: head, means and deviations if they are the fields' own, symbols of z, symbols of y, checksum of both
 values <--deviations, means-- x_hat <--synthesis-- means + symbols
 
 Nothing before the symbols of y is a float for the reader: other machines, threads or libraries find the same symbols.
@@ -25,6 +25,12 @@ from isopress.codec.errors import CorruptPayloadError, TruncatedPayloadError
 from isopress.codec.threads import in_team
 from isopress.codec.vaeformer.config import Pair
 from isopress.codec.vaeformer.integer_scales import HYPER_MAX, scale_of, step_of
+from isopress.codec.vaeformer.normalisation import (
+    Normalisation,
+    normalisation_of,
+    read_normalisation,
+    write_normalisation,
+)
 from isopress.codec.vaeformer.weights import VaeformerModel
 
 F64 = NDArray[np.float64]
@@ -32,10 +38,9 @@ I32 = NDArray[np.int32]
 
 INDEX_MAX = 640  # of step indexes: steps of 2**-20 to 2**20 deviations
 SYMBOL_MAX = 2**24  # binary32 holds them all
-LARGEST = 1e30  # normalised values beyond are coded as this
 _HEAD = struct.Struct("<Bh")  # flags, step index
 _CRC = 4
-_PERIODIC = 1
+_PERIODIC, _OWN = 1, 2
 
 Shape4 = tuple[int, int, int, int]
 
@@ -56,6 +61,7 @@ class FieldDecoder:
     shape: Shape4
     index: int
     periodic: bool
+    normalisation: Normalisation
     hours: list[Hour]
     synthesised: int = 0  # how often tokens were made
     _made: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
@@ -63,11 +69,11 @@ class FieldDecoder:
     @in_team
     def field(self, t: int, channel: int) -> F64:
         """Return the values (H, W) of one channel of hour `t`."""
-        network, channels = self.model.network, self.model.channels
+        network = self.model.network
         with torch.inference_mode():
             latent, tokens = self._tokens(t)
             x = network.decoder.channel(tokens, latent, _step(self.index), channel, self.shape[2:], self.periodic)[0]
-        return x.numpy() * float(channels.deviation[channel]) + float(channels.mean[channel])
+        return self.normalisation.restored(x.numpy(), t, channel)
 
     def values(self) -> F64:
         """Return all values (T, C, H, W)."""
@@ -98,19 +104,22 @@ class FieldDecoder:
 def encode_fields(fields: F64, index: int, model: VaeformerModel, *, periodic: bool) -> tuple[bytes, FieldDecoder]:
     """Return the section of fields (T, C, H, W) at the step of this index, and what decodes it."""
     writer, hours = SymbolWriter(model.tables, peaked=True), list[Hour]()
-    step, network = _step(index), model.network
-    for x in fields:
-        normal = np.clip(model.channels.normalised(x), -LARGEST, LARGEST).astype(np.float32)
-        y, _ = network.analysis(torch.from_numpy(normal)[None], step, periodic=periodic)
+    step, network, normalisation = _step(index), model.network, normalisation_of(fields, model.channels)
+    for t, x in enumerate(fields):
+        normal = torch.from_numpy(normalisation.normalised(x, t))[None]
+        y, _ = network.analysis(normal, step, periodic=periodic)
         z = network.hyper_analysis(y, step, periodic=periodic)[0]
         hyper = _integers(z, HYPER_MAX)
         scale = model.scale_indexes(hyper, index, fields.shape[2:], periodic)
         symbols = _integers((y - _means(model, hyper, scale, step, periodic))[0], SYMBOL_MAX)
         _write(writer, model, Hour(hyper, symbols), scale)
         hours.append(Hour(hyper, symbols))
-    section = _HEAD.pack(_PERIODIC * periodic, index) + writer.finish() + _checksum(hours)
+    head = _HEAD.pack(_PERIODIC * periodic | _OWN * normalisation.own, index)
+    if normalisation.own:
+        head += write_normalisation(normalisation)
     T, C, H, W = fields.shape
-    return section, FieldDecoder(model, (T, C, H, W), index, periodic, hours)
+    decoder = FieldDecoder(model, (T, C, H, W), index, periodic, normalisation, hours)
+    return head + writer.finish() + _checksum(hours), decoder
 
 
 def decode_section(section: bytes, shape: Shape4, model: VaeformerModel) -> FieldDecoder:
@@ -124,9 +133,11 @@ def decode_section(section: bytes, shape: Shape4, model: VaeformerModel) -> Fiel
     if len(section) < _HEAD.size + _CRC:
         raise TruncatedPayloadError(f"the vaeformer section has {len(section)} bytes, too few for its head")
     flags, index = _HEAD.unpack_from(section)
-    if flags & ~_PERIODIC or abs(index) > INDEX_MAX:
+    if flags & ~(_PERIODIC | _OWN) or abs(index) > INDEX_MAX:
         raise CorruptPayloadError(f"the vaeformer section has flags {flags} and step index {index}")
     periodic, stream = bool(flags & _PERIODIC), memoryview(section)[_HEAD.size : -_CRC]
+    normalisation, taken = _normalisation(stream, shape[:2], model, own=bool(flags & _OWN))
+    stream = stream[taken:]
     model.tables.check_count(shape[0] * sum(_counts(model, shape[2:])), len(stream))
     reader, hours = SymbolReader(model.tables, stream, peaked=True), list[Hour]()
     for _ in range(shape[0]):
@@ -134,7 +145,15 @@ def decode_section(section: bytes, shape: Shape4, model: VaeformerModel) -> Fiel
     reader.finish()
     if section[-_CRC:] != _checksum(hours):
         raise CorruptPayloadError("the decoded latents do not have the checksum that was stored with them")
-    return FieldDecoder(model, shape, index, periodic, hours)
+    return FieldDecoder(model, shape, index, periodic, normalisation, hours)
+
+
+def _normalisation(stream: memoryview, shape: Pair, model: VaeformerModel, *, own: bool) -> tuple[Normalisation, int]:
+    """Return what the fields of `shape` (T, C) are normalised with, and how many bytes of the stream say so."""
+    if own:
+        return read_normalisation(stream, shape)
+    channels = model.channels
+    return Normalisation(np.broadcast_to(channels.mean, shape), channels.deviation, False), 0
 
 
 def _write(writer: SymbolWriter, model: VaeformerModel, hour: Hour, scale: NDArray[np.int16]) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import struct
 import subprocess
 import sys
 import tracemalloc
@@ -26,7 +27,7 @@ from isopress.format.api import decode
 from isopress.format.decode_cache import CACHE
 from isopress.format.payload import parse
 from tests.fields import BLOCKY_DEVIATION, BLOCKY_MEAN, blocky
-from tests.make_golden import SMALL
+from tests.make_golden import ALONE, SMALL
 from tests.patch_models import TINY
 from tests.spec import vaeformer as second
 from tests.spec.test_golden_by_spec import weights
@@ -55,12 +56,14 @@ def test_the_integer_network_is_the_one_that_is_trained(step: int, periodic: boo
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in scales.parameters())
 
 
+@pytest.mark.parametrize("name", [SMALL, ALONE])
 @pytest.mark.parametrize("shape", [(1, 1), (3, 50), (26, 39), (17, 16)])
 @pytest.mark.parametrize("periodic", [False, True])
-def test_both_readers_find_the_symbols_of_the_writer(
-    model: VaeformerModel, shape: tuple[int, int], periodic: bool
+def test_both_readers_find_the_symbols_and_values_of_the_writer(
+    name: str, shape: tuple[int, int], periodic: bool
 ) -> None:
-    x = blocky(2, shape=shape).astype(np.float64)
+    model = load_vaeformer(name)
+    x = blocky(2, shape=shape).astype(np.float64)[:, : model.network.config.channels]
     for index in (-90, 0, 64):
         section, written = encode_fields(x, index, model, periodic=periodic)
         read = decode_section(section, written.shape, model)
@@ -71,6 +74,41 @@ def test_both_readers_find_the_symbols_of_the_writer(
             for found in (b.symbols, y):
                 np.testing.assert_array_equal(found, a.symbols)
         np.testing.assert_array_equal(read.values(), written.values())
+        values = second.fields(section, x.shape, *weights(model.sha256[:16]))
+        np.testing.assert_allclose(read.values(), values, rtol=1e-5, atol=1e-4 * (x.std() + 1))
+
+
+@pytest.mark.parametrize(("factor", "offset"), [(1, 0), (3e4, 1e5), (1e-9, 0), (2.5e-4, 1), (1e30, 0)])
+def test_fields_of_any_unit_cost_the_same(factor: float, offset: float) -> None:
+    model, x = load_vaeformer(ALONE), blocky(2)[:, :1].astype(np.float64)
+    expected, alike = encode_fields(x, -40, model, periodic=False)
+    section, decoder = encode_fields(factor * x + offset, -40, model, periodic=False)
+    assert len(section) == pytest.approx(len(expected), rel=0.02)
+    np.testing.assert_allclose((decoder.values() - offset) / factor, alike.values(), rtol=0, atol=2)
+    read = decode_section(section, decoder.shape, model)
+    np.testing.assert_array_equal(read.values(), decoder.values())
+
+
+def test_fields_beyond_what_their_normalisation_holds_are_coded_otherwise() -> None:
+    x = blocky(2)[:, 0].astype(np.float64)
+    for scale in (1e300, 1e-300, 0.0):
+        extreme = scale * x
+        extreme[0, 3:9, 5:10] = np.nan
+        payload = isopress.compress(extreme, mode="latent", rmse=2 * (scale or 1), model=ALONE)
+        off = (isopress.decompress(payload) - extreme) / (scale or 1)
+        np.testing.assert_array_equal(np.isnan(off), np.isnan(extreme))
+        assert np.sqrt(np.nanmean(off**2)) <= 1.03 * 2
+
+
+def test_means_and_deviations_that_cannot_be_are_corrupt() -> None:
+    model = load_vaeformer(ALONE)
+    section, decoder = encode_fields(blocky(2)[:, :1].astype(np.float64), 0, model, periodic=False)
+    for at, number in ((3, 0.0), (3, -1.0), (3, np.inf), (7, np.nan), (11, -np.inf)):
+        damaged = section[:at] + struct.pack("<f", number) + section[at + 4 :]
+        with pytest.raises(CorruptPayloadError, match="finite"):
+            decode_section(damaged, decoder.shape, model)
+    with pytest.raises(PayloadError):
+        decode_section(section[:16], decoder.shape, model)
 
 
 def test_finer_steps_are_nearer_and_longer(model: VaeformerModel) -> None:
@@ -265,7 +303,7 @@ def test_a_few_bytes_that_claim_much_cost_little(model: VaeformerModel) -> None:
 
 def test_damaged_sections_are_errors(model: VaeformerModel) -> None:
     section, written = encode_fields(blocky()[None].astype(np.float64), 0, model, periodic=False)
-    for bad in (section[:3], b"\2" + section[1:], section[:1] + b"\xff\x7f" + section[3:], section[:-1] + b"\0"):
+    for bad in (section[:3], b"\4" + section[1:], section[:1] + b"\xff\x7f" + section[3:], section[:-1] + b"\0"):
         with pytest.raises(PayloadError):
             decode_section(bad, written.shape, model)
     beyond = SymbolWriter(model.tables, peaked=True)

@@ -11,6 +11,7 @@ import numpy as np
 
 from tests.spec.entropy import CodedStream, Integers, Tensors, crc32c
 from tests.spec.synthesis import Array, Weights, block, gelu, windows
+from tests.spec.wavelet import lifted
 
 Config = Mapping[str, Any]
 
@@ -18,15 +19,30 @@ Config = Mapping[str, Any]
 def fields(section: bytes, shape: tuple[int, ...], config: Config, tensors: Tensors) -> Array:
     """Return the values (hours, C, H, W) of a section."""
     flags, q = struct.unpack_from("<Bh", section)
-    weights, found = Weights(tensors, ""), []
-    for z, y in symbols(section, shape, config, tensors):
-        c = _scales(tensors, z, q, config["hyper_patch"], flags == 1)[:, : y.shape[1], : y.shape[2]]
-        mean = _means(z, c, q, flags == 1, config, weights.part("hyper_decoder"))
+    weights, found, periodic = Weights(tensors, ""), [], flags % 2 == 1
+    deviation, means, _ = _normalisation(section, shape, config, tensors)
+    for (z, y), mean_of in zip(symbols(section, shape, config, tensors), means, strict=True):
+        c = _scales(tensors, z, q, config["hyper_patch"], periodic)[:, : y.shape[1], : y.shape[2]]
+        mean = _means(z, c, q, periodic, config, weights.part("hyper_decoder"))
         latent = ((mean + y) / np.exp(_step(weights.part("gain"), q))[:, None, None]).transpose(1, 2, 0)
-        x = _decoded(latent, q, flags == 1, config, weights.part("decoder"))[:, : shape[-2], : shape[-1]]
-        deviation, mean_of = (tensors[f"channels.{name}"].astype("f8") for name in ("deviation", "mean"))
+        x = _decoded(latent, q, periodic, config, weights.part("decoder"))[:, : shape[-2], : shape[-1]]
         found.append(x * deviation[:, None, None] + mean_of[:, None, None])
     return np.stack(found)
+
+
+def _normalisation(
+    section: bytes, shape: tuple[int, ...], config: Config, tensors: Tensors
+) -> tuple[Array, Array, int]:
+    """Return the deviations (C,) and means (T, C) of channels, and where the coded stream begins."""
+    C = config["channels"]
+    hours = int(np.prod(shape[:-2])) // C
+    if section[0] < 2:
+        deviation, mean = (tensors[f"channels.{name}"].astype("f8") for name in ("deviation", "mean"))
+        return deviation, np.broadcast_to(mean, (hours, C)), 3
+    numbers = np.frombuffer(section, "<f4", C * (1 + hours), 3).astype("f8")
+    assert np.isfinite(numbers).all()
+    assert (numbers[:C] > 0).all()
+    return numbers[:C], numbers[C:].reshape(hours, C), 3 + 4 * len(numbers)
 
 
 def symbols(
@@ -34,7 +50,8 @@ def symbols(
 ) -> list[tuple[Integers, Integers]]:
     """Return hyper-latents (Z, h', w') and symbols (L, h, w) of every hour; their checksum is that of the section."""
     flags, q = struct.unpack_from("<Bh", section)
-    assert flags < 2
+    assert flags < 4
+    periodic, (*_, start) = flags % 2 == 1, _normalisation(section, shape, config, tensors)
     assert abs(q) <= 640
     hours = int(np.prod(shape[:-2])) // config["channels"]
     assert hours * config["channels"] == np.prod(shape[:-2])
@@ -43,11 +60,11 @@ def symbols(
     )
     p = config["hyper_patch"]
     grid = -(-h // p), -(-w // p)
-    stream, found = CodedStream(section[3:-4], tensors), []
+    stream, found = CodedStream(section[start:-4], tensors), []
     for _ in range(hours):
         z = np.stack([_hyper(stream, tensors, c, grid) for c in range(config["hyper_latents"])])
         assert (abs(z) <= 127).all()
-        c = _scales(tensors, z, q, p, flags == 1)[:, :h, :w]
+        c = _scales(tensors, z, q, p, periodic)[:, :h, :w]
         y = np.empty(c.shape, np.int64)
         for i, tail in enumerate(tensors["latents.tail"].tolist()):
             delta = stream.delta()
@@ -101,8 +118,10 @@ def _means(z: Integers, c: Integers, q: int, periodic: bool, config: Config, par
     """Return the means (L, h, w) of latents of scale indexes c."""
     t = part.linear("tokens.2", gelu(part.linear("tokens.0", z.transpose(1, 2, 0).astype("f8"))))
     t = t + _step(part.part("embedding.step"), q)
-    rows, columns = ([(np.arange(n), n)] for n in t.shape[:2])
     for n in range(config["hyper_depth"]):
+        odd = config["shift"] and (config["hyper_depth"] + n) % 2 == 1
+        high, wide = config.get("hyper_window") or t.shape[:2]
+        rows, columns = windows(t.shape[0], high, odd, False), windows(t.shape[1], wide, odd, periodic)
         t = block(t, rows, columns, config["hyper_heads"], periodic, part.part(f"blocks.{n}"))
     mean = _patches(part.norm("norm", t), part, "latents")[:, : c.shape[1], : c.shape[2]]
     return mean * np.clip(0.06 * 2.0 ** ((c + 11) / 8), 0.11, 256)
@@ -119,8 +138,31 @@ def _decoded(y: Array, q: int, periodic: bool, config: Config, part: Weights) ->
         odd = config["shift"] and at % 2 == 1
         rows, columns = windows(t.shape[0], high, odd, False), windows(t.shape[1], wide, odd, periodic)
         t = block(t, rows, columns, config["heads"], periodic, part.part(f"blocks.{n}"))
-    x = _patches(part.norm("norm", t), part, "fields") + _patches(y, part, "skip")
-    return x * 2.0 ** (q / 32)
+    x = _patches(part.norm("norm", t), part, "fields")
+    linear = _wavelet(y, config, periodic) if config.get("linear") == "wavelet" else _patches(y, part, "skip")
+    return (x + linear) * 2.0 ** (q / 32)
+
+
+def _wavelet(y: Array, config: Config, periodic: bool) -> Array:
+    """Return the fields (C, rows, columns) of which latents (h, w, L) are wavelet coefficients."""
+    (h, w), (k, _) = y.shape[:2], config["kernel"]
+    x = y.reshape(h, w, -1, k, k).transpose(2, 0, 3, 1, 4).reshape(-1, h * k, w * k)
+    for stride in [2**m for m in reversed(range(k.bit_length() + 1))]:
+        part = x[:, ::stride, ::stride]  # what it holds so far lies at even rows and columns
+        bands = [part[:, i::2, j::2].transpose(1, 2, 0) for i, j in ((0, 0), (0, 1), (1, 0), (1, 1))]
+        circle = periodic and bands[0].shape[1] == bands[1].shape[1]
+        low, high = (_join(a, b, 1, circle) for a, b in (bands[:2], bands[2:]))
+        x[:, ::stride, ::stride] = _join(low, high, 0, False).transpose(2, 0, 1)
+    return x
+
+
+def _join(low: Array, high: Array, axis: int, circle: bool) -> Array:
+    """Join bands along an axis: the lifting of 6.6 without rounding."""
+    low, high = np.moveaxis(low, axis, 0), np.moveaxis(high, axis, 0)
+    if len(high):
+        rows = lifted(list(low), list(high), circle, lambda value, like: value, lambda value: value)
+        low = np.array(rows)
+    return np.moveaxis(low, 0, axis)
 
 
 def _patches(t: Array, part: Weights, name: str) -> Array:

@@ -144,8 +144,14 @@ def join(low: Grid, high: Grid, periodic: bool) -> Grid:
     return lifted(low, high, False, lambda row, like: fitted(row, len(like), periodic))
 
 
-def lifted(low: list[T], high: list[T], circle: bool, fit: Callable[[T, T], T]) -> list[T]:
-    """The lifting of SPEC 6.6, of values or of whole rows."""
+def rounded(x: T) -> T:
+    return np.floor(x + 0.5)
+
+
+def lifted(
+    low: list[T], high: list[T], circle: bool, fit: Callable[[T, T], T], rounded: Callable[[T], T] = rounded
+) -> list[T]:
+    """The lifting of SPEC 6.6, of values or of whole rows; R is `rounded`."""
     p, q = len(low), len(high)
     if q == 0:
         return low
@@ -178,7 +184,3 @@ def fitted(v: Row, m: int, periodic: bool) -> Row:
         after = np.append(v[1:], v[0 if periodic and k % 2 == 0 else -1])
         v = np.stack([v * (sqrt(2) / 2), (v + after) * (sqrt(2) / 2 / 2)], -1).ravel()[:k]
     return v
-
-
-def rounded(x: T) -> T:
-    return np.floor(x + 0.5)
