@@ -5,9 +5,9 @@
 The source is on no disk (`datasets/synthetic.py`): 0.25 degree, four variables, levels and hours; the command line
 reads it as a URL. Parts: "growth" (several sizes by two processes: what a gigabyte costs, memory of a worker),
 "cluster" (two workers of dask with a scheduler of its own, one of them and the run itself killed on the way; the bytes
-are those of two processes), "large" (`--gb`, a worker and the run killed on the way; goes on where it was stopped),
-"scheduler" (tasks that do nothing on simulated workers). Processor seconds are what counts: they hardly depend on what
-else a machine does. Writes results/archive.json.
+are those of two processes), "large" (`--gb`: by two processes until one of them, then the run is killed; what was begun
+is resumed on a cluster, where a worker is killed too), "scheduler" (tasks that do nothing on simulated workers).
+Processor seconds are what counts: they hardly depend on what else a machine does. Writes results/archive.json.
 """
 
 import argparse
@@ -20,7 +20,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,10 +40,13 @@ FIELD_GB = 4 * FIELD[0] * FIELD[1] / 1e9
 HOURS = 24
 ISOPRESS = [sys.executable, "-m", "benchmarks.datasets.synthetic"]
 KILLS = (("a worker", 0.3), ("the run", 0.6))  # at which part of the bytes
+LARGE_KILLS = {"2 processes": (("a worker", 0.2), ("the run", 0.5)), "cluster": (("a worker", 0.75),)}
 QUICKEST = ("--context", "field", "--chunk", "time=1")  # of the large archive
 WORKERS = 2
 
 Run = dict[str, Any]
+Roles = dict[int, str]  # by process
+Kills = Sequence[tuple[str, float]]
 
 
 @dataclass(frozen=True)
@@ -75,13 +78,22 @@ class Cost:
     peak_mb: dict[str, float] = field(default_factory=dict)
     kills: list[str] = field(default_factory=list)
 
-    def add(self, watch: Watch, wall: float) -> None:
-        """Count what one attempt has cost."""
+    def add(self, watch: Watch, wall: float, before: Mapping[str, float] | None = None) -> None:
+        """Count what one attempt has cost, less the seconds that its processes had `before`."""
         self.wall_s += wall
         for role, seconds in watch.seconds().items():
-            self.core_s[role] = self.core_s.get(role, 0.0) + seconds
+            self.core_s[role] = self.core_s.get(role, 0.0) + seconds - (before or {}).get(role, 0.0)
         for role, peak in watch.peaks().items():
             self.peak_mb[role] = max(self.peak_mb.get(role, 0.0), peak / 1e6)
+
+    def __add__(self, other: "Cost") -> "Cost":
+        roles = [*self.core_s, *(role for role in other.core_s if role not in self.core_s)]
+        return Cost(
+            self.wall_s + other.wall_s,
+            {role: self.core_s.get(role, 0.0) + other.core_s.get(role, 0.0) for role in roles},
+            {role: max(self.peak_mb.get(role, 0.0), other.peak_mb.get(role, 0.0)) for role in roles},
+            self.kills + other.kills,
+        )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -95,7 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parts = {
             "growth": lambda: [measured(Archive(levels, HOURS), folder) for levels in options.growth],
             "cluster": lambda: on_cluster(Archive(options.cluster, HOURS), folder),
-            "large": lambda: large(options.gb, options.minutes, folder, known.get("large")),
+            "large": lambda: large(options.gb, folder),
             "scheduler": lambda: scheduler_load(options.workers, options.tasks),
         }
         for name in options.only or parts:
@@ -111,8 +123,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def measured(archive: Archive, folder: Path) -> Run:
     """Return what it takes two processes to compress an archive, and whether it verifies."""
-    store, cost = folder / f"{archive.levels}-{archive.hours}.zarr", Cost()
-    _compress(archive, store, ("--jobs", "2"), cost)
+    store = folder / f"{archive.levels}-{archive.hours}.zarr"
+    cost = _compress(archive, store, ("--jobs", "2"))
     run = _record(archive, store, cost) | _verified(archive, store)
     shutil.rmtree(store)
     return run
@@ -122,21 +134,14 @@ def on_cluster(archive: Archive, folder: Path) -> list[Run]:
     """Return two processes and a cluster at one archive, and the cluster again, with kills on the way."""
     store, found = folder / "cluster.zarr", []
     with cluster() as (address, roles):
-        ways: dict[str, tuple[tuple[str, str], dict[int, str], tuple[tuple[str, float], ...]]] = {
+        ways: dict[str, tuple[tuple[str, str], Roles, Kills]] = {
             "2 processes": (("--jobs", "2"), {}, ()),
             "cluster": (("--scheduler", address), roles, ()),
             "cluster, killed": (("--scheduler", address), roles, KILLS),
         }
         for name, (how, watched, kills) in ways.items():
             shutil.rmtree(store, ignore_errors=True)
-            cost = Cost()
-            with watching(watched) as watch:
-                watch.look()
-                before = watch.seconds()
-                _compress(archive, store, how, cost, kills, watch)
-                watch.look()
-            cost.core_s |= {role: seconds - before.get(role, 0.0) for role, seconds in watch.seconds().items()}
-            cost.peak_mb |= {role: peak / 1e6 for role, peak in watch.peaks().items()}
+            cost = _compress(archive, store, how, kills, watched)
             found.append(_record(archive, store, cost) | {"how": name, "sha256": _sha256(store)})
     last = _verified(archive, store)
     same = len({run["sha256"] for run in found}) == 1
@@ -144,18 +149,20 @@ def on_cluster(archive: Archive, folder: Path) -> list[Run]:
     return [run | last | {"verified": bool(last["verified"] and same)} for run in found]
 
 
-def large(gb: float, minutes: float, folder: Path, before: Run | None) -> Run:
-    """Return what the large archive takes; after `minutes` it is stopped, and the next call goes on with it."""
+def large(gb: float, folder: Path) -> Run:
+    """Return what the large archive takes, in all and in its `parts`: by two processes, then on a cluster."""
     hours = max(1, math.ceil(gb / (FIELD_GB * len(UNITS) * LEVELS)))
     archive, store = Archive(LEVELS, hours, QUICKEST), folder / "large.zarr"
-    partial = store.with_name(f".{store.name}.partial")
-    cost = Cost()
-    if before and (partial.is_dir() or store.is_dir()):
-        cost = Cost(**{key: before[key] for key in ("wall_s", "core_s", "peak_mb", "kills")})
-    kills = [kill for kill in KILLS if kill[0] not in cost.kills]
-    if not _compress(archive, store, ("--jobs", "2"), cost, kills, seconds=60 * minutes):
-        return _record(archive, partial, cost) | {"done_gb": _done(store) / 1e9, "verified": False}
-    return _record(archive, store, cost) | {"done_gb": archive.nbytes / 1e9} | _verified(archive, store)
+    first = _compress(archive, store, ("--jobs", "2"), LARGE_KILLS["2 processes"], until_killed=True)
+    part = _record(archive, begun(store), first) | {"done_gb": _done(store) / 1e9}
+    with cluster() as (address, roles):
+        second = _compress(archive, store, ("--scheduler", address), LARGE_KILLS["cluster"], roles)
+    whole = _record(archive, store, first + second)
+    rest = _record(archive, store, second) | {key: whole[key] - part[key] for key in ("stored_gb", "objects", "tasks")}
+    parts = [part | {"how": "2 processes"}, rest | {"how": "cluster", "done_gb": whole["gb"] - part["done_gb"]}]
+    last = _verified(archive, store)
+    shutil.rmtree(store)
+    return whole | last | {"parts": [run | {"verified": last["verified"]} for run in parts]}
 
 
 # --- runs -------------------------------------------------------------------------------------------------------------
@@ -165,39 +172,49 @@ def _compress(
     archive: Archive,
     store: Path,
     how: Sequence[str],
-    cost: Cost,
-    kills: Sequence[tuple[str, float]] = (),
-    cluster_watch: Watch | None = None,
-    seconds: float = float("inf"),
-) -> bool:
-    """Run `isopress compress --resume` until the store is there; return False if it was stopped after `seconds`."""
+    kills: Kills = (),
+    roles: Roles | None = None,
+    *,
+    until_killed: bool = False,
+) -> Cost:
+    """Run `isopress compress --resume` until the store is there, or the run was killed; return the cost.
+
+    `roles` are of the processes of a cluster.
+    """
     command = [*ISOPRESS, "compress", archive.url, str(store), *archive.options, *how, "--resume", "--json"]
-    todo, end = list(kills), time.monotonic() + seconds
-    while not store.exists():
-        started, killed = time.monotonic(), len(todo)
-        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-        with watching({process.pid: "run"}) as watch:
-            while process.poll() is None and time.monotonic() < end:
-                time.sleep(0.5)
-                if todo and _done(store) >= todo[0][1] * archive.nbytes:
-                    what = todo.pop(0)[0]
-                    workers = (cluster_watch or watch).workers()
-                    os.kill(process.pid if what == "the run" else workers[0], signal.SIGKILL)
-                    cost.kills.append(what)
-            process.terminate()  # nothing happens to one that has ended
-            stderr = process.communicate()[1]
-        cost.add(watch, time.monotonic() - started)
-        if time.monotonic() > end and not store.exists():
-            return False
-        if process.returncode and len(todo) == killed:
-            raise RuntimeError(f"{' '.join(command)}: {stderr[-500:]}")
-    return True
+    cost, todo = Cost(), list(kills)
+    with watching(roles or {}) as helpers:
+        helpers.look()
+        before = helpers.seconds()
+        while not store.exists() and not (until_killed and "the run" in cost.kills):
+            started, left = time.monotonic(), len(todo)
+            process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+            with watching({process.pid: "run"}) as watch:
+                while process.poll() is None:
+                    time.sleep(0.5)
+                    if todo and _done(store) >= todo[0][1] * archive.nbytes:
+                        what = todo.pop(0)[0]
+                        workers = (helpers if roles else watch).workers()
+                        os.kill(process.pid if what == "the run" else workers[0], signal.SIGKILL)
+                        cost.kills.append(what)
+                stderr = process.communicate()[1]
+            cost.add(watch, time.monotonic() - started)
+            if process.returncode and len(todo) == left:
+                raise RuntimeError(f"{' '.join(command)}: {stderr[-500:]}")
+        helpers.look()
+    cost.add(helpers, 0.0, before)
+    return cost
+
+
+def begun(store: Path) -> Path:
+    """Return where what will be a store is made."""
+    return store.with_name(f".{store.name}.partial") / "output"
 
 
 def _done(store: Path) -> int:
     """Return the source bytes of the tasks that the journal of an unfinished store has."""
     total = 0
-    for path in store.with_name(f".{store.name}.partial").glob("output/isopress_journal/*.jsonl"):
+    for path in begun(store).glob("isopress_journal/*.jsonl"):
         try:
             total += sum(json.loads(line)["nbytes"] for line in path.read_text().splitlines())
         except FileNotFoundError:  # the store has just become complete
@@ -246,7 +263,7 @@ def _sha256(store: Path) -> str:
 
 
 @contextmanager
-def cluster() -> Iterator[tuple[str, dict[int, str]]]:
+def cluster() -> Iterator[tuple[str, Roles]]:
     """Give the address of a scheduler in a process of its own, with two workers in theirs, and roles by process."""
     environment = os.environ | {"DASK_DISTRIBUTED__WORKER__MEMORY__TERMINATE": "False"}
     with ExitStack() as stack:
@@ -282,12 +299,11 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m benchmarks.archive", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--gb", type=float, default=50.0, help="of the large archive (default: 50)")
-    parser.add_argument("--minutes", type=float, default=float("inf"), help="after which the large archive is stopped")
     parser.add_argument("--growth", type=int, nargs="+", default=[1, 2, 4, 8], help="levels of archives of 24 hours")
     parser.add_argument("--cluster", type=int, default=4, help="levels of the archive for the cluster (default: 4)")
     parser.add_argument("--workers", type=int, default=1000, help="that are simulated (default: 1000)")
     parser.add_argument("--tasks", type=int, default=20000, help="that do nothing (default: 20000)")
-    parser.add_argument("--folder", type=Path, help="for stores; the large one stays there")
+    parser.add_argument("--folder", type=Path, help="for stores; what was begun there is gone on with")
     parser.add_argument("--only", nargs="+", choices=("growth", "cluster", "large", "scheduler"))
     parser.add_argument("--out", type=Path, default=RESULTS)
     return parser

@@ -34,9 +34,8 @@ def estimate(result: Result, fidelity: Result, preset: str = "science") -> Resul
     """
     run = result["large"] if "large" in result else result["growth"][-1]
     ratios = [found["ratio"] for found in fidelity["runs"] if (found["preset"], found["codec"]) == (preset, "isopress")]
-    done = 1e9 * run.get("done_gb", run["gb"])
-    per_byte = core_seconds(run) / done
-    task_bytes = done / max(run["tasks"], 1)
+    per_byte = core_seconds(run) / (1e9 * run["gb"])
+    task_bytes = 1e9 * run["gb"] / run["tasks"]
     load = result["scheduler"]
     needed = CORES / (per_byte * task_bytes)
     return {
@@ -60,8 +59,10 @@ def archive_verdicts(result: Result) -> list[Verdict]:
     found = []
     if "large" in result:
         run = result["large"]
-        found.append(Verdict("large", "GB compressed", run["done_gb"], LEAST_GB, True))
+        found.append(Verdict("large", "GB compressed", run["gb"], LEAST_GB, True))
         found.append(Verdict("large", "verified", float(run["verified"]), 1.0, True))
+        of_cluster = next(part for part in run["parts"] if part["how"] == "cluster")
+        found.append(Verdict("large, on a cluster", "overhead", overhead(of_cluster), MOST_OVERHEAD, False))
     for run in result.get("cluster", []):
         if run["how"] == "cluster":
             found.append(Verdict("cluster", "overhead", overhead(run), MOST_OVERHEAD, False))

@@ -26,7 +26,8 @@ def runs(result: Result) -> str:
     rows = [_row("2 processes", run) for run in result.get("growth", [])]
     rows += [_row(run["how"], run) for run in result.get("cluster", [])]
     if "large" in result:
-        rows.append(_row("2 processes, killed", result["large"]))
+        rows += [_row(f"large: {run['how']}", run) for run in result["large"]["parts"]]
+        rows.append(_row("large: in all", result["large"]))
     header = ["how", "GB", "ratio", "tasks", "core seconds", "MB per core second", "MB/s", "worker, MB at most"]
     return markdown([*header, "not workers", "kills", "verified"], rows)
 

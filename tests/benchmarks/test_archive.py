@@ -20,7 +20,6 @@ from benchmarks.watch import watching
 SHAPE = (19, 36)
 RUN = {
     "gb": 2.0,
-    "done_gb": 2.0,
     "stored_gb": 0.1,
     "tasks": 16,
     "wall_s": 100.0,
@@ -54,8 +53,8 @@ def test_the_source_is_the_same_whenever_it_is_read() -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="processes are looked at in /proc")
 def test_a_small_archive_is_compressed_watched_and_verified(tmp_path: Path) -> None:
-    archive, cost = Archive(1, 2, shape=SHAPE), Cost()
-    assert _compress(archive, tmp_path / "out.zarr", (), cost)
+    archive = Archive(1, 2, shape=SHAPE)
+    cost = _compress(archive, tmp_path / "out.zarr", ())
     run = _record(archive, tmp_path / "out.zarr", cost) | _verified(archive, tmp_path / "out.zarr")
     assert run["verified"]
     assert run["tasks"] == len(UNITS)
@@ -79,7 +78,13 @@ def test_what_a_process_starts_is_watched_though_it_is_killed() -> None:
 
 
 def test_all_of_era5_is_estimated_from_the_largest_run() -> None:
-    result: dict[str, Any] = {"large": RUN, "scheduler": LOAD, "growth": [RUN], "cluster": [RUN | {"how": "cluster"}]}
+    part = RUN | {"gb": 3.0, "done_gb": 2.0, "how": "cluster"}
+    result: dict[str, Any] = {
+        "large": RUN | {"parts": [part]},
+        "scheduler": LOAD,
+        "growth": [RUN],
+        "cluster": [RUN | {"how": "cluster"}],
+    }
     ratios = {"runs": [{"preset": "science", "codec": "isopress", "ratio": ratio} for ratio in (10.0, 30.0)]}
     found = estimate(result, ratios)
     assert found["mb_per_core_s"] == pytest.approx(10)
@@ -92,5 +97,11 @@ def test_all_of_era5_is_estimated_from_the_largest_run() -> None:
     assert verdicts["cluster", "overhead"]
     assert not verdicts["large", "GB compressed"]
     tables = report.tables(result | {"estimate": found})
-    assert "| 2 processes, killed | 2.0 | 20.0 | 16 | 200 | 10.00 |" in tables
+    assert "| large: in all | 2.0 | 20.0 | 16 | 200 | 10.00 |" in tables
+    assert "| large: cluster | 2.0 of 3.0 | 20.0 | 16 | 200 | 10.00 |" in tables
     assert "6,278" in tables
+
+
+def test_costs_add_up() -> None:
+    both = Cost(1.0, {"run": 2.0}, {"run": 10.0}, ["a worker"]) + Cost(2.0, {"run": 1.0, "cluster": 4.0}, {"run": 20.0})
+    assert both == Cost(3.0, {"run": 3.0, "cluster": 4.0}, {"run": 20.0, "cluster": 0.0}, ["a worker"])
