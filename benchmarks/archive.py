@@ -302,7 +302,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--growth", type=int, nargs="+", default=[1, 2, 4, 8], help="levels of archives of 24 hours")
     parser.add_argument("--cluster", type=int, default=4, help="levels of the archive for the cluster (default: 4)")
     parser.add_argument("--workers", type=int, default=1000, help="that are simulated (default: 1000)")
-    parser.add_argument("--tasks", type=int, default=20000, help="that do nothing (default: 20000)")
+    parser.add_argument("--tasks", type=int, default=4000, help="that do nothing (default: 4000)")
     parser.add_argument("--folder", type=Path, help="for stores; what was begun there is gone on with")
     parser.add_argument("--only", nargs="+", choices=("growth", "cluster", "large", "scheduler"))
     parser.add_argument("--out", type=Path, default=RESULTS)

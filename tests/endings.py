@@ -1,6 +1,7 @@
 """Runs that end badly: `python -m tests.endings [--kills 50] [--points 10] [--record]`.
 
-Kills at random moments: of a single process, of one with two workers, and of a `decompress`. Disks that are full after
+Kills at random moments: of a single process, of one with two workers, of a run on a cluster of dask and of that
+cluster's workers, which outlive their run, and of a `decompress`. Disks that are full after
 so many bytes while a store is written and restored; a folder that is read-only; two runs at one place. After each one
 nothing is lost (the old output stands, the next run goes on and ends with the same bytes as without any of it), nothing
 is left (but what can be resumed), and nobody else's file was touched. Exit code 1 if anything of that is not so. The
@@ -19,10 +20,12 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import distributed
 import numpy as np
 import xarray as xr
 
@@ -112,6 +115,51 @@ def kill_writes(place: Place, count: int, moments: random.Random, **options: Any
     place.check(left=("out.zarr",))
     place.clear()
     return killed
+
+
+def kill_on_cluster(place: Place, count: int, moments: random.Random) -> int:
+    """Kill runs on a cluster, whose workers go on for a moment, and workers, whose tasks others do again."""
+    killed = Counter[str]()
+    with ExitStack() as stack:
+        options: dict[str, Any] = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": ":0"}
+        cluster = stack.enter_context(distributed.SubprocessCluster(silence_logs=50, **options))
+        client = stack.enter_context(distributed.Client(cluster.scheduler_address, set_as_default=False))
+        there = {"scheduler": cluster.scheduler_address}
+        while killed.total() < count:
+            client.wait_for_workers(2, timeout=SECONDS)
+            workers = list(client.run(os.getpid).values())
+            process = begin("write", place.source, place.out, resume=True, **there)
+            wait_until(lambda: not process.is_alive() or any(place.folder.glob(f"{PARTIAL}/output/t/c/*")))  # noqa: B023
+            time.sleep(moments.uniform(0, 0.5))
+            if killed["worker"] < killed["run"]:
+                os.kill(moments.choice(workers), signal.SIGKILL)
+                killed["worker"] += 1
+                assert ended(process) == 0, "a run does not get over the loss of a worker"
+            else:
+                process.kill()
+                killed["run"] += ended(process) == -signal.SIGKILL
+            if killed["run"] % 2 and not place.out.exists():
+                make_another(place)
+            place.check(left=("out.zarr", PARTIAL))
+            if place.out.exists():
+                assert contents(place.out) == place.whole, "a store that is there is not complete"
+                place.clear()
+        assert ended(begin("write", place.source, place.out, resume=True, **there)) == 0
+    assert contents(place.out) == place.whole, "after all the kills the store is another one"
+    place.check(left=("out.zarr",))
+    place.clear()
+    return killed.total()
+
+
+def make_another(place: Place) -> None:
+    """Write with other settings over what a killed run left: what its workers still write must not get in."""
+    other = place.source.with_name("other.zarr")
+    if not other.exists():
+        write(str(place.source), other, errors=errors("lossless"), chunks={"time": 2})
+    assert ended(begin("write", place.source, place.out, overwrite=True, chunks={"time": 2})) == 0
+    assert contents(place.out) == contents(other), "late tasks wrote into the next store"
+    place.check(left=("out.zarr",))
+    place.clear()
 
 
 def kill_restores(place: Place, count: int, moments: random.Random) -> int:
@@ -229,10 +277,11 @@ def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
 def run(kills: int, points: int, seed: int) -> tuple[Counter[str], list[str]]:
     """Return how often each ending was brought about, and what was not as it must be."""
     moments, done, wrong = random.Random(seed), Counter[str](), list[str]()
-    share = max(1, kills // 3)
+    share = max(1, kills // 4)
     endings: dict[str, Callable[[Place], int]] = {
-        "kills of a single process": lambda place: kill_writes(place, kills - 2 * share, moments),
+        "kills of a single process": lambda place: kill_writes(place, kills - 3 * share, moments),
         "kills of a run with two workers": lambda place: kill_writes(place, share, moments, jobs=2),
+        "kills of a run on a cluster, and of its workers": lambda place: kill_on_cluster(place, share, moments),
         "kills of decompress": lambda place: kill_restores(place, share, moments),
         "full disks while writing": lambda place: fill_writes(place, points),
         "full disks while decompressing": lambda place: fill_restores(place, points),

@@ -39,7 +39,7 @@ def _work(kind: str, source: Path, destination: Path, disk: Disk | None, options
         ctypes.CDLL(None).full_disk(disk[0].encode(), ctypes.c_long(disk[1]), disk[2])
     try:
         if kind == "write":
-            write(str(source), destination, errors=errors("lossless"), chunks={"time": 1}, **options)
+            write(str(source), destination, errors=errors("lossless"), **({"chunks": {"time": 1}} | options))
         else:
             restore(source, destination, **options)
     except (IsopressError, OSError) as error:

@@ -68,7 +68,10 @@ def scheduler(result: Result) -> str:
         ["workers", f"{found['workers']:,}"],
         ["tasks that do nothing", f"{found['tasks']:,}"],
         ["tasks a second", f"{found['tasks_per_s']:.0f}"],
-        ["scheduler, core milliseconds for each", f"{1e3 * found['scheduler_core_s_per_task']:.2f}"],
+        [
+            "scheduler, core ms for each, signs of life too",
+            f"{1e3 * found['scheduler_core_s_per_task']:.2f}",
+        ],
         ["run, core milliseconds for each", f"{1e3 * found['client_core_s_per_task']:.2f}"],
         ["scheduler, cores while all workers are idle", f"{found['scheduler_share_when_idle']:.2f}"],
         ["scheduler, MB", f"{found['scheduler_peak_mb']:.0f}"],

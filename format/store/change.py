@@ -22,6 +22,7 @@ from isopress.format.store import remote, staging
 from isopress.format.store.chunking import regions
 from isopress.format.store.distortion import NO_VALUES, Distortion, measure
 from isopress.format.store.extent import Extent
+from isopress.format.store.fence import fence_of
 from isopress.format.store.journal import Fingerprint, Journal, Kept, read_journal
 from isopress.format.store.pool import run
 from isopress.format.store.progress import Observer, Progress
@@ -113,7 +114,8 @@ class Change:
 
     def carry_out(self, tasks: Iterable[Task], total: int) -> dict[str, Outcome]:
         """Do the tasks that are not done yet; return the sum of outcomes per variable."""
-        worker = partial(converting, self.request, str(self.store), self.extent)
+        fence = fence_of(remote.lock_of(str(self.store), changed=True)) if self.scheduler else None
+        worker = partial(converting, self.request, str(self.store), self.extent, fence)
         todo = (replace(task, done=self.journal.done(str(task))) for task in tasks)
         totals: dict[str, Outcome] = {}
         done = stored = kept = 0

@@ -1,9 +1,12 @@
 """Tasks on the workers of a dask.distributed cluster: sources are opened and weights loaded once per worker."""
 
+import logging
 import threading
+import time
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -16,16 +19,33 @@ from isopress.format.store.tasks import Outcome, Task, Work
 if TYPE_CHECKING:
     from isopress.format.store.pool import Worker
 
+_LOG = logging.getLogger(__name__)
 EXISTING = "existing"
 _AHEAD = 3  # tasks at the scheduler per thread of a worker: enough to keep it busy; there may be millions
-_opened: dict[str, tuple[AbstractContextManager[Work], Work]] = {}  # of a worker: by run
+_PATIENCE_SECONDS = 120.0  # with tasks that are being done while their run ends
+_MESSAGE_SECONDS = 0.2  # until workers know that a task is not wanted; questions to them may overtake that
+_FORGET_SECONDS = 600.0  # after which a worker closes what a run has open that sends no tasks: it was killed
+
+
+@dataclass
+class _Opened:
+    """What a worker has open for a run, how many tasks use it now, and when the last one ended."""
+
+    context: AbstractContextManager[Work]
+    work: Work
+    busy: int = 0
+    used: float = 0.0
+
+
+_opened: dict[str, _Opened] = {}  # of a worker: by run
 _lock = threading.Lock()
 
 
 def run_on_cluster(worker: "Worker", tasks: Iterable[Task], scheduler: str) -> Iterator[Outcome]:
     """Yield the outcomes of tasks that the workers of a cluster do, in any order.
 
-    What a lost worker had begun is done again by others. The workers must see the paths of source and store.
+    What a lost worker had begun is done again by others. No task is being done when this returns or raises. The
+    workers must see the paths of source and store.
 
     Raises
     ------
@@ -46,6 +66,7 @@ def run_on_cluster(worker: "Worker", tasks: Iterable[Task], scheduler: str) -> I
         waiting = iter(tasks)
         room = _AHEAD * max(1, sum(client.nthreads().values()))
         running = as_completed([_submit(client, run, worker, task) for task in islice(waiting, room)], loop=client.loop)
+        stack.callback(_cancel, client, running)  # at the end this comes first
         try:
             for future in running:
                 yield future.result()
@@ -83,16 +104,48 @@ def _call(run: str, worker: "Worker", task: Task) -> Outcome:
     """Do a task on a worker; the first of a run opens the source and the store for all."""
     with _lock:
         if run not in _opened:
+            _forget()
             context = worker()
-            _opened[run] = context, context.__enter__()
-    return _opened[run][1](task)
+            _opened[run] = _Opened(context, context.__enter__())
+        opened = _opened[run]
+        opened.busy += 1
+    try:
+        return opened.work(task)
+    finally:
+        with _lock:
+            opened.busy -= 1
+            opened.used = time.monotonic()
+
+
+def _forget() -> None:
+    """Close what runs have open that were killed; if one was not, its next task opens it again."""
+    for run, opened in list(_opened.items()):
+        if not opened.busy and time.monotonic() - opened.used > _FORGET_SECONDS:
+            _opened.pop(run).context.__exit__(None, None, None)
+
+
+def _cancel(client: Any, running: Any) -> None:
+    """Let what waits at the scheduler not begin, where a run ends early."""
+    if waiting := list(running.futures):
+        client.cancel(waiting)
+        time.sleep(_MESSAGE_SECONDS)
 
 
 def _close_everywhere(client: Any, run: str) -> None:
-    client.run(_close, run, on_error="ignore")
+    """Let all workers close what they have open for a run, as soon as they do no task of it."""
+    end = time.monotonic() + _PATIENCE_SECONDS
+    while not all(client.run(_close, run, on_error="ignore").values()):
+        if time.monotonic() > end:
+            _LOG.warning("workers of the cluster still do what is not wanted any more; they cannot write")
+            return
+        time.sleep(0.1)
 
 
-def _close(run: str) -> None:
+def _close(run: str) -> bool:
+    """Close what a worker has open for a run; return False if it is in use."""
     with _lock:
+        if run in _opened and _opened[run].busy:
+            return False
         if run in _opened:
-            _opened.pop(run)[0].__exit__(None, None, None)
+            _opened.pop(run).context.__exit__(None, None, None)
+        return True

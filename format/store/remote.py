@@ -19,7 +19,7 @@ from typing import Any
 import zarr
 from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
-from zarr.storage import MemoryStore, StorePath
+from zarr.storage import LocalStore, MemoryStore, StorePath
 
 from isopress.codec.errors import ArgumentError, IsopressError, WorkerLostError
 from isopress.format.attributes import JOURNAL, UNFINISHED
@@ -58,8 +58,7 @@ def claimed(url: str, *, overwrite: bool, resume: bool) -> Iterator[str]:
         with _alone_at(url), transaction(url, "isopress compress", create=True, overwrite=overwrite):
             yield url
         return
-    root = _root(url)
-    lock = root / JOURNAL / "lock.json"
+    root, lock = _root(url), lock_of(url)
     _check_free(url, lock)
     _make_room(url, root, overwrite, resume)
     try:
@@ -87,10 +86,10 @@ def held(url: str) -> Iterator[StorePath]:
         with _alone_at(url), transaction(url, "isopress: more values, or whole chunks", create=False):
             yield StorePath(MemoryStore())  # what was not committed never was
         return
-    folder = _root(url) / JOURNAL
-    _check_free(url, folder / "lock.json")
-    with _locked(folder / "lock.json"):
-        yield folder
+    lock = lock_of(url)
+    _check_free(url, lock)
+    with _locked(lock):
+        yield _root(url) / JOURNAL
 
 
 def _alone_at(url: str) -> AbstractContextManager[Any]:
@@ -143,6 +142,13 @@ async def _is_empty(root: StorePath) -> bool:
 
 
 # --- one run at a time ------------------------------------------------------------------------------------------------
+
+
+def lock_of(store: str, *, changed: bool = False) -> StorePath:
+    """Return the lock of the run that makes, or changes, the store at a path or URL."""
+    if "://" not in store:
+        return StorePath(LocalStore(staging.folder_of(Path(store)) if changed else Path(store).parent), staging.LOCK)
+    return _root(store) / JOURNAL / "lock.json"
 
 
 def _check_free(url: str, lock: StorePath) -> None:

@@ -1,7 +1,8 @@
 """Outputs that appear complete or not at all: made in a folder beside their place, then renamed into it.
 
     .out.zarr.partial/          held by one run at a time; what another left is removed by the next, or gone on with
-        lock                    locked while that run lives (flock: it ends with the process, however that ends)
+        lock                    locked while that run lives (flock: it ends with the process, however that ends);
+                                says which run it is, for workers elsewhere that may outlive it (fence.py)
         output                  what is being written; a store with a journal outlives an interruption
         old                     what stood at the destination, where two paths cannot be exchanged at once
         change                  the journal of a store that is there and is changed: appended to, compacted
@@ -10,9 +11,12 @@ Nothing that a run did not make is removed, except what `overwrite` is about: th
 began.
 """
 
+import errno
+import json
 import logging
 import os
 import shutil
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,7 +32,7 @@ except ImportError:  # not a POSIX system: there the folder itself is the lock
     fcntl = None  # type: ignore[assignment]
 
 _LOG = logging.getLogger(__name__)
-CHANGE = "change"
+CHANGE, LOCK = "change", "lock"
 _ATTEMPTS = 100  # to lock a folder that other runs finish with at the same moment
 
 Identity = tuple[int, int] | None  # device and inode of what is at a path; None of nothing
@@ -62,7 +66,7 @@ def staged(destination: Path, *, store: bool, overwrite: bool, resume: bool = Fa
     target = Path(os.path.realpath(destination))
     if not target.parent.is_dir():
         raise ArgumentError(f"{target.parent}: no such directory; create it first")
-    folder = target.with_name(f".{target.name}.partial")
+    folder = folder_of(target)
     lock, keep = _lock(folder, target), False
     try:
         keep = _is_resumable(folder)
@@ -84,6 +88,12 @@ def staged(destination: Path, *, store: bool, overwrite: bool, resume: bool = Fa
         _unlock(folder, lock)
 
 
+def folder_of(destination: Path) -> Path:
+    """Return the folder in which runs make what belongs at a destination."""
+    target = Path(os.path.realpath(destination))
+    return target.with_name(f".{target.name}.partial")
+
+
 def _is_resumable(folder: Path) -> bool:
     return (folder / "output" / JOURNAL).is_dir()
 
@@ -93,7 +103,7 @@ def _begin(folder: Path, target: Path, overwrite: bool, resume: bool) -> None:
     if _is_resumable(folder):
         if resume:
             for half_written in (folder / "output").rglob("*.partial"):  # by Zarr, when it was killed
-                half_written.unlink()
+                half_written.unlink(missing_ok=True)
             return
         if not overwrite:
             raise ArgumentError(
@@ -169,10 +179,24 @@ def _clear(folder: Path, target: Path, keep: bool = False) -> bool:
         if path.name == "old" and _identity(target) is None:
             rename_new(path, target)
         elif path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
+            _remove(path)
         else:
             path.unlink()
     return bool(found)
+
+
+def _remove(path: Path) -> None:
+    """Remove a folder, also while a worker of a run that is no more ends what it was writing there."""
+    for _ in range(_ATTEMPTS):
+        try:
+            shutil.rmtree(path)
+            return
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.ENOENT):
+                raise
+            if not path.exists():
+                return
+    shutil.rmtree(path)
 
 
 # --- one run at a time ------------------------------------------------------------------------------------------------
@@ -188,7 +212,7 @@ def held(store: Path) -> Iterator[Path]:
         Another run is writing it.
     """
     target = Path(os.path.realpath(store))
-    folder = target.with_name(f".{target.name}.partial")
+    folder = folder_of(target)
     lock = _lock(folder, target)
     try:
         yield folder / CHANGE
@@ -201,17 +225,29 @@ def _lock(folder: Path, target: Path) -> int:
     for _ in range(_ATTEMPTS):
         made = _make(folder)
         try:
-            file = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600)
+            file = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o644)
         except FileNotFoundError:
             continue  # its run has just finished
         if not _flock(file, made, folder):
             os.close(file)
             raise ArgumentError(f"{target} is being written by another run; its work is in {folder}")
         status = os.fstat(file)
-        if _identity(folder / "lock") == (status.st_dev, status.st_ino):
+        if _identity(folder / LOCK) == (status.st_dev, status.st_ino):
+            _sign(file, folder)
             return file
         os.close(file)  # another run has finished, and its lock with it
     raise ArgumentError(f"{folder} cannot be locked: other runs make and remove it all the time")
+
+
+def _sign(file: int, folder: Path) -> None:
+    """Write into the lock which run holds it."""
+    try:
+        os.ftruncate(file, 0)
+        os.write(file, json.dumps({"run": uuid.uuid4().hex}).encode())
+        os.fsync(file)  # other machines see it, too
+    except OSError:
+        _unlock(folder, file)
+        raise
 
 
 def _make(folder: Path) -> bool:
@@ -241,7 +277,7 @@ def _flock(file: int, made: bool, folder: Path) -> bool:
 
 
 def _unlock(folder: Path, lock: int) -> None:
-    (folder / "lock").unlink(missing_ok=True)
+    (folder / LOCK).unlink(missing_ok=True)
     os.close(lock)
     try:
         folder.rmdir()

@@ -26,6 +26,7 @@ from isopress.format.source.sentinels import Sketch, sketch
 from isopress.format.store.chunking import regions
 from isopress.format.store.distortion import NO_VALUES, Array, Distortion, measure
 from isopress.format.store.extent import Extent
+from isopress.format.store.fence import Fence, fenced
 from isopress.format.zarr.chunk_objects import Region, object_keys, payload_sizes, read_object, write_object
 from isopress.format.zarr.groups import arrays, open_group
 
@@ -111,17 +112,20 @@ def scanning(request: Request | Source) -> Iterator[Work]:
 
 
 @contextmanager
-def converting(request: Request | Source, store_path: str, extent: Extent | None = None) -> Iterator[Work]:
+def converting(
+    request: Request | Source, store_path: str, extent: Extent | None = None, fence: Fence | None = None
+) -> Iterator[Work]:
     """Yield a function that writes a region to a store, reads it back and compares.
 
     It raises BoundError when what is read back is not within the bound, or the RMSE that was the target. What an
     earlier run has done is kept, if it is still as it was. As many chunks are encoded at once, each in about thirteen
     times its size, as this process has threads. With an `extent` the source is what is appended, or a part of what is
-    there.
+    there. With a `fence` nothing is written once the run that wants it is no more.
     """
     at_once = max(2, threads())
     with open_source(request) as source, zarr.config.set({"async.concurrency": at_once}), ExitStack() as stack:
-        targets = arrays(open_group(store_path, stack, "r+"))
+        group = open_group(store_path, stack, "r+")
+        targets = arrays(fenced(group, fence) if fence else group)
         if extent is not None:
             targets = {name: extent.grown(array) for name, array in targets.items()}
         yield partial(_convert, source, targets, extent)

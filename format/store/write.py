@@ -25,6 +25,7 @@ from isopress.format.source.stamps import check_unchanged, seen, stamps
 from isopress.format.store.achieved import record_achieved, record_source
 from isopress.format.store.chunking import regions, task_steps
 from isopress.format.store.embedded_models import embed
+from isopress.format.store.fence import fence_of
 from isopress.format.store.journal import (
     Fingerprint,
     Journal,
@@ -45,7 +46,7 @@ from isopress.format.store.plan import (
 )
 from isopress.format.store.pool import Worker, run
 from isopress.format.store.progress import Observer, Phase, Progress
-from isopress.format.store.remote import check_processes, claimed
+from isopress.format.store.remote import check_processes, claimed, lock_of
 from isopress.format.store.staging import staged
 from isopress.format.store.tasks import Outcome, Task, comparing, converting, scanning
 from isopress.format.zarr.groups import consolidate, open_group
@@ -241,7 +242,8 @@ class _Job:
 
     def convert(self, plans: list[VariablePlan], journal: Journal) -> dict[str, Outcome]:
         """Convert what is streamed, check what was written at once; return the outcomes per variable."""
-        worker = partial(converting, self._shared, self.store)
+        fence = fence_of(lock_of(self.store)) if self.scheduler else None
+        worker = partial(converting, self._shared, self.store, fence=fence)
         streamed = [plan for plan in plans if plan.streamed]
         tasks = (replace(task, done=journal.done(str(task))) for task in self.tasks(streamed))
         try:

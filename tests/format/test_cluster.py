@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,11 @@ from click.testing import CliRunner
 
 from isopress.cli.main import main
 from isopress.codec.errors import ArgumentError
-from isopress.format.store import chunking
+from isopress.format.store import chunking, cluster
 from isopress.format.store.progress import Progress
 from isopress.format.store.write import write
 from tests.datasets import contents, errors, smooth
+from tests.killed_runs import start
 
 distributed = pytest.importorskip("distributed")
 
@@ -26,8 +28,10 @@ def scheduler() -> Iterator[str]:
     """The address of a scheduler in a process of its own, with two workers in theirs."""
     with distributed.SubprocessCluster(
         n_workers=2, threads_per_worker=1, silence_logs=50, dashboard_address=":0"
-    ) as cluster:
-        yield cluster.scheduler_address
+    ) as made:
+        with distributed.Client(made.scheduler_address, set_as_default=False) as client:
+            client.wait_for_workers(2, timeout=120)
+        yield made.scheduler_address
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +97,39 @@ def test_what_a_lost_worker_had_begun_is_done_by_others(
         write(str(source), tmp_path / "out.zarr", scheduler=scheduler, observer=kill_one, **OPTIONS)
     assert killed
     assert contents(tmp_path / "out.zarr") == whole
+
+
+def test_workers_of_a_killed_run_do_not_write_into_the_next_one(
+    scheduler: str, source: Path, whole: dict[str, bytes], tmp_path: Path
+) -> None:
+    process = start(source, tmp_path / "out.zarr", scheduler=scheduler)
+    while process.is_alive() and not list(tmp_path.glob(".out.zarr.partial/output/t/c/*")):
+        time.sleep(0.01)
+    process.kill()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    other = OPTIONS | {"chunks": {"time": 2}}
+    write(str(source), tmp_path / "out.zarr", overwrite=True, **other)
+    write(str(source), tmp_path / "other.zarr", **other)
+    assert contents(tmp_path / "out.zarr") == contents(tmp_path / "other.zarr")
+    write(str(source), tmp_path / "again.zarr", scheduler=scheduler, **OPTIONS)
+    assert contents(tmp_path / "again.zarr") == whole
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["again.zarr", "other.zarr", "out.zarr"]
+
+
+def test_a_run_that_fails_returns_when_no_worker_does_its_tasks_any_more(
+    scheduler: str, source: Path, tmp_path: Path
+) -> None:
+    def stop(step: Progress) -> None:
+        if step.phase == "compress" and step.done_nbytes:
+            raise ArgumentError("enough")
+
+    with distributed.Client(scheduler, set_as_default=False) as client:
+        before = client.run(lambda: set(cluster._opened))
+        with pytest.raises(ArgumentError, match="enough"):
+            write(str(source), tmp_path / "out.zarr", scheduler=scheduler, observer=stop, **OPTIONS)
+        assert client.run(lambda: set(cluster._opened)) == before
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_scheduler_that_does_not_answer_is_an_error(source: Path, tmp_path: Path) -> None:
