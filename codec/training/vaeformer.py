@@ -1,4 +1,4 @@
-"""What a patch VAEformer is trained for, what is kept of it, and what fields would cost with it."""
+"""What a patch VAEformer is trained for, and what is kept of it."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from isopress.codec.entropy.coder import FIRST_SCALE
@@ -18,12 +17,11 @@ from isopress.codec.training.tables import logistic_tables
 from isopress.codec.vaeformer.channels import Channels
 from isopress.codec.vaeformer.integer_scales import HYPER_MAX, OCTAVE, SMALLEST
 from isopress.codec.vaeformer.model import Noise, PatchVAEformer, Rates, stage_one_objective, stage_two_objective
-from isopress.codec.vaeformer.weights import parse_config
+from isopress.codec.vaeformer.weights import stored_networks
 
 # An orthonormal transform whose fine uniform quantiser has step q errs by D = q**2 / 12 and needs -log2(D) / 2 bits:
 # at this weight of D / q**2 no other step is cheaper.
 BALANCED_LMBDA = 6 / np.log(2)
-SCALING_BITS = 64  # of a field's mean and deviation, in float32
 TAIL = 1  # tail class of all symbols: of the four, Gaussians with the likeliest outliers
 
 
@@ -36,46 +34,19 @@ def loss_of(rates: Rates, x: Tensor, step: Tensor, noise: Noise, *, beta: float,
     return torch.log(objective + floor).mean()
 
 
-def ideal_rate(
-    model: PatchVAEformer, values: NDArray[np.floating], step: float, *, periodic: bool = False
-) -> tuple[float, float]:
-    """Return (ideal bits, root mean square error in data units) of one field at one step of the quantiser.
-
-    Parameters
-    ----------
-    values : ndarray, (lat, lon), float32 or float64
-        Finite, not constant.
-    step : float
-        In standard deviations of the field.
-    periodic : bool
-        Whether longitude closes on itself.
-
-    Raises
-    ------
-    ValueError
-        The field is constant or not finite.
-    """
-    mean, deviation = float(values.mean(dtype=np.float64)), float(values.std(dtype=np.float64))
-    if not (np.isfinite(deviation) and deviation > 0):
-        raise ValueError(f"a field must be finite and vary, its standard deviation is {deviation}")
-    x = torch.from_numpy(((values - mean) / deviation).astype(np.float32))[None, None]
-    with torch.inference_mode():
-        rates = model(x, torch.tensor([step], dtype=torch.float32), noise="hard", periodic=periodic)
-    rmse = (rates.x_hat - x).double().square().mean().sqrt()
-    return SCALING_BITS + float(rates.bits), float(rmse) * deviation
-
-
 def keep_patch(
     model: PatchVAEformer,
     path: Path,
     channels: Channels,
     measured: NDArray[np.floating] | None = None,
     reach: int = 100,
+    largest: int = 0,
 ) -> None:
     """Write a model's weights (safetensors): networks in half precision, what decides about symbols in integers.
 
     measured : hyper-latents (Z, n) of typical fields, from which their tables are chosen; deviations of 1 if left out.
     reach : largest symbol of a table.
+    largest : of integers that stand for the networks' matrices, at most 127; 0 for half precision.
     """
     config, integer = model.config, model.hyper_decoder.integer
     if integer is None:
@@ -96,17 +67,7 @@ def keep_patch(
         "channels.mean": channels.mean,
         "channels.deviation": channels.deviation,
     }
-    tensors = {name: tensor.half().contiguous() for name, tensor in model.state_dict().items()}
+    tensors = stored_networks(model, largest)
     tensors |= {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
     texts = {"kind": "vaeformer", "config": json.dumps(asdict(config)), "channels": json.dumps(channels.names)}
     save_file(tensors, path, texts)
-
-
-def load_patch(path: Path) -> PatchVAEformer:
-    """Return the model of a weights file."""
-    with safe_open(path, "pt") as file:
-        config = file.metadata()["config"]
-    model = PatchVAEformer(parse_config(config))
-    tensors = load_file(path)
-    model.load_state_dict({name: tensors[name].float() for name in model.state_dict()})
-    return model.eval()

@@ -89,6 +89,7 @@ class ChannelTraining:
     validate_every: int = 20  # rounds
     validation: int = 16  # examples
     statistics: int = 64  # windows that means and deviations are taken from
+    largest: int = 0  # of integers that stand for the networks' matrices in the file, at most 127; 0 for half precision
     seed: int = 0
 
 
@@ -103,6 +104,7 @@ SINGLE_FIELDS = ChannelTraining(
     measured=False,
     learning_rate=1e-3,
     validation=24,
+    largest=20,
 )
 
 
@@ -168,7 +170,7 @@ class ChannelTask:
         """Write the running mean of the weights, with tables that fit its hyper-latents."""
         found = [self.mean.hyper_analysis(self.mean.analysis(x, step)[0], step) for x, step, _ in self._held]
         values = torch.cat([z.transpose(0, 1).flatten(1) for z in found], 1).cpu().numpy()
-        keep_patch(deepcopy(self.mean).cpu(), self._out, self.channels, values)
+        keep_patch(deepcopy(self.mean).cpu(), self._out, self.channels, values, largest=self._config.largest)
 
     def state(self) -> State:
         """Return everything that goes on."""

@@ -31,6 +31,8 @@ from isopress.codec.vaeformer.rans import Rows
 KIND: Kind = "vaeformer"
 PUBLISHED = "cra5_268v_300k"  # what CRA5 calls its checkpoint
 _INTEGERS = ("scales.", "tables.", "latents.", "hyper.", "channels.")
+# What only training needs: variances of posteriors, densities that tables stand for, floats that integers stand for.
+_TRAINING = ("encoder.variance_block.", "prior.", "width", "hyper_decoder.integer.")
 _TABLES = ("scales", "tables.", "hyper_tables.", "channels.")
 
 
@@ -169,6 +171,38 @@ class VaeformerModel:
         return prod(shape[:-2]) // channels, channels, shape[-2], shape[-1]
 
 
+def stored_networks(network: PatchVAEformer, largest: int) -> dict[str, Tensor]:
+    """Return the tensors of a network as files hold them: in half precision, or matrices as integers up to `largest`.
+
+    Such integers count in `<name>.scale`, one for each entry of the first axis. If `largest` is 0 there are none.
+    """
+    found = dict[str, Tensor]()
+    for name, tensor in network.state_dict().items():
+        if name.startswith(_TRAINING):
+            continue
+        found[name] = tensor.half().contiguous()
+        if largest and tensor.ndim > 1:
+            rows = tensor.float().flatten(1)
+            scale = (rows.abs().amax(1) / largest).half().clamp_min(2.0**-24)
+            integers = torch.round(rows / scale.float()[:, None]).clamp(-largest, largest)
+            found |= {name: integers.to(torch.int8).reshape(tensor.shape), f"{name}.scale": scale}
+    return found
+
+
+def _network(config: PatchConfig, tensors: Mapping[str, Tensor]) -> PatchVAEformer:
+    """Return what `stored_networks` wrote; what only training needs is as at the start."""
+    network, found = PatchVAEformer(config), dict[str, Tensor]()
+    for name, initial in network.state_dict().items():
+        if name.startswith(_TRAINING):
+            found[name] = initial
+            continue
+        found[name] = tensors[name].float()
+        if tensors[name].dtype == torch.int8:
+            found[name] *= tensors[f"{name}.scale"].float().reshape(-1, *[1] * (initial.ndim - 1))
+    network.load_state_dict(found)
+    return network.requires_grad_(False).eval()
+
+
 def load_vaeformer(name_or_sha: str) -> VaeformerModel:
     """Return the weights of this name, or whose sha256 begins with these hexadecimal digits (at least 16).
 
@@ -189,9 +223,6 @@ def _parse(weights: Weights, data: bytes) -> VaeformerModel:
     if "imported_from_sha256" in weights.metadata:
         raise ValueError("these are CRA5's weights: they read its files and code nothing")
     tensors, config = load(data), parse_config(weights.metadata["config"])
-    network = PatchVAEformer(config)
-    network.load_state_dict({name: tensors[name].float() for name in network.state_dict()})
-    network.requires_grad_(False).eval()
     integers = {name: tensor.numpy() for name, tensor in tensors.items() if name.startswith(_INTEGERS)}
     names = tuple((str(name), level) for name, level in json.loads(weights.metadata["channels"]))
     channels = Channels(names, integers["channels.mean"], integers["channels.deviation"])
@@ -199,7 +230,7 @@ def _parse(weights: Weights, data: bytes) -> VaeformerModel:
     model = VaeformerModel(
         weights.name,
         hashlib.sha256(data).digest(),
-        network,
+        _network(config, tensors),
         channels,
         integer_network(integers),
         Tables(frequencies, support.astype(np.int32)),

@@ -13,10 +13,11 @@ from safetensors.numpy import save
 
 from isopress.cli import train_report
 from isopress.cli.main import main
-from isopress.codec.models.registry import describe, find
-from isopress.codec.training import latent, vaeformer, vaeformer_channels
+from isopress.codec.models.registry import VARIABLE, describe, find
+from isopress.codec.training import latent, vaeformer_channels
 from isopress.codec.training.pyramid_pool import Field
 from isopress.codec.vaeformer.config import ModelSpec
+from isopress.codec.vaeformer.weights import load_vaeformer
 from tests.fields import spectral_field
 from tests.patch_models import TINY
 
@@ -167,7 +168,8 @@ def test_a_patch_vaeformer_is_trained_and_leaves_weights_and_a_card(
     result = run("vaeformer", "--data", data, "--out", out, "--steps", "2", "--threads", "1")
     assert result.exit_code == 0, result.stderr
     assert describe(out).kind == "vaeformer"
-    assert vaeformer.load_patch(out).config == TINY
+    monkeypatch.setenv(VARIABLE, str(tmp_path))
+    assert load_vaeformer("patch").network.config == TINY
     assert f"validation: {vaeformer_channels.SCORE}" in out.with_suffix(".md").read_text()
 
 

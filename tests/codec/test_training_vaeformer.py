@@ -1,5 +1,6 @@
 """Training of the small model of single fields, and what its kept weights are good for."""
 
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,12 +8,16 @@ import numpy as np
 import pytest
 import torch
 
+from isopress.codec.models.registry import VARIABLE
 from isopress.codec.training.field_windows import FieldWindows
 from isopress.codec.training.pyramid_pool import Field
-from isopress.codec.training.vaeformer import ideal_rate, load_patch
+from isopress.codec.training.vaeformer import keep_patch
 from isopress.codec.training.vaeformer_channels import SINGLE_FIELDS, ChannelTask, train
+from isopress.codec.vaeformer.channels import ANY, Channels
 from isopress.codec.vaeformer.config import ModelSpec
 from isopress.codec.vaeformer.model import PatchVAEformer
+from isopress.codec.vaeformer.section import encode_fields
+from isopress.codec.vaeformer.weights import load_vaeformer
 from tests.patch_models import TINY, fields, rough
 
 pytestmark = pytest.mark.usefixtures("seeded")
@@ -20,7 +25,7 @@ TRAINING = replace(
     SINGLE_FIELDS, steps=80, batch=2, crop=(32, 32), warm_up=5, round=40, validate_every=2, validation=8,
     step_range=(0.05, 2.0), learning_rate=3e-3, mean=0.02,
 )  # fmt: skip
-SPEC = ModelSpec(TINY, (("field", None),))
+SPEC = ModelSpec(TINY, (ANY,))
 
 
 @pytest.fixture(scope="module")
@@ -33,29 +38,34 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-@pytest.fixture(scope="module")
-def trained(kept: Path) -> PatchVAEformer:
-    return load_patch(kept)
+def test_a_little_training_makes_coarser_steps_cheaper_and_worse(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, str(kept.parent))
+    model, x = load_vaeformer("patch"), 250 + 8 * rough((48, 80), 9)[None, None].astype(np.float64)
+    found = [encode_fields(x, index, model, periodic=False) for index in (-138, -74, -10)]
+    sizes = [len(section) for section, _ in found]
+    errors = [float((decoder.values() - x).std()) for _, decoder in found]
+    assert sizes[0] > 1.3 * sizes[1] > 1.3**2 * sizes[2]
+    assert 0 < errors[0] < errors[1] < errors[2] < 8
 
 
-def test_a_little_training_makes_coarser_steps_cheaper_and_worse(trained: PatchVAEformer) -> None:
-    x = rough((48, 80), 9)
-    rates = [ideal_rate(trained, x, step) for step in (0.05, 0.2, 0.8)]
-    bits, errors = zip(*rates, strict=True)
-    assert bits[0] > 1.3 * bits[1] > 1.3**2 * bits[2] > 0
-    assert 0 < errors[0] < errors[1] < errors[2] < 1
-    assert bits[2] < 2 * x.size
-
-
-def test_the_ideal_rate_knows_units(trained: PatchVAEformer) -> None:
-    x = rough((40, 40), 3)
-    bits, rmse = ideal_rate(trained, x, 0.2)
-    scaled, rmse_scaled = ideal_rate(trained, 250 + 8 * x.astype(np.float64), 0.2)
-    assert scaled == pytest.approx(bits, rel=0.01)
-    assert rmse_scaled == pytest.approx(8 * rmse, rel=0.01)
-    for bad in (np.ones((9, 9), np.float32), np.full((9, 9), np.nan, np.float32)):
-        with pytest.raises(ValueError, match="vary"):
-            ideal_rate(trained, bad, 0.2)
+def test_networks_are_kept_in_integers_that_decode_nearly_as_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VARIABLE, str(tmp_path))
+    model, channels = PatchVAEformer(TINY), Channels((ANY,), np.zeros(1, np.float32), np.ones(1, np.float32))
+    x = rough((48, 80), 9)[None, None].astype(np.float64)
+    errors, sizes = [], []
+    for largest in (0, 127, 20):
+        keep_patch(model, tmp_path / f"up-to-{largest}.safetensors", channels, largest=largest)
+        loaded = load_vaeformer(f"up-to-{largest}")
+        _, decoder = encode_fields(x, -74, loaded, periodic=False)
+        errors.append(float((decoder.values() - x).std()))
+        sizes.append(len(zlib.compress((tmp_path / f"up-to-{largest}.safetensors").read_bytes())))
+        for name, tensor in loaded.network.decoder.state_dict().items():
+            most = 2e-3 if largest == 0 else 0.6 / largest * float(tensor.abs().max())
+            assert float((tensor - model.decoder.state_dict()[name]).abs().max()) <= most
+    assert max(errors) < 1.2 * errors[0]
+    assert sizes[0] > sizes[1] > sizes[2]
 
 
 @pytest.mark.parametrize("stage", ["uniform", "mixed", "hard"])

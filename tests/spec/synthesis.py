@@ -32,8 +32,13 @@ class Weights:
         return any(key.startswith(f"{self.prefix}{name}.") for key in self.tensors)
 
     def of(self, name: str) -> tuple[Array, Array]:
-        weight, bias = (self.tensors[f"{self.prefix}{name}.{kind}"].astype(np.float64) for kind in ("weight", "bias"))
-        return weight, bias
+        return self.tensor(f"{name}.weight"), self.tensor(f"{name}.bias")
+
+    def tensor(self, name: str) -> Array:
+        """Return a tensor; integers count in a scale for each entry of the first axis (SPEC 9)."""
+        found = self.tensors[f"{self.prefix}{name}"].astype(np.float64)
+        scale = self.tensors.get(f"{self.prefix}{name}.scale")
+        return found if scale is None else found * scale.astype(np.float64).reshape(-1, *[1] * (found.ndim - 1))
 
     def linear(self, name: str, a: Array) -> Array:
         weight, bias = self.of(name)

@@ -167,6 +167,6 @@ def _join(low: Array, high: Array, axis: int, circle: bool) -> Array:
 
 def _patches(t: Array, part: Weights, name: str) -> Array:
     """Return the patches (channel, row, column) that tokens (h, w, D) become."""
-    weight = part.tensors[f"{part.prefix}{name}.conv.weight"].astype("f8")
+    weight = part.tensor(f"{name}.conv.weight")
     x = np.einsum("ijd,dnab->niajb", t, weight)
     return x.reshape(len(x), x.shape[1] * x.shape[2], -1)
