@@ -12,7 +12,7 @@ def tables(result: Result) -> str:
     """Return the tables of all parts that were measured."""
     found = [archive_targets(result), runs(result)]
     found += [scheduler(result)] if "scheduler" in result else []
-    found += [estimate(result)] if "estimate" in result else []
+    found += [estimate_of_era5(result)] if "estimate" in result else []
     return "\n\n".join(found)
 
 
@@ -32,7 +32,7 @@ def runs(result: Result) -> str:
     return markdown([*header, "not workers", "kills", "verified"], rows)
 
 
-def estimate(result: Result) -> str:
+def estimate_of_era5(result: Result) -> str:
     """Return what all of ERA5 would take, with the formula of each figure."""
     found = result["estimate"]
     terabytes, cores, speed = found["bytes"] / 1e12, found["cores"], found["mb_per_core_s"]

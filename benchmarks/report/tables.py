@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.report import bounded, chunks, equal, fidelity, speed
+from benchmarks.report import archive, bounded, chunks, equal, fidelity, speed
 from benchmarks.report.markdown import markdown
 
 Result = dict[str, Any]
@@ -111,6 +111,11 @@ TABLES: dict[str, tuple[str, Callable[[Result], str]]] = {
     "speed": ("speed.json", speed.speed),
     "speed-start": ("speed.json", speed.waiting),
     "speed-linear": ("speed.json", speed.linearity),
+    "archive-origin": ("archive.json", origin),
+    "archive-targets": ("archive.json", archive.archive_targets),
+    "archive-runs": ("archive.json", archive.runs),
+    "archive-scheduler": ("archive.json", archive.scheduler),
+    "archive-estimate": ("archive.json", archive.estimate_of_era5),
     "chunks-origin": ("chunks.json", origin),
     "chunks": ("chunks.json", chunks.lengths),
     "versions": ("compare_versions.json", versions),

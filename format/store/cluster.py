@@ -4,6 +4,7 @@ import logging
 import threading
 import time
 import uuid
+from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 EXISTING = "existing"
-_AHEAD = 3  # tasks at the scheduler per thread of a worker: enough to keep it busy; there may be millions
+_AHEAD = 3  # batches at the scheduler per thread of a worker: enough to keep it busy; there may be millions
+_THREADS_PER_TASK, _LARGEST_BATCH = 64, 8  # a scheduler does a hundred batches a second: a thousand threads want more
 _PATIENCE_SECONDS = 120.0  # with tasks that are being done while their run ends
 _MESSAGE_SECONDS = 0.2  # until workers know that a task is not wanted; questions to them may overtake that
 _FORGET_SECONDS = 600.0  # after which a worker closes what a run has open that sends no tasks: it was killed
@@ -63,17 +65,29 @@ def run_on_cluster(worker: "Worker", tasks: Iterable[Task], scheduler: str) -> I
     with ExitStack() as stack:
         client = _connect(scheduler, stack)
         stack.callback(_close_everywhere, client, run)
-        waiting = iter(tasks)
-        room = _AHEAD * max(1, sum(client.nthreads().values()))
-        running = as_completed([_submit(client, run, worker, task) for task in islice(waiting, room)], loop=client.loop)
+        threads = max(1, sum(client.nthreads().values()))
+        waiting = batches(iter(tasks), threads)
+        first = [_submit(client, run, worker, batch) for batch in islice(waiting, _AHEAD * threads)]
+        running = as_completed(first, loop=client.loop)
         stack.callback(_cancel, client, running)  # at the end this comes first
         try:
             for future in running:
-                yield future.result()
-                for task in islice(waiting, 1):
-                    running.add(_submit(client, run, worker, task))
+                yield from future.result()
+                for batch in islice(waiting, 1):
+                    running.add(_submit(client, run, worker, batch))
         except (KilledWorker, CancelledError, CommClosedError) as error:
             raise WorkerLostError(f"the cluster has lost its workers, perhaps out of memory ({error})") from error
+
+
+def batches(tasks: Iterator[Task], threads: int) -> Iterator[tuple[Task, ...]]:
+    """Yield tasks as they are sent: one by one to few threads, several at once to many, fewer again towards the end."""
+    room, largest = _AHEAD * threads, max(1, min(_LARGEST_BATCH, threads // _THREADS_PER_TASK))
+    known: deque[Task] = deque()
+    while True:
+        known.extend(islice(tasks, largest * room - len(known)))
+        if not known:
+            return
+        yield tuple(known.popleft() for _ in range(max(1, len(known) // room)))
 
 
 def _connect(scheduler: str, stack: ExitStack) -> Any:
@@ -96,12 +110,12 @@ def _connect(scheduler: str, stack: ExitStack) -> Any:
         raise ArgumentError(f"--scheduler {scheduler}: no scheduler answers there ({error})") from error
 
 
-def _submit(client: Any, run: str, worker: "Worker", task: Task) -> Any:
-    return client.submit(_call, run, worker, task, pure=False, key=f"isopress-{run}-{task}")
+def _submit(client: Any, run: str, worker: "Worker", batch: tuple[Task, ...]) -> Any:
+    return client.submit(_call, run, worker, batch, pure=False, key=f"isopress-{run}-{batch[0]}")
 
 
-def _call(run: str, worker: "Worker", task: Task) -> Outcome:
-    """Do a task on a worker; the first of a run opens the source and the store for all."""
+def _call(run: str, worker: "Worker", batch: tuple[Task, ...]) -> list[Outcome]:
+    """Do tasks on a worker; the first of a run opens the source and the store for all."""
     with _lock:
         if run not in _opened:
             _forget()
@@ -110,7 +124,7 @@ def _call(run: str, worker: "Worker", task: Task) -> Outcome:
         opened = _opened[run]
         opened.busy += 1
     try:
-        return opened.work(task)
+        return [opened.work(task) for task in batch]
     finally:
         with _lock:
             opened.busy -= 1

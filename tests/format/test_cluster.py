@@ -16,6 +16,7 @@ from isopress.cli.main import main
 from isopress.codec.errors import ArgumentError
 from isopress.format.store import chunking, cluster
 from isopress.format.store.progress import Progress
+from isopress.format.store.tasks import Task
 from isopress.format.store.write import write
 from tests.datasets import contents, errors, smooth
 from tests.killed_runs import start
@@ -75,11 +76,33 @@ def test_a_cluster_writes_the_same_bytes(scheduler: str, source: Path, whole: di
 def test_the_cluster_of_this_program_is_found(
     scheduler: str, source: Path, whole: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(cluster, "_THREADS_PER_TASK", 1)  # two workers are sent tasks as a hundred would be
     with distributed.Client(scheduler):
         write(str(source), tmp_path / "out.zarr", scheduler="existing", **OPTIONS)
     assert contents(tmp_path / "out.zarr") == whole
     with pytest.raises(ArgumentError, match="neither DASK_SCHEDULER_ADDRESS"):
         write(str(source), tmp_path / "other.zarr", scheduler="existing", **OPTIONS)
+
+
+@pytest.mark.parametrize(("threads", "largest"), [(1, 1), (2, 1), (200, 3), (1000, 8)])
+def test_many_workers_are_sent_several_tasks_at_once(threads: int, largest: int) -> None:
+    tasks = [Task(f"t{number}", (), None, False) for number in range(40 * threads)]
+    taken = 0
+
+    def counted() -> Iterator[Task]:
+        nonlocal taken
+        for task in tasks:
+            taken += 1
+            yield task
+
+    sent = cluster.batches(counted(), threads)
+    assert len(next(sent)) == largest
+    assert taken <= 24 * threads
+    sizes = list(map(len, cluster.batches(iter(tasks), threads)))
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[-threads:] == [1] * threads
+    assert [task for batch in cluster.batches(iter(tasks), threads) for task in batch] == tasks
+    assert not list(cluster.batches(iter([]), threads))
 
 
 def test_what_a_lost_worker_had_begun_is_done_by_others(
