@@ -133,6 +133,37 @@ def cra5(result: Result) -> str:
     return markdown(header, rows)
 
 
+def vaeformer(result: Result) -> str:
+    """Return the bytes of VAEformers at the RMSE of others: a row per block and ratio, then means by weights."""
+    names = list(result["rows"][0]["others"])
+    rows, factors = [], dict[tuple[str, str], list[list[float]]]()
+    for row in result["rows"]:
+        compared = [row["others"][name] for name in names]
+        gains = [each["bytes"] / each["model_bytes"] for each in compared]
+        kind = "block" if len(row["shape"]) > 2 else "fields"
+        factors.setdefault((row["model"], kind), []).append(gains)
+        at = compared[0]
+        rows.append(
+            [
+                row["model"],
+                row["variable"],
+                f"{100 * at['rmse'] / row['deviation']:.3g} %",
+                f"{at['model_bytes']:.0f}",
+                f"{row['n_bytes'] / at['model_bytes']:.0f}",
+                *map(_smaller, gains),
+            ]
+        )
+    for (model, kind), found in factors.items():
+        means = [_smaller(geometric_mean(column)) for column in zip(*found, strict=True)]
+        rows.append([f"**{model}**", f"geometric mean, {kind}", "", "", "", *means])
+    header = ["weights", "variable", "RMSE (of the deviation)", "bytes", "ratio"]
+    return markdown([*header, *(f"than {name}" for name in names)], rows)
+
+
+def _smaller(gain: float) -> str:
+    return times(gain) if gain >= 1 else f"**{times(gain)} (larger)**"
+
+
 def _cases(result: Result) -> list[EqualCase]:
     return [EqualCase.from_json(entry) for entry in result["cases"]]
 

@@ -105,6 +105,8 @@ TABLES: dict[str, tuple[str, Callable[[Result], str]]] = {
     "fidelity": ("fidelity.json", fidelity.fidelity),
     "cra5-origin": ("cra5.json", origin),
     "cra5": ("cra5.json", equal.cra5),
+    "vaeformer-origin": ("vaeformer.json", origin),
+    "vaeformer": ("vaeformer.json", equal.vaeformer),
     "overview": ("speed.json", speed.overview),
     "speed-origin": ("speed.json", origin),
     "speed-targets": ("speed.json", speed.speed_targets),
