@@ -160,9 +160,9 @@ def latent(
 
 @train.command()
 @_training
-@click.option("--config", metavar="FILE.toml",
-              help="Channels, networks and training of a model; see codec/training. Without it `small` is trained, for "
-              "single fields of any variable.")  # fmt: skip
+@click.option("--config", metavar="NAME|FILE.toml",
+              help="small-4, or channels, networks and training of a model; see codec/training. Without it `small` is "
+              "trained, for single fields of any variable.")  # fmt: skip
 @click.option("--steps", type=click.IntRange(min=1), help="Of descent; what the config says if left out.")
 @click.option("--device", default="cpu", show_default=True, help="What torch calls it, such as cuda.")
 @click.option("--dry-run", is_flag=True, help="Take some steps; print memory, speed and days.")

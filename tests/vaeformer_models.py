@@ -24,8 +24,11 @@ CONFIG = PatchConfig(
 ALONE = replace(CONFIG, channels=1, linear="wavelet", latents=16, hyper_window=(2, 2))
 
 
-def save_small(path: Path, config: PatchConfig = CONFIG, seed: int = 0) -> None:
-    """Write weights whose linear path, a cosine transform, does most of the work; transformers add a little."""
+def save_small(path: Path, config: PatchConfig = CONFIG, seed: int = 0, largest: int = 0) -> None:
+    """Write weights whose linear path does most of the work; transformers add a little.
+
+    largest : of integers that stand for matrices, if they do.
+    """
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         network = PatchVAEformer(config)
@@ -40,7 +43,7 @@ def save_small(path: Path, config: PatchConfig = CONFIG, seed: int = 0) -> None:
         channels = Channels(NAMES[: config.channels], MEAN[: config.channels], DEVIATION[: config.channels])
         if config == ALONE:
             channels = Channels((ANY,), np.zeros(1, np.float32), np.ones(1, np.float32))
-        keep_patch(network, path, channels, np.tile([-3.0, 3.0], (config.hyper_latents, 1)), reach=12)
+        keep_patch(network, path, channels, np.tile([-3.0, 3.0], (config.hyper_latents, 1)), reach=12, largest=largest)
 
 
 def load_small(folder: Path, **changes: int) -> VaeformerModel:

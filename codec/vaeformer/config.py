@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -138,7 +138,11 @@ SMALL = PatchConfig(
     linear="wavelet",
 )
 
-CONFIGS = {"cra5-268": CRA5_268, "small": SMALL}
+# Winds, temperature and pressure near the ground, coded together.
+FOUR: tuple[Name, ...] = (("u10", None), ("v10", None), ("t2m", None), ("msl", None))
+SMALL_4 = replace(SMALL, channels=4, latents=256)
+
+CONFIGS = {"cra5-268": CRA5_268, "small": SMALL, "small-4": SMALL_4}
 
 
 @dataclass(frozen=True)
@@ -163,7 +167,7 @@ class ModelSpec:
 
 
 def spec_of(name: str) -> ModelSpec:
-    """Return the specification `cra5-268`, or that in a TOML file.
+    """Return the specification `cra5-268` or `small-4`, or that in a TOML file.
 
     Such a file has `channels`, a list of names or of pairs of a name and a level, perhaps `shape`, and tables
     `network`, with what is not as in `PatchConfig`, and `training`, with what is not as in `ChannelTraining`.
@@ -175,9 +179,11 @@ def spec_of(name: str) -> ModelSpec:
     """
     if name == "cra5-268":
         return ModelSpec(CRA5_268, CRA5_CHANNELS, (721, 1440))
+    if name == "small-4":
+        return ModelSpec(SMALL_4, FOUR, training={"stage_two": "mixed", "stage_two_from": 0.0, "batch": 4})
     path = Path(name)
     if path.suffix != ".toml" or not path.is_file():
-        raise ArgumentError(f"{name}: neither cra5-268 nor a TOML file")
+        raise ArgumentError(f"{name}: neither cra5-268, small-4 nor a TOML file")
     try:
         found = tomllib.loads(path.read_text())
         names = tuple((entry, None) if isinstance(entry, str) else _name(*entry) for entry in found.pop("channels"))

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from isopress.codec.vaeformer.config import CONFIGS, CRA5_268, Linear
+from isopress.codec.training.vaeformer_channels import ChannelTraining
+from isopress.codec.vaeformer.config import CONFIGS, CRA5_268, Linear, spec_of
 from isopress.codec.vaeformer.layers import FactorizedPrior
 from isopress.codec.vaeformer.model import (
     PatchVAEformer,
@@ -62,6 +63,13 @@ def test_the_published_model_sends_a_small_field_through() -> None:
 
 def test_the_small_model_is_small() -> None:
     assert sum(p.numel() for p in PatchVAEformer(CONFIGS["small"]).parameters()) <= 10_000_000
+
+
+def test_the_model_of_four_channels_is_named_by_its_size() -> None:
+    spec = spec_of("small-4")
+    assert [name for name, _ in spec.channels] == ["u10", "v10", "t2m", "msl"]
+    assert sum(p.numel() for p in PatchVAEformer(spec.config).parameters()) <= 10_000_000
+    assert ChannelTraining(**spec.training).measured
 
 
 @pytest.mark.parametrize("noise", ["variational", "uniform", "mixed", "hard"])

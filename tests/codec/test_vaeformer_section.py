@@ -6,19 +6,21 @@ import struct
 import subprocess
 import sys
 import tracemalloc
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import load
 
 import isopress
 from isopress import ModelNotFoundError
 from isopress.codec.encoded import Method
 from isopress.codec.entropy.coder import SymbolWriter
 from isopress.codec.errors import ArgumentError, CorruptPayloadError, PayloadError
+from isopress.codec.models.registry import VARIABLE
 from isopress.codec.vaeformer.integer_scales import IntegerScales, integer_network, scale_indexes, step_of
 from isopress.codec.vaeformer.model import PatchVAEformer
 from isopress.codec.vaeformer.section import FieldDecoder, decode_section, encode_fields
@@ -31,6 +33,7 @@ from tests.make_golden import ALONE, SMALL
 from tests.patch_models import TINY
 from tests.spec import vaeformer as second
 from tests.spec.test_golden_by_spec import weights
+from tests.vaeformer_models import CONFIG, save_small
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +79,20 @@ def test_both_readers_find_the_symbols_and_values_of_the_writer(
         np.testing.assert_array_equal(read.values(), written.values())
         values = second.fields(section, x.shape, *weights(model.sha256[:16]))
         np.testing.assert_allclose(read.values(), values, rtol=1e-5, atol=1e-4 * (x.std() + 1))
+
+
+def test_both_readers_know_wavelets_of_several_channels_and_matrices_of_integers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, config = tmp_path / "several.safetensors", replace(CONFIG, linear="wavelet", latents=48)
+    save_small(path, config, largest=20)
+    monkeypatch.setenv(VARIABLE, str(tmp_path))
+    model, x = load_vaeformer("several"), blocky(2).astype(np.float64)
+    section, written = encode_fields(x, -40, model, periodic=True)
+    read = decode_section(section, written.shape, model)
+    np.testing.assert_array_equal(read.values(), written.values())
+    values = second.fields(section, x.shape, asdict(config), load(path.read_bytes()))
+    np.testing.assert_allclose(read.values(), values, rtol=1e-5, atol=1e-3)
 
 
 @pytest.mark.parametrize(("factor", "offset"), [(1, 0), (3e4, 1e5), (1e-9, 0), (2.5e-4, 1), (1e30, 0)])
