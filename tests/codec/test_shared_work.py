@@ -91,6 +91,7 @@ def test_the_error_of_the_first_item_is_raised_and_later_ones_are_not_begun() ->
 
 def test_an_interrupt_ends_every_thread() -> None:
     set_threads(3)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a shell ignore it
     begun = list[int]()
 
     def work(item: int) -> None:
@@ -99,8 +100,11 @@ def test_an_interrupt_ends_every_thread() -> None:
             signal.raise_signal(signal.SIGINT)
         time.sleep(0.005)
 
-    with pytest.raises(KeyboardInterrupt):
-        share(work, range(200))
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            share(work, range(200))
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert len(begun) < 50
 
 
