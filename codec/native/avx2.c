@@ -15,6 +15,12 @@
 #define MAX_F(a, b) ((vf)_mm256_max_ps(a, b))
 #define MIN_D(a, b) ((vd)_mm256_min_pd(a, b))
 #define MAX_D(a, b) ((vd)_mm256_max_pd(a, b))
+#define ABS_I(x) ((vi)_mm256_abs_epi32((__m256i)(x)))
+#define PAIR(x, y) ((vi)_mm256_blend_epi16((__m256i)(x), _mm256_slli_epi32((__m256i)(y), 16), 0xaa))
+#define CLIP_16(x) _mm256_max_epi16(_mm256_min_epi16((__m256i)(x), _mm256_set1_epi16(FEATURE_TOP)), _mm256_set1_epi16(-FEATURE_TOP))
+#define PAIR_CLIPPED(x, y) ((vi)CLIP_16(PAIR(x, y)))
+#define ADD_PRODUCTS(sum, a, b) ((sum) + (vi)_mm256_madd_epi16((__m256i)(a), (__m256i)(b)))
+#define ROUND_I(x) ((vi)_mm256_cvtps_epi32((__m256)(x)))
 #include "vectors.h"
 
 #define MULTIPLY4(x, w) ((vs)_mm256_maddubs_epi16((__m256i)(x), (__m256i)(w)))

@@ -8,15 +8,19 @@ static double magnitude(double x) { return x < 0 ? -x : x; }
 /* Finds the pairs of opposite neighbours; returns whether every one has its opposite, alike in all but the sign. */
 static int pair_up(Geometry *g) {
     int pairs = 0;
+    g->rings = 0;
     for (int i = 0; i < g->n; i++) {
         if (g->y[i] > 0 || (g->y[i] == 0 && g->x[i] > 0)) continue;
         for (int k = 0; k < g->n; k++)
             if (k != i && g->y[k] == -g->y[i] && g->x[k] == -g->x[i] && g->weight[k] == g->weight[i] && g->cubic[k] == g->cubic[i] &&
                 g->weight_y[k] == -g->weight_y[i] && g->weight_x[k] == -g->weight_x[i] && pairs < OFFSETS_MAX / 2) {
-                const int32_t whole[6] = {(int32_t)g->weight[i], (int32_t)g->weight_y[i], (int32_t)g->weight_x[i], (int32_t)g->y[i],
-                                          (int32_t)g->x[i], (int32_t)g->cubic[i]};
+                const int32_t whole[4] = {(int32_t)g->weight_y[i], (int32_t)g->weight_x[i], (int32_t)g->y[i], (int32_t)g->x[i]};
+                int32_t weight = (int32_t)g->weight[i], cubic = (int32_t)g->cubic[i], last = g->rings - 1;
+                if (!g->rings || g->ring[last].weight != weight || g->ring[last].cubic != cubic)
+                    last = g->rings++, g->ring[last].weight = weight, g->ring[last].cubic = cubic;
                 g->pair[pairs][0] = i, g->pair[pairs][1] = k;
                 memcpy(g->whole[pairs++], whole, sizeof whole);
+                g->ring[last].end = pairs;
                 break;
             }
     }
@@ -49,8 +53,13 @@ const char *isopress_complete_geometry(Geometry *g) {
         if (at->row < 0 || at->row > 2 * PAD || at->column < 0 || at->column > 2 * PAD) return "a neighbour's place";
     }
     double weights = 0;
-    for (int i = 0; i < g->n; i++) weights += g->weight[i];
-    if (!(weights >= 1 && weights < 1 << 10)) return "the sum of weights"; /* times 2^20 it is an integer of 32 bits */
+    for (int i = 0; i < g->n; i++) {
+        if (!(g->weight[i] >= 1)) return "a neighbour's weight";
+        weights += g->weight[i];
+    }
+    /* Times 2^20 it is an integer of 32 bits. A residual is at most the roughness / its weight, hence as a feature less than
+       32 * 17 / 16 (of a bin's middle) * the sum of weights: 16 bits. */
+    if (!(weights < 1 << 9)) return "the sum of weights";
     const double constants[] = {g->mean, g->slope_y, g->slope_x, g->denominator, g->cubic_divisor, g->floor};
     for (int i = 0; i < 6; i++)
         if (!(constants[i] >= 1 && constants[i] < 1 << 24) || constants[i] != (int32_t)constants[i]) return "a constant";

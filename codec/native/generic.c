@@ -13,6 +13,10 @@
 #define MAX_F(a, b) ((vf)_mm_max_ps(a, b))
 #define MIN_D(a, b) ((vd)_mm_min_pd(a, b))
 #define MAX_D(a, b) ((vd)_mm_max_pd(a, b))
+#define CLIP_16(x) _mm_max_epi16(_mm_min_epi16((__m128i)(x), _mm_set1_epi16(FEATURE_TOP)), _mm_set1_epi16(-FEATURE_TOP))
+#define PAIR_CLIPPED(x, y) ((vi)CLIP_16(PAIR(x, y)))
+#define ADD_PRODUCTS(sum, a, b) ((sum) + (vi)_mm_madd_epi16((__m128i)(a), (__m128i)(b)))
+#define ROUND_I(x) ((vi)_mm_cvtps_epi32((__m128)(x)))
 #endif
 #include "vectors.h"
 

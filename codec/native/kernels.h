@@ -54,7 +54,9 @@ typedef struct {
     /* The same as integers, for neighbours that differ by less than `narrow`: then no sum leaves 32 bits. Offsets are
        symmetric: of each pair (place, opposite place), the first. */
     int32_t narrow, cubic_shift, whole_mean, whole_slope_y, whole_slope_x, whole_denominator;
-    int32_t pair[OFFSETS_MAX / 2][2], whole[OFFSETS_MAX / 2][6]; /* weight, weight_y, weight_x, y, x, cubic */
+    int32_t pair[OFFSETS_MAX / 2][2], whole[OFFSETS_MAX / 2][4]; /* weight_y, weight_x, y, x */
+    int32_t rings; /* of pairs one after the other, alike in weight and cubic */
+    struct { int32_t end, weight, cubic; } ring[OFFSETS_MAX / 2];
     float residual[INDEXES], error[INDEXES]; /* multipliers by roughness index */
     double mean_of[INDEXES];
 } Geometry;

@@ -13,6 +13,7 @@ typedef struct {
     vi base[VECTORS];                  /* cubic prediction */
     vf detail[VECTORS];                /* what it misses of a proxy, times cubic_divisor */
     vi feature[INPUTS_MAX][VECTORS];
+    vi own[OFFSETS_MAX / 2][VECTORS], square[VECTORS]; /* residuals as features, in pairs, and the sum of their squares */
     vi rough[VECTORS], rough_proxy[VECTORS], near_index[VECTORS], wide_index[VECTORS], slope_index[VECTORS];
     vi output[OUTPUTS][VECTORS];
 } Work;
@@ -59,28 +60,32 @@ INLINE void cubic_wide(const Geometry *g, Work *w, vi (*values)[VECTORS]) {
     }
 }
 
-/* Both where neighbours differ by less than g->narrow: from the first of them, in 32 bits, pair by pair. */
+/* Both where neighbours differ by less than g->narrow: from the first of them, in 32 bits, pair by pair of a ring. */
 INLINE void fit_narrow(const Geometry *g, Work *w, vi (*values)[VECTORS], vi *rough, vi *slope_index) {
-    int pairs = g->n / 2;
     for (int j = 0; j < VECTORS; j++) {
         vu first = (vu)values[0][j], s0 = {0}, sy = {0}, sx = {0}, cubic = {0};
-        for (int p = 0; p < pairs; p++) {
-            const int32_t *k = g->whole[p];
-            vu a = (vu)values[g->pair[p][0]][j] - first, b = (vu)values[g->pair[p][1]][j] - first, sum = a + b, difference = a - b;
-            s0 += sum * (uint32_t)k[0], sy += difference * (uint32_t)k[1], sx += difference * (uint32_t)k[2];
-            cubic += sum * (uint32_t)k[5];
+        for (int r = 0, p = 0; r < g->rings; r++) {
+            vu sum = {0};
+            for (; p < g->ring[r].end; p++) {
+                vu a = (vu)values[g->pair[p][0]][j] - first, b = (vu)values[g->pair[p][1]][j] - first, difference = a - b;
+                sum += a + b, sy += difference * (uint32_t)g->whole[p][0], sx += difference * (uint32_t)g->whole[p][1];
+            }
+            s0 += sum * (uint32_t)g->ring[r].weight, cubic += sum * (uint32_t)g->ring[r].cubic;
         }
         s0 *= (uint32_t)g->whole_mean, sy *= (uint32_t)g->whole_slope_y, sx *= (uint32_t)g->whole_slope_x;
         vu low = {0}, high = {0}; /* of the roughness: what is below 2^12, and the rest */
-        for (int p = 0; p < pairs; p++) {
-            const int32_t *k = g->whole[p];
-            int at = g->pair[p][0], opposite = g->pair[p][1];
-            vu a = (vu)values[at][j] - first, b = (vu)values[opposite][j] - first;
-            vu slope = sy * (uint32_t)k[3] + sx * (uint32_t)k[4];
-            vi e = (vi)(a * (uint32_t)g->whole_denominator - s0 - slope), f = (vi)(b * (uint32_t)g->whole_denominator - s0 + slope);
-            vu size = (vu)abs_i(e) + (vu)abs_i(f);
-            low += (size & 4095) * (uint32_t)k[0], high += (size >> 12) * (uint32_t)k[0];
-            w->residual[at][j] = __builtin_convertvector(e, vf), w->residual[opposite][j] = __builtin_convertvector(f, vf);
+        for (int r = 0, p = 0; r < g->rings; r++) {
+            vu low_sum = {0}, high_sum = {0};
+            for (; p < g->ring[r].end; p++) {
+                int at = g->pair[p][0], opposite = g->pair[p][1];
+                vu a = (vu)values[at][j] - first, b = (vu)values[opposite][j] - first;
+                vu slope = sy * (uint32_t)g->whole[p][2] + sx * (uint32_t)g->whole[p][3];
+                vi e = (vi)(a * (uint32_t)g->whole_denominator - s0 - slope), f = (vi)(b * (uint32_t)g->whole_denominator - s0 + slope);
+                vu size = (vu)abs_i(e) + (vu)abs_i(f);
+                low_sum += size & 4095, high_sum += size >> 12;
+                w->residual[at][j] = __builtin_convertvector(e, vf), w->residual[opposite][j] = __builtin_convertvector(f, vf);
+            }
+            low += low_sum * (uint32_t)g->ring[r].weight, high += high_sum * (uint32_t)g->ring[r].weight;
         }
         vi slopes = (vi)((vu)abs_i((vi)sy) + (vu)abs_i((vi)sx)), l = (vi)low, h = (vi)high;
         for (int k = 0; k < 2; k++) {
@@ -154,6 +159,18 @@ INLINE vih ratio(vd numerator, vd denominator) {
     return __builtin_convertvector((q + ROUND_D) - ROUND_D, vih);
 }
 
+/* What all proxies are compared with. */
+INLINE void pair_own(const Geometry *g, Work *w) {
+    for (int j = 0; j < VECTORS; j++) {
+        vi square = {0};
+        for (int i = 0; i < g->n; i += 2) {
+            vi f = PAIR(w->feature[i][j], w->feature[i + 1][j]);
+            w->own[i / 2][j] = f, square = ADD_PRODUCTS(square, f, f);
+        }
+        w->square[j] = square;
+    }
+}
+
 /* Features of one proxy, whose value at the point is the last of its values. */
 INLINE void proxy_features(const Geometry *g, Work *w, vi (*values)[VECTORS], vi (*feature)[VECTORS]) {
     int n = g->n;
@@ -161,10 +178,10 @@ INLINE void proxy_features(const Geometry *g, Work *w, vi (*values)[VECTORS], vi
     float divisor = (float)g->cubic_divisor; /* a power of two: dividing by it rounds nothing */
     for (int j = 0; j < VECTORS; j++) {
         vf scale = look_up(g->residual, w->rough_proxy[j]);
-        vi both = {0}, square = {0}, square_proxy = {0};
-        for (int i = 0; i < n; i++) { /* |sums| <= 28 * 127^2 */
-            vi f = round_f(w->residual[i][j] * scale, -FEATURE_TOP, FEATURE_TOP), own = w->feature[i][j];
-            both += own * f, square += own * own, square_proxy += f * f;
+        vi both = {0}, square_proxy = {0}, square = w->square[j];
+        for (int i = 0; i < n; i += 2) { /* |sums| <= 28 * 127^2; check.c: residuals times `scale` have 16 bits */
+            vi f = PAIR_CLIPPED(ROUND_I(w->residual[i][j] * scale), ROUND_I(w->residual[i + 1][j] * scale));
+            both = ADD_PRODUCTS(both, w->own[i / 2][j], f), square_proxy = ADD_PRODUCTS(square_proxy, f, f);
         }
         vf error = look_up(g->error, w->rough_proxy[j]) / divisor;
         vi detail = round_f(w->detail[j] * error, -FEATURE_TOP, FEATURE_TOP);
@@ -301,6 +318,7 @@ INLINE void predict_tile(const Phase *p, Work *w, int count, int64_t done) {
     own_features(g, w);
     memcpy(base, w->base, sizeof base);
     int inputs = inputs_of(g, 0);
+    if (p->proxies) pair_own(g, w);
     for (int k = 0; k < p->proxies; k++, inputs += PROXY_FEATURES) proxy_features(g, w, w->proxy[k], &w->feature[inputs]);
     run(p->network, w->feature, inputs, w->output);
     finish(g, w, count, base, p->value + done, p->scale + done, p->tail + done);

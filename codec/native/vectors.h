@@ -30,10 +30,14 @@ INLINE vd abs_d(vd x) { return (vd)((vl)x & INT64_MAX); }
 #define MIN_D(a, b) ((vd)(((vl)(a) & ((a) < (b))) | ((vl)(b) & ~((a) < (b)))))
 #define MAX_D(a, b) ((vd)(((vl)(a) & ((a) > (b))) | ((vl)(b) & ~((a) > (b)))))
 #endif
+#ifndef ABS_I
 INLINE vi abs_i(vi x) {
     vi negative = x < 0;
     return (x ^ negative) - negative;
 }
+#else
+INLINE vi abs_i(vi x) { return ABS_I(x); }
+#endif
 INLINE vi clip_i(vi x, int low, int high) {
     vi below = x < low, above = x > high;
     return (x & ~(below | above)) | (below & low) | (above & high);
@@ -58,3 +62,18 @@ INLINE vi round_f(vf x, float low, float high) {
 }
 INLINE vih log_index(vd x) { return (vih)__builtin_convertvector(x, vfh) >> 20; }
 
+/* Numbers of 16 bits, two side by side in 32 bits: of |x| < 2^15 as they are, or clipped to -127..127. */
+#ifndef PAIR
+#define PAIR(x, y) (((x) & 0xffff) | ((y) << 16))
+#endif
+#ifndef PAIR_CLIPPED
+#define PAIR_CLIPPED(x, y) PAIR(clip_i(x, -FEATURE_TOP, FEATURE_TOP), clip_i(y, -FEATURE_TOP, FEATURE_TOP))
+#endif
+/* Adds the products of both. */
+#ifndef ADD_PRODUCTS
+#define ADD_PRODUCTS(sum, a, b) ((sum) + ((a) << 16 >> 16) * ((b) << 16 >> 16) + ((a) >> 16) * ((b) >> 16))
+#endif
+/* Rounds |x| < 2^22 to even. */
+#ifndef ROUND_I
+#define ROUND_I(x) ((vi)((x) + ROUND_F) - (vi)(ROUND_F - (vf){0}))
+#endif
