@@ -3,6 +3,7 @@
 from typing import Any
 
 from benchmarks.cases.bounded import Verdict
+from isopress.format.store.cluster import LARGEST_BATCH
 
 ERA5_BYTES = 226e12
 CORES = 1000
@@ -27,6 +28,12 @@ def overhead(run: Result) -> float:
     return (core_seconds(run) - of_workers(run)) / of_workers(run)
 
 
+def core_seconds_of_a_message(load: Result) -> float:
+    """Return what a batch of tasks costs the scheduler, without the signs of life that come meanwhile."""
+    living = load["scheduler_share_when_idle"] * load["wall_s"]
+    return max(0.0, float(load["scheduler_core_s"] - living)) / int(load["messages"])
+
+
 def estimate(result: Result, fidelity: Result, preset: str = "science") -> Result:
     """Return what all of ERA5 would take, and what it would be, at a preset.
 
@@ -49,7 +56,8 @@ def estimate(result: Result, fidelity: Result, preset: str = "science") -> Resul
         "ratios": len(ratios),
         "tasks": ERA5_BYTES / task_bytes,
         "tasks_per_s_needed": needed,
-        "scheduler_load": needed * load["scheduler_core_s_per_task"] + load["scheduler_share_when_idle"],
+        "tasks_per_message": LARGEST_BATCH,
+        "scheduler_load": needed / LARGEST_BATCH * core_seconds_of_a_message(load) + load["scheduler_share_when_idle"],
         "client_load": needed * load["client_core_s_per_task"],
     }
 

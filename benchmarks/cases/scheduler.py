@@ -21,7 +21,7 @@ from typing import Any
 import dask
 
 from benchmarks.watch import watching
-from isopress.format.store.cluster import run_on_cluster
+from isopress.format.store.cluster import batches, run_on_cluster
 from isopress.format.store.tasks import Outcome, Task, Work
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -62,7 +62,7 @@ def scheduler_load(workers: int, tasks: int) -> dict[str, Any]:
         idle = (watch.seconds()["scheduler"] - before) / (time.monotonic() - started)
         before, started, used = watch.seconds()["scheduler"], time.monotonic(), time.process_time()
         region = tuple(slice(0, 721) for _ in range(4))
-        todo = (Task(f"t{number}", region, None, False) for number in range(tasks))
+        todo = [Task(f"t{number}", region, None, False) for number in range(tasks)]
         done = sum(1 for _ in run_on_cluster(doing_nothing, todo, address))
         seconds, client = time.monotonic() - started, time.process_time() - used
         watch.look()
@@ -72,7 +72,8 @@ def scheduler_load(workers: int, tasks: int) -> dict[str, Any]:
             "tasks": done,
             "wall_s": seconds,
             "tasks_per_s": done / seconds,
-            "scheduler_core_s_per_task": max(0.0, busy - idle * seconds) / done,  # signs of life come meanwhile too
+            "messages": len(list(batches(iter(todo), workers))),
+            "scheduler_core_s": busy,
             "scheduler_share_when_idle": idle,
             "client_core_s_per_task": client / done,
             "scheduler_peak_mb": watch.peaks()["scheduler"] / 1e6,

@@ -53,7 +53,7 @@ def estimate_of_era5(result: Result) -> str:
         ],
         [
             "load of the scheduler, one core being 1",
-            "tasks a second x core seconds for each + what idle workers cost",
+            f"tasks a second / {found['tasks_per_message']} x core seconds of a message + what idle workers cost",
             f"{found['scheduler_load']:.2f}",
         ],
         ["load of the run itself", "tasks a second x core seconds for each", f"{found['client_load']:.2f}"],
@@ -68,11 +68,9 @@ def scheduler(result: Result) -> str:
         ["workers", f"{found['workers']:,}"],
         ["tasks that do nothing", f"{found['tasks']:,}"],
         ["tasks a second", f"{found['tasks_per_s']:.0f}"],
-        [
-            "scheduler, core ms for each, signs of life too",
-            f"{1e3 * found['scheduler_core_s_per_task']:.2f}",
-        ],
-        ["run, core milliseconds for each", f"{1e3 * found['client_core_s_per_task']:.2f}"],
+        ["messages, of a task or a few", f"{found['messages']:,}"],
+        ["scheduler, core milliseconds for a message", f"{1e3 * core_seconds_of_a_message(found):.2f}"],
+        ["run, core milliseconds for a task", f"{1e3 * found['client_core_s_per_task']:.2f}"],
         ["scheduler, cores while all workers are idle", f"{found['scheduler_share_when_idle']:.2f}"],
         ["scheduler, MB", f"{found['scheduler_peak_mb']:.0f}"],
     ]

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 EXISTING = "existing"
 _AHEAD = 3  # batches at the scheduler per thread of a worker: enough to keep it busy; there may be millions
-_THREADS_PER_TASK, _LARGEST_BATCH = 64, 8  # a scheduler does a hundred batches a second: a thousand threads want more
+_THREADS_PER_TASK, LARGEST_BATCH = 64, 8  # a scheduler does a hundred batches a second: a thousand threads want more
 _PATIENCE_SECONDS = 120.0  # with tasks that are being done while their run ends
 _MESSAGE_SECONDS = 0.2  # until workers know that a task is not wanted; questions to them may overtake that
 _FORGET_SECONDS = 600.0  # after which a worker closes what a run has open that sends no tasks: it was killed
@@ -81,7 +81,7 @@ def run_on_cluster(worker: "Worker", tasks: Iterable[Task], scheduler: str) -> I
 
 def batches(tasks: Iterator[Task], threads: int) -> Iterator[tuple[Task, ...]]:
     """Yield tasks as they are sent: one by one to few threads, several at once to many, fewer again towards the end."""
-    room, largest = _AHEAD * threads, max(1, min(_LARGEST_BATCH, threads // _THREADS_PER_TASK))
+    room, largest = _AHEAD * threads, max(1, min(LARGEST_BATCH, threads // _THREADS_PER_TASK))
     known: deque[Task] = deque()
     while True:
         known.extend(islice(tasks, largest * room - len(known)))

@@ -32,7 +32,9 @@ LOAD = {
     "workers": 1000,
     "tasks": 100,
     "tasks_per_s": 50.0,
-    "scheduler_core_s_per_task": 0.002,
+    "wall_s": 2.0,
+    "messages": 50,
+    "scheduler_core_s": 0.3,
     "client_core_s_per_task": 0.001,
     "scheduler_share_when_idle": 0.1,
     "scheduler_peak_mb": 300.0,
@@ -91,7 +93,7 @@ def test_all_of_era5_is_estimated_from_the_largest_run() -> None:
     assert found["core_hours"] == pytest.approx(226e12 / 10e6 / 3600)
     assert found["ratio"] == pytest.approx(15)
     assert found["tasks_per_s_needed"] == pytest.approx(1000 / 12.5)
-    assert found["scheduler_load"] == pytest.approx(80 * 0.002 + 0.1)
+    assert found["scheduler_load"] == pytest.approx(80 / 8 * 0.002 + 0.1)
     assert overhead(RUN) == pytest.approx(1 / 199)
     verdicts = {(verdict.dataset, verdict.target): verdict.kept for verdict in archive_verdicts(result)}
     assert verdicts["cluster", "overhead"]
