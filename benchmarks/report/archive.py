@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from benchmarks.cases.archive import archive_verdicts, core_seconds, of_workers, overhead
+from benchmarks.cases.archive import archive_verdicts, core_seconds, core_seconds_of_a_message, of_workers, overhead
 from benchmarks.report.markdown import markdown, targets
 
 Result = dict[str, Any]
