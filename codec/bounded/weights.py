@@ -50,6 +50,9 @@ def parse(weights: Weights, data: bytes) -> PyramidModel:
     return parse_pyramid(weights.name, data)
 
 
+_TABLES: dict[bytes, Tables] = {}  # kept as long as the process, as weights are
+
+
 def parse_pyramid(name: str, data: bytes) -> PyramidModel:
     """Build a model from the bytes of its safetensors file (SPEC, section Weights)."""
     with IMPORTS:  # here, so that opening a store does not pay for it
@@ -58,9 +61,17 @@ def parse_pyramid(name: str, data: bytes) -> PyramidModel:
     tensors = load(data)
     coarse = _networks(tensors, "")
     networks = (*(_networks(tensors, group) or coarse for group in FINEST), coarse)
-    tables = Tables(tensors["tables.frequencies"].astype(np.float64), tensors["tables.support"].astype(np.int32))
+    tables = _tables(tensors["tables.frequencies"], tensors["tables.support"])
     references = all(network.conditioning for level in networks for network in level.values())
     return PyramidModel(name, hashlib.sha256(data).digest(), networks, tables, references)
+
+
+def _tables(frequencies: np.ndarray, support: np.ndarray) -> Tables:
+    """Return the same tables for the same numbers: fields and blocks share theirs, which are megabytes."""
+    key = hashlib.sha256(frequencies.tobytes() + support.tobytes()).digest()
+    if key not in _TABLES:
+        _TABLES[key] = Tables(frequencies.astype(np.float64), support.astype(np.int32))
+    return _TABLES[key]
 
 
 def _networks(tensors: dict[str, np.ndarray], group: str) -> dict[str, IntegerNetwork]:

@@ -133,6 +133,10 @@ class IntegerNetwork:
         ValueError
             The network knows nothing of references.
         """
+        return self._first(level, kind, gap)
+
+    def _first(self, level: int, kind: int, gap: int) -> F32:
+        """Return what `first` does and keeps, megabytes in all."""
         affine = self.layers[0].at(level)
         c = self.conditioning
         if c is None:
@@ -146,7 +150,7 @@ class IntegerNetwork:
     @cache  # noqa: B019
     def kept(self, name: str, level: int, kind: int = 0, gap: int = 0) -> native.Kept:
         """Return the network of `level` as the compiled kernels called `name` take it."""
-        affine = [self.first(level, kind, gap), *(layer.at(level) for layer in self.layers[1:])]
+        affine = [self._first(level, kind, gap), *(layer.at(level) for layer in self.layers[1:])]
         layers = [native.layer_of(a, layer.scale) for a, layer in zip(affine, self.layers, strict=True)]
         return native.network(tuple(layers), name)
 
