@@ -30,6 +30,7 @@ FIRST_SCALE = -11  # scale index of the first table: 0.06 steps
 SHIFT_MAX = 20  # raw low bits of a symbol
 SYMBOL_MAX = 2**29
 OFFSET_MAX = 31  # a phase's correction of its scale indexes, in eighths of an octave
+SUPPORT_MAX = 2**16  # of a table
 ONE = 2**24  # frequencies of a distribution add up to this
 BIT = 2**20  # a bit, where whole numbers say what symbols cost
 _SAMPLE = 1024  # symbols looked at to choose that correction
@@ -43,10 +44,27 @@ class Tables:
     frequencies : (TAILS * SCALES, 2 * A + 1) float64, relative frequencies of the symbols -A..A, padded
         with zeros around the support; `support` (TAILS * SCALES,) int: A of each table. The outermost
         symbols of a support mean "at least A" and are followed by an escape.
+
+    Raises
+    ------
+    ValueError
+        The shapes are others, a support is wider than its table, or frequencies in one are not positive and finite.
     """
 
     frequencies: NDArray[np.float64]
     support: I32
+
+    def __post_init__(self) -> None:
+        shape, support = self.frequencies.shape, self.support
+        if len(shape) != 2 or shape[0] != TAILS * SCALES or shape[1] % 2 == 0 or support.shape != shape[:1]:
+            raise ValueError(f"tables of shape {shape} with {support.shape} supports")
+        centre = shape[1] // 2
+        if support.min() < 1 or support.max() > min(centre, SUPPORT_MAX):
+            raise ValueError(f"supports of {support.min()} to {support.max()} symbols in tables of {shape[1]}")
+        inside = np.abs(np.arange(shape[1]) - centre) <= support[:, None]
+        some = self.frequencies[inside]
+        if not (np.isfinite(some).all() and (some > 0).all() and np.isfinite(self.frequencies.sum(1)).all()):
+            raise ValueError("frequencies are not positive and finite")
 
     @property
     @cache  # noqa: B019 - tables live as long as the process; cached_property would hold a lock across a fork

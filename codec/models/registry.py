@@ -33,6 +33,9 @@ MAX_NBYTES = 2**31  # of a file of weights; larger ones are passed over
 MAX_HEADER_NBYTES = 2**24  # of the JSON in it
 ID_DIGITS = 32  # of a sha256, as many as a payload holds
 
+# What parsing raises of foreign tensors and texts; torch's errors of shapes and memory are RuntimeErrors.
+_NOT_AS_READ = (LookupError, ValueError, TypeError, AttributeError, ArithmeticError, RuntimeError, MemoryError)
+
 _ID = re.compile("[0-9a-f]{16,64}")  # of a sha256; fewer digits could be a name, or chance
 _KIND = "kind"  # in the metadata of a file
 _PYRAMID_TENSOR = "tables.frequencies"  # pyramids without metadata have it
@@ -79,7 +82,7 @@ class Weights:
         data = self.read()
         try:
             return parse(self, data)
-        except (LookupError, ValueError, TypeError, AttributeError, ArithmeticError, SafetensorError) as error:
+        except (*_NOT_AS_READ, SafetensorError) as error:
             raise ModelNotFoundError(
                 f"{self.path} does not hold {self.kind} weights as this isopress reads them "
                 f"({type(error).__name__}: {error}). {REMEDY}"

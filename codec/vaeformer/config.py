@@ -13,6 +13,7 @@ from isopress.codec.vaeformer.channels import CRA5_CHANNELS, Name
 
 Pair = tuple[int, int]  # along latitude and longitude
 Linear = Literal["cosine", "wavelet"]
+_MOST, _MOST_SIDE, _MOST_BLOCKS, _MOST_RATIO = 2**16, 64, 256, 64  # of channels; of a patch; blocks; an MLP's width
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,8 @@ class PatchConfig:
     ValueError
         `conditioned` with patches that overlap, more latents than values in a patch, or `published`; integer scales
         of a model that is not `conditioned`; a wavelet of patches whose sides are not one power of two, or with
-        another number of latents than values in a patch.
+        another number of latents than values in a patch. A size is no number of its kind, or beyond what any model
+        has: sizes come from files of others.
     """
 
     channels: int = 1
@@ -88,6 +90,9 @@ class PatchConfig:
     scale_neurons: int = 64
 
     def __post_init__(self) -> None:
+        for part in fields(self):
+            if not _is_size(part.name, getattr(self, part.name)):
+                raise ValueError(f"{part.name} cannot be {str(getattr(self, part.name))[:50]}")
         if self.conditioned and self.kernel != self.stride:
             raise ValueError(f"a linear path needs patches that do not overlap, got {self.kernel} every {self.stride}")
         if self.conditioned and self.published:
@@ -101,6 +106,28 @@ class PatchConfig:
         k = self.kernel[0]
         if self.linear == "wavelet" and (self.kernel != (k, k) or k & (k - 1) or self.latents != self.channels * k * k):
             raise ValueError(f"a wavelet needs square patches of 2**n cells and their values as latents, got {self}")
+
+
+def _is_size(name: str, value: object) -> bool:
+    """Return whether a part of a configuration has its type, and a size that a model can have."""
+    if name in ("shift", "depthwise", "conditioned", "published"):
+        return isinstance(value, bool)
+    if name == "linear":
+        return isinstance(value, str)
+    if name == "mlp_ratio":
+        return isinstance(value, int | float) and 0 < value <= _MOST_RATIO
+    if name == "windows":
+        return isinstance(value, tuple) and 0 < len(value) <= _MOST_BLOCKS and all(map(_is_pair, value))
+    if name in ("kernel", "stride"):
+        return _is_pair(value, _MOST_SIDE)
+    if name in ("positions", "hyper_window"):
+        return value is None or _is_pair(value)
+    most = _MOST_BLOCKS if name in ("depth", "hyper_depth") else _MOST
+    return type(value) is int and (name not in ("global_every", "scale_neurons")) <= value <= most
+
+
+def _is_pair(value: object, most: int = _MOST) -> bool:
+    return isinstance(value, tuple) and len(value) == 2 and all(type(n) is int and 0 < n <= most for n in value)
 
 
 # Geometry of CRA5 (arXiv 2405.03376; the windows, positions and the whole hyperprior as in its public repository,

@@ -152,8 +152,10 @@ def continued(x: Tensor, shape: Pair, periodic: bool) -> Tensor:
 def set_cosines(weight: Tensor) -> None:
     """Make the weight (L, C, h, w) of a patch convolution an orthonormal cosine transform, lowest frequencies first.
 
-    Several channels share the latents in turn: all their means first.
+    Several channels share the latents in turn: all their means first. A weight that has no memory stays as it is.
     """
+    if weight.is_meta:
+        return
     L, C, h, w = weight.shape
     basis = torch.einsum("ai,bj->abij", _cosines(h), _cosines(w)).reshape(h * w, h, w)
     frequency = (torch.arange(h)[:, None] ** 2 + torch.arange(w) ** 2).flatten()

@@ -20,7 +20,7 @@ from isopress.codec.entropy.coder import TAILS, Tables
 from isopress.codec.entropy.integer_mlp import IntegerNetwork
 from isopress.codec.errors import ArgumentError
 from isopress.codec.models.registry import Kind, Weights, find, installed, model_id
-from isopress.codec.vaeformer.channels import Channels
+from isopress.codec.vaeformer.channels import Channels, Name
 from isopress.codec.vaeformer.config import Pair, PatchConfig, tuple_of
 from isopress.codec.vaeformer.cra5 import Cra5Model
 from isopress.codec.vaeformer.integer_scales import integer_network, scale_indexes
@@ -82,6 +82,14 @@ def cra5_weights(grid: Pair) -> Weights:
     )
 
 
+def _names(text: str) -> tuple[Name, ...]:
+    """Return names and levels of channels from JSON."""
+    names = tuple((str(name), None if level is None else float(level)) for name, level in json.loads(text))
+    if not all(level is None or np.isfinite(level) for _, level in names):
+        raise ValueError("a level is not finite")
+    return names
+
+
 def parse_config(text: str) -> PatchConfig:
     """Return a configuration from JSON."""
     return PatchConfig(**{name: tuple_of(value) for name, value in json.loads(text).items()})
@@ -99,7 +107,7 @@ def _parse_cra5(weights: Weights, data: bytes) -> Cra5Model:
     with torch.device("meta"):
         network = PatchVAEformer(config)
     network.load_state_dict({k: t for k, t in tensors.items() if not k.startswith(_TABLES)}, assign=True)
-    names = tuple((str(name), level) for name, level in json.loads(metadata["channels"]))
+    names = _names(metadata["channels"])
     channels = Channels(names, tensors["channels.mean"].numpy(), tensors["channels.deviation"].numpy())
     if not len(names) == config.channels == channels.mean.size == channels.deviation.size:
         raise ValueError(f"{len(names)} names for {config.channels} channels")
@@ -115,6 +123,11 @@ def _parse_cra5(weights: Weights, data: bytes) -> Cra5Model:
 def _rows(tensors: Mapping[str, Tensor], prefix: str) -> Rows:
     parts = (tensors[f"{prefix}.{part}"].numpy() for part in ("quantized_cdf", "cdf_length", "offset"))
     return Rows.of(*parts)
+
+
+def parse(weights: Weights, data: bytes) -> object:
+    """Return the model of a file, CRA5's or our own; raise what `Weights.parsed` expects of what is none."""
+    return (_parse_cra5 if "imported_from_sha256" in weights.metadata else _parse)(weights, data)
 
 
 # --- weights of our own --------------------------------------------------------------------------------------
@@ -190,7 +203,17 @@ def stored_networks(network: PatchVAEformer, largest: int) -> dict[str, Tensor]:
 
 
 def _network(config: PatchConfig, tensors: Mapping[str, Tensor]) -> PatchVAEformer:
-    """Return what `stored_networks` wrote; what only training needs is as at the start."""
+    """Return what `stored_networks` wrote; what only training needs is as at the start.
+
+    Raises
+    ------
+    ValueError
+        The configuration is that of a larger, or another, network than that of the file.
+    """
+    with torch.device("meta"):  # takes no memory, so that sizes are compared before there are any
+        shapes = {name: initial.shape for name, initial in PatchVAEformer(config).state_dict().items()}
+    if any(tensors[name].shape != shape for name, shape in shapes.items() if not name.startswith(_TRAINING)):
+        raise ValueError("tensors have other shapes than those of the configuration")
     network, found = PatchVAEformer(config), dict[str, Tensor]()
     for name, initial in network.state_dict().items():
         if name.startswith(_TRAINING):
@@ -223,8 +246,8 @@ def _parse(weights: Weights, data: bytes) -> VaeformerModel:
     if "imported_from_sha256" in weights.metadata:
         raise ValueError("these are CRA5's weights: they read its files and code nothing")
     tensors, config = load(data), parse_config(weights.metadata["config"])
+    names = _names(weights.metadata["channels"])
     integers = {name: tensor.numpy() for name, tensor in tensors.items() if name.startswith(_INTEGERS)}
-    names = tuple((str(name), level) for name, level in json.loads(weights.metadata["channels"]))
     channels = Channels(names, integers["channels.mean"], integers["channels.deviation"])
     frequencies, support = integers["tables.frequencies"].astype(np.float64), integers["tables.support"]
     model = VaeformerModel(
@@ -244,6 +267,8 @@ def _parse(weights: Weights, data: bytes) -> VaeformerModel:
         raise ValueError(f"{len(names)} names, means or deviations for {config.channels} channels")
     if counts != {config.hyper_latents} or len(model.tails) != config.latents or not config.scale_neurons:
         raise ValueError("its integers are not those of its networks")
+    if model.scale_indexes(np.zeros((config.hyper_latents, 1, 1), np.int32), 0, config.kernel, False).ndim != 3:
+        raise ValueError("its integer network gives no scales of latents")
     for tails in (model.tails, model.hyper_tail):
         if tails.min() < 0 or tails.max() >= TAILS:
             raise ValueError(f"tail classes {tails.min()} to {tails.max()}")

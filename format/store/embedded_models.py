@@ -266,4 +266,11 @@ def _load_latent(weights: Weights, data: bytes) -> object:
     return parse(weights, data)
 
 
-_LOADERS = {"pyramid": _load_pyramid, "latent": _load_latent}
+def _load_vaeformer(weights: Weights, data: bytes) -> object:
+    with IMPORTS:
+        from isopress.codec.vaeformer.weights import parse
+
+    return parse(weights, data)
+
+
+_LOADERS = {"pyramid": _load_pyramid, "latent": _load_latent, "vaeformer": _load_vaeformer}

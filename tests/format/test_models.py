@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from safetensors.numpy import save
+from safetensors import safe_open
+from safetensors.numpy import load, save
 
 import isopress
 from isopress.codec.bounded.weights import load_pyramid
@@ -17,6 +18,7 @@ from isopress.codec.models import registry as model_files
 from isopress.codec.models.registry import PACKAGE_FOLDER, SUFFIX, describe, find, folders, installed, user_folder
 from isopress.format.store.embedded_models import install
 from tests.contract import smooth
+from tests.make_golden import GOLDEN, SMALL
 from tests.model_folders import MINE, MINE_ID, SHIPPED, in_a_fresh_process, latent, put, pyramid, run
 
 # --- looking for files ------------------------------------------------------------------------------------------------
@@ -153,6 +155,58 @@ def test_weights_without_the_right_tensors_are_one_clear_error(
     with pytest.raises(ArgumentError, match=f"hollow.safetensors does not hold {kind} weights"):
         install(path.rename(path.parent.parent / path.name))
     assert not list(user.iterdir())
+
+
+FORMER = GOLDEN / "models" / f"{SMALL}{SUFFIX}"
+
+
+def vaeformer(**changed: str) -> bytes:
+    """Return the weights of a VAEformer with other texts."""
+    with safe_open(FORMER, "numpy") as tensors:
+        return save(load(FORMER.read_bytes()), metadata=tensors.metadata() | changed)
+
+
+def config(**changed: object) -> dict[str, str]:
+    """Return the configuration of that VAEformer, in part another."""
+    with safe_open(FORMER, "numpy") as tensors:
+        return {"config": json.dumps(json.loads(tensors.metadata()["config"]) | changed)}
+
+
+@pytest.mark.parametrize(
+    "texts",
+    {
+        "no JSON": {"config": "{"},
+        "deeply nested JSON": {"config": '{"a":' * 100_000},
+        "deeply nested names": {"channels": "[" * 100_000},
+        "a level beyond floats": {"channels": f'[["t", {10**400}], ["t", 500], ["u10", null]]'},
+        "an endless level": {"channels": '[["t", Infinity], ["t", 500], ["u10", null]]'},
+        "names of other channels": {"channels": '[["t", 850]]'},
+        "too many blocks": config(depth=2**31),
+        "blocks that are not there": config(depth=100),
+        "too many latents": config(hyper_latents=2**31),
+        "latents that are not there": config(hyper_latents=2**16),
+        "a patch of a terabyte": config(kernel=[2**20, 2**20], stride=[2**20, 2**20]),
+        "a large patch": config(kernel=[64, 64], stride=[64, 64]),
+        "windows of text": config(windows="x"),
+        "no heads": config(heads=0),
+        "half a head": config(heads=0.5),
+        "a huge MLP": config(mlp_ratio=1e300),
+        "no number": config(mlp_ratio=float("nan")),
+        "positions of nothing": config(positions=[0, 0]),
+    }.items(),
+    ids=lambda item: item[0],
+)
+def test_weights_of_vaeformers_with_hostile_texts_are_refused(
+    texts: tuple[str, dict[str, str]], user: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ArgumentError, match="does not hold vaeformer weights"):
+        install(put(tmp_path, "hostile", vaeformer(**texts[1])))
+    assert not list(user.iterdir())
+
+
+def test_weights_of_vaeformers_are_installed_if_they_are_whole(user: Path, tmp_path: Path) -> None:
+    (copy,) = install(put(tmp_path, "whole", vaeformer()))
+    assert (copy.new, copy.weights.kind) == (True, "vaeformer")
 
 
 def test_a_file_that_changes_after_it_was_found_is_noticed(extra: Path) -> None:
