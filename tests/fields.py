@@ -79,3 +79,11 @@ def blocky(*leading: int, shape: tuple[int, int] = (26, 39), seed: int = 0) -> N
     coarse = rng.standard_normal((*leading, 3, h, w)).repeat(4, -2).repeat(4, -1)[..., : shape[0], : shape[1]]
     x = coarse + 0.005 * rng.standard_normal(coarse.shape)
     return (x * BLOCKY_DEVIATION[:, None, None] + BLOCKY_MEAN[:, None, None]).astype(np.float32)
+
+
+def half_smooth(height: int, width: int) -> NDArray[np.float64]:
+    """Return a field in steps, so smooth in most places that nothing is to be coded there, rough elsewhere."""
+    rows, columns = np.mgrid[:height, :width]
+    smooth = 40 * np.sin(rows / 19) * np.cos(columns / 23) + rows / 7
+    rough = np.random.default_rng(7).normal(0, 1, (height, width)) * (np.sin(columns / 15) > 0.5)
+    return smooth + rough

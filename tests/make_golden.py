@@ -17,7 +17,7 @@ from isopress.format.payload import VERSION
 from isopress.format.rewrites import PartialWriteWarning
 from isopress.format.zarr.v2_codec import Isopress
 from tests.contract import MODES, OTHERS, Array, many_nans, smooth
-from tests.fields import blocky, spectral_field, sphere_field
+from tests.fields import blocky, half_smooth, spectral_field, sphere_field
 
 GOLDEN = Path(__file__).parent / "golden"
 # Weights in golden/models, made once by tests.vaeformer_models: of three channels; of any field, normalised by itself.
@@ -90,6 +90,7 @@ def features() -> dict[str, tuple[Array, dict[str, Any]]]:
         "on-vaeformer": (blocky(2), {"mode": "abs", "bound": 0.5, "model": SMALL}),
         "on-vaeformer-joint": (blocky(), {"mode": "abs", "bound": [0.5, 0.5, 0.3], "model": SMALL}),
         "layers": (drifting(5), {**abs_, "context": "block"}),
+        "quiet": (half_smooth(129, 128).astype("<f4"), {"mode": "abs", "bound": 0.5}),
         "periodic": (np.tile(smooth(24, 1), (1, 36)).astype("<f4") + _waves(24, 36), abs_),
     }
 

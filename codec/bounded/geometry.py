@@ -169,6 +169,37 @@ def scale_tables(context: Context) -> ScaleTables:
     )
 
 
+@dataclass(frozen=True)
+class Bend:
+    """x_a + x_b - x_c - x_d, for which activity counts `weight` times the magnitude."""
+
+    weight: int
+    offsets: tuple[Offset, Offset, Offset, Offset]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What activity and interpolation of a phase are made of: the four nearest offsets, how much pairs of them differ,
+    and how much lines through them bend."""
+
+    nearest: tuple[Offset, Offset, Offset, Offset]
+    twist: Bend
+    bends: tuple[Bend, ...]
+
+
+@cache
+def shape_of(context: Context) -> Shape:
+    """Return the shape of a phase."""
+    if context.parity == (1, 1):
+        a, b, c, d = (-1, -1), (-1, 1), (1, -1), (1, 1)
+        lines = [(p, q, (2 * p[0] - q[0], 2 * p[1] - q[1]), (2 * q[0] - p[0], 2 * q[1] - p[1]))
+                 for p, q in ((a, b), (c, d), (a, c), (b, d))]  # fmt: skip
+        return Shape((a, b, c, d), Bend(2, (a, d, b, c)), tuple(Bend(1, line) for line in lines))
+    left, right, up, down = (0, -1), (0, 1), (-1, 0), (1, 0)
+    bends = Bend(2, (left, right, (0, -3), (0, 3))), Bend(2, (up, down, (-3, 0), (3, 0)))
+    return Shape((left, right, up, down), Bend(2, (left, right, up, down)), bends)
+
+
 @cache
 def kernel_geometry(context: Context) -> native.Kept:
     """Return what the compiled kernels must know of a context; planes are numbered 2 * y + x by their parity."""
@@ -178,10 +209,13 @@ def kernel_geometry(context: Context) -> native.Kept:
     seen = (*context.offsets, *context.near, *context.wide, (0, 0))
     # The plane fit by its three sums: `denominator` times mean and slopes are whole multiples of them.
     factors = [a.denominator / total for total in (w.sum(), (w * y * y).sum(), (w * x * x).sum())]
+    shape, number = shape_of(context), {o: i for i, o in enumerate(context.offsets)}
+    bends = [[bend.weight, *(number[o] for o in bend.offsets)] for bend in (shape.twist, *shape.bends)]
     return native.geometry(
         (n, len(context.near), len(context.wide)),
         t.first_index,
         np.array([_place(context, o) for o in seen], np.int32),
+        (np.array([number[o] for o in shape.nearest], np.int32), np.array(bends, np.int32)),
         np.stack([w, w * y, w * x, y, x, a.matrix[n + 2]]),
         np.array([*factors, a.denominator, context.cubic_divisor, t.floor], np.float64),
         (t.residual, t.error, t.mean),

@@ -89,21 +89,30 @@ class Features:
     base: F64
     rough: NDArray[np.int32]
 
+    def of(self, points: NDArray[np.bool_]) -> Features:
+        """Return those of some points."""
+        return Features(np.ascontiguousarray(self.network[:, points]), self.base[points], self.rough[points])
+
 
 def predict(
-    network: IntegerNetwork, context: Context, seen: Neighbours, shape: tuple[int, ...], level: int
+    network: IntegerNetwork, context: Context, seen: Neighbours, wanted: NDArray[np.bool_], level: int
 ) -> Prediction:
-    """Return what is known of all points (B, h, w) of one phase; block by block, in the cache."""
-    whole = Prediction(np.empty(shape), np.empty(shape, np.int16), np.empty(shape, np.int8))
+    """Return what is known of the `wanted` ones of all points (B, h, w) of one phase; block by block, in the cache."""
+    shape = wanted.shape
+    whole = Prediction(np.zeros(shape), np.zeros(shape, np.int16), np.zeros(shape, np.int8))
     scratch, condition = Scratch.of_thread(), seen.condition
     for at in blocks(shape):
+        some = wanted[at].ravel()
+        if not some.any():
+            continue
         features = block_features(context, seen, at, shape[2], scratch)
+        if not some.all():
+            features = features.of(some)
         out = network(features.network, level, scratch, condition.kind, condition.gap)
         value, scale, tail = finish(context, features, out)
-        size = whole.value[at].shape
-        whole.value[at] = value.reshape(size)
-        whole.scale[at] = scale.reshape(size)
-        whole.tail[at] = tail.reshape(size)
+        whole.value[at][wanted[at]] = value
+        whole.scale[at][wanted[at]] = scale
+        whole.tail[at][wanted[at]] = tail
     return whole
 
 

@@ -10,17 +10,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from isopress.codec import native
 from isopress.codec.bounded.geometry import CONTEXTS, Context, kernel_geometry
-from isopress.codec.bounded.predictor import ALONE, F64, LIMIT, Networks
+from isopress.codec.bounded.predictor import ALONE, F64, LIMIT, Networks, Prediction
+from isopress.codec.bounded.quiet import I8, LEAST, Look, choose_limit, read_symbols, write_symbols
 from isopress.codec.bounded.reference_prediction import Proxies
-from isopress.codec.bounded.traversal import Shape3, depth, refine
+from isopress.codec.bounded.traversal import Grid, Shape3, depth, refine
 from isopress.codec.bytes import crc32c, read_varint, varint
 from isopress.codec.entropy.coder import I32, SymbolReader, SymbolWriter, Tables
+from isopress.codec.entropy.distributions import limit_model
 from isopress.codec.errors import ArgumentError, CorruptPayloadError, TruncatedPayloadError
 from isopress.codec.threads import share
 from isopress.codec.values.quantiser import UNITS
@@ -60,13 +63,16 @@ class Quantisation:
         widths = TAPERS[self.taper]
         return widths[min(level, len(widths) - 1)]
 
-    def quantise(self, predicted: F64, y: F64, width: int) -> F64:
-        """Return the symbols of values `y` in steps."""
+    def quantise(self, predicted: F64, y: F64, width: int, valid: NDArray[np.bool_] | None = None) -> F64:
+        """Return the symbols of values `y` in steps, 0 for those that are not `valid`."""
         symbols = y * UNITS
         # With `snap` an odd number near the prediction, so that no integer step ties between symbols.
         symbols -= 2 * np.floor(predicted / 2) + 1 if self.snap else predicted
         symbols /= width
-        return np.rint(symbols, out=symbols)
+        np.rint(symbols, out=symbols)
+        if valid is not None:
+            symbols *= valid
+        return symbols
 
     def dequantise(self, predicted: F64, symbols: F64, width: int) -> F64:
         """Turn symbols, in place, into what they add to the prediction: whole widths, with `snap` to a whole step."""
@@ -137,23 +143,36 @@ def encode_fields(
     errors = np.zeros_like(v)
     for level in reversed(range(depth(*y.shape[1:]))):
         grid = refine(v, errors, y.shape, level, wrap=coding.wrap, proxies=proxies)
-        width = coding.quantisation.width(level)
-        for context in CONTEXTS:
-            predicted = grid.predict(context, coding.model.networks)
-            if predicted is None:
-                continue
+        for context in filter(grid.has, CONTEXTS):
             at = phase_points(level, context)
-            symbols = coding.quantisation.quantise(predicted.value, y[at], width)
-            if valid is not None:
-                symbols *= valid[at]
-            scale = predicted.scale + np.int16(SCALE_OF_WIDTH[width])
-            rows = len(writers), -1
-            integers = symbols.astype(np.int32).reshape(rows)
-            for i, writer in enumerate(writers):
-                writer.phase(integers[i], scale.reshape(rows)[i], predicted.tail.reshape(rows)[i])
-            grid.put(context, predicted, coding.quantisation.dequantise(predicted.value, symbols, width))
+            _encode_phase(grid, context, y[at], None if valid is None else valid[at], writers, coding)
         v, errors = grid.values, grid.errors
     return v
+
+
+def _encode_phase(
+    grid: Grid,
+    context: Context,
+    y: F64,
+    valid: NDArray[np.bool_] | None,
+    writers: Sequence[SymbolWriter],
+    coding: Coding,
+) -> None:
+    """Write the symbols of the points y (B, h, w) of a phase, and enter what the decoder gets in the grid."""
+    quantisation, width, streams = coding.quantisation, coding.quantisation.width(grid.level), len(writers)
+    found = grid.look(context) if y.size // streams >= LEAST else None
+    limits = [0] * streams
+    if found is not None:
+        tried = quantisation.quantise(found.value, y, width, valid)
+        for i, writer in enumerate(writers):
+            limits[i] = choose_limit(_of_stream(found.activity, i, streams), _of_stream(tried, i, streams))
+            writer.symbol(limits[i], limit_model())
+    predicted, quiet = _predict(grid, context, coding, found, limits)
+    symbols = quantisation.quantise(predicted.value, y, width, valid)
+    integers, scale = symbols.astype(np.int32), predicted.scale + np.int16(SCALE_OF_WIDTH[width])
+    for i, writer in enumerate(writers):
+        write_symbols(writer, *(_of_stream(a, i, streams).ravel() for a in (integers, scale, predicted.tail, quiet)))
+    grid.put(context, predicted.value, quantisation.dequantise(predicted.value, symbols, width))
 
 
 def decode_fields(
@@ -179,24 +198,53 @@ def decode_fields(
     errors = np.zeros_like(v)
     for level in reversed(range(depth(*shape[1:]))):
         grid = refine(v, errors, shape, level, wrap=coding.wrap, proxies=proxies)
-        width = coding.quantisation.width(level)
-        for context in CONTEXTS:
-            predicted = grid.predict(context, coding.model.networks)
-            if predicted is None:
-                continue
-            scale = predicted.scale + np.int16(SCALE_OF_WIDTH[width])
-            symbols = np.empty(scale.shape)
-            rows = len(readers), -1
-            for i, reader in enumerate(readers):
-                symbols.reshape(rows)[i] = reader.phase(scale.reshape(rows)[i], predicted.tail.reshape(rows)[i])
-            added = coding.quantisation.dequantise(predicted.value, symbols, width)
-            if np.abs(predicted.value + added).max() > 2 * LIMIT:
-                raise CorruptPayloadError("a decoded value is beyond the pyramid's range")
-            grid.put(context, predicted, added)
+        for context in filter(grid.has, CONTEXTS):
+            _decode_phase(grid, context, readers, coding)
         v, errors = grid.values, grid.errors
     for reader in readers:
         reader.finish()
     return v
+
+
+def _decode_phase(grid: Grid, context: Context, readers: Sequence[SymbolReader], coding: Coding) -> None:
+    """Mirror of `_encode_phase`."""
+    width, streams = coding.quantisation.width(grid.level), len(readers)
+    found = grid.look(context) if grid.values[context.plane].size // streams >= LEAST else None
+    limits = [0 if found is None else reader.symbol(limit_model()) for reader in readers]
+    predicted, quiet = _predict(grid, context, coding, found, limits)
+    symbols, scale = np.empty(quiet.shape), predicted.scale + np.int16(SCALE_OF_WIDTH[width])
+    for i, reader in enumerate(readers):
+        part = _of_stream(symbols, i, streams)
+        known = (_of_stream(a, i, streams).ravel() for a in (scale, predicted.tail, quiet))
+        part[...] = read_symbols(reader, *known).reshape(part.shape)
+    added = coding.quantisation.dequantise(predicted.value, symbols, width)
+    if np.abs(predicted.value + added).max() > 2 * LIMIT:
+        raise CorruptPayloadError("a decoded value is beyond the pyramid's range")
+    grid.put(context, predicted.value, added)
+
+
+def _predict(
+    grid: Grid, context: Context, coding: Coding, found: Look | None, limits: Sequence[int]
+) -> tuple[Prediction, I8]:
+    """Return what is known of the points (B, h, w) of a phase, and the class of quiet ones, -1 of all others.
+
+    limits : of each stream, how many classes are quiet.
+    """
+    if found is None or not any(limits):
+        predicted = grid.predict(context, coding.model.networks)
+        return predicted, np.full(predicted.tail.shape, -1, np.int8)
+    quiet = found.activity.copy()
+    for i, limit in enumerate(limits):
+        part = _of_stream(quiet, i, len(limits))
+        part[part >= limit] = -1
+    predicted = grid.predict(context, coding.model.networks, quiet < 0)
+    np.copyto(predicted.value, found.value, where=quiet >= 0)
+    return predicted, quiet
+
+
+def _of_stream(points: NDArray[Any], number: int, streams: int) -> NDArray[Any]:
+    """Return the points (B, h, w) of one of as many streams: of all fields, or of one."""
+    return points if streams == 1 else points[number : number + 1]
 
 
 def _around(anchors: F64, shape: Shape3) -> I32:

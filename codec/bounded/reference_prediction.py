@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from isopress.codec import native
 from isopress.codec.bounded.predictor import F64, LIMIT, Condition
 from isopress.codec.bounded.reference_order import PROXIES, Node, slots_of
-from isopress.codec.entropy.coder import I32, Distribution, SymbolReader, SymbolWriter
+from isopress.codec.entropy.coder import I32, SymbolReader, SymbolWriter
+from isopress.codec.entropy.distributions import Distribution
 
 COEFFICIENT_ONE = 64  # the integer that stands for a coefficient of one
 LEVEL_SETS = 3  # coefficients exist for levels 0, 1 and all coarser ones

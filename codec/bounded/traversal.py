@@ -6,9 +6,11 @@ Encoder, decoder and training walk alike:
     for level in levels(height, width):
         grid = refine(values, errors, ...)                 the coarse points take every other place
         for context in CONTEXTS:
-            predicted = grid.predict(context, networks)      None where a grid has no such points
-            ...                                            symbols <-> what is added to the prediction
-            grid.put(context, predicted, added)
+            if grid.has(context):                            some grids have no such points
+                found = grid.look(context)                     which points are quiet
+                predicted = grid.predict(context, networks)    the others
+                ...                                            symbols <-> what is added to the prediction
+                grid.put(context, values, added)
         values, errors = grid.values, grid.errors
 """
 
@@ -22,6 +24,7 @@ from numpy.typing import NDArray
 
 from isopress.codec.bounded.geometry import CONTEXTS, PAD, Context
 from isopress.codec.bounded.predictor import ALONE, F64, Neighbours, Networks, Parity, Prediction, predict
+from isopress.codec.bounded.quiet import Look, look
 from isopress.codec.bounded.reference_prediction import Proxies
 
 Shape3 = tuple[int, int, int]
@@ -50,24 +53,37 @@ class Grid:
     guess: F64 | None
     seen: Neighbours
 
-    def predict(self, context: Context, networks: Networks) -> Prediction | None:
-        """Return what is known of the points of a phase before they are coded, or None if there are none."""
+    def has(self, context: Context) -> bool:
+        """Whether there are points of a phase; if not, later phases see others in their place."""
         shape = self.values[context.plane].shape
-        if 0 in shape:
-            stand_in = _stand_in(context, self.values[:, ::2, ::2].shape, shape, self.seen.values[0, 0])
-            self.seen.values[context.parity] = pad(stand_in, self.wraps)
-            self.seen.errors[context.parity] = pad(np.zeros_like(stand_in), self.wraps, zero=True)
-            return None
+        if 0 not in shape:
+            return True
+        stand_in = _stand_in(context, self.values[:, ::2, ::2].shape, shape, self.seen.values[0, 0])
+        self.seen.values[context.parity] = pad(stand_in, self.wraps)
+        self.seen.errors[context.parity] = pad(np.zeros_like(stand_in), self.wraps, zero=True)
+        return False
+
+    def look(self, context: Context) -> Look:
+        """Return what is cheaply known of the points of a phase, of which there are some."""
+        found = look(context, self.seen, self.values[context.plane].shape)
+        if self.guess is not None:
+            np.add(found.value, self.guess[context.plane], out=found.value)
+        return found
+
+    def predict(self, context: Context, networks: Networks, wanted: NDArray[np.bool_] | None = None) -> Prediction:
+        """Return what is known of the points of a phase, or of those that are `wanted`, before they are coded."""
         network = networks[min(self.level, len(networks) - 1)][context.name]
-        predicted = predict(network, context, self.seen, shape, self.level)
+        if wanted is None:
+            wanted = np.ones(self.values[context.plane].shape, bool)
+        predicted = predict(network, context, self.seen, wanted, self.level)
         if self.guess is not None:
             np.add(predicted.value, self.guess[context.plane], out=predicted.value)
         return predicted
 
-    def put(self, context: Context, predicted: Prediction, added: F64) -> None:
-        """Enter the decoded values of a phase, what was `added` to the prediction included."""
+    def put(self, context: Context, predicted: F64, added: F64) -> None:
+        """Enter the decoded values of a phase, what was `added` to the predicted ones included."""
         target = self.values[context.plane]
-        np.add(predicted.value, added, out=target, casting="unsafe")
+        np.add(predicted, added, out=target, casting="unsafe")
         if self.level:
             self.errors[context.plane] = added
         if context is not CONTEXTS[-1]:

@@ -15,6 +15,17 @@ from numpy.typing import NDArray
 
 from isopress.codec import native
 from isopress.codec.bytes import read_varint, varint
+from isopress.codec.entropy.distributions import (
+    OFFSET_MAX,
+    RATES,
+    Distribution,
+    cumulative_of,
+    limit_model,
+    offset_model,
+    other_model,
+    rate_model,
+    run_model,
+)
 from isopress.codec.errors import CorruptPayloadError, TruncatedPayloadError
 
 try:
@@ -29,9 +40,7 @@ TAILS = 4
 FIRST_SCALE = -11  # scale index of the first table: 0.06 steps
 SHIFT_MAX = 20  # raw low bits of a symbol
 SYMBOL_MAX = 2**29
-OFFSET_MAX = 31  # a phase's correction of its scale indexes, in eighths of an octave
 SUPPORT_MAX = 2**16  # of a table
-ONE = 2**24  # frequencies of a distribution add up to this
 BIT = 2**20  # a bit, where whole numbers say what symbols cost
 _SAMPLE = 1024  # symbols looked at to choose that correction
 _NEAR = 8  # its reach for phases of many symbols
@@ -110,7 +119,9 @@ class Tables:
             row[: 2 * a + 2] = cumulative_of(frequencies[centre - a : centre + a + 1])
         offsets = offset_model(False).cumulative, offset_model(True).cumulative
         cost = self.whole_cost.reshape(support.size, -1)
-        return native.tables(rows, np.ascontiguousarray(support, np.int32), cost, offsets)
+        rates, runs = (np.stack([of(i).cumulative for i in range(RATES)]) for of in (rate_model, run_model))
+        more = rates, runs, other_model().cumulative, limit_model().cumulative
+        return native.tables(rows, np.ascontiguousarray(support, np.int32), cost, offsets, more)
 
     def check_count(self, symbols: int, nbytes: int) -> None:
         """Raise TruncatedPayloadError if so few bytes cannot hold so many symbols, whatever they are.
@@ -119,39 +130,6 @@ class Tables:
         """
         if symbols * self.least_cost * 0.9 > 8 * nbytes + 64:  # models round frequencies to 2**-24
             raise TruncatedPayloadError(f"a stream of {nbytes} bytes is too short for {symbols} symbols")
-
-
-def cumulative_of(weights: NDArray[np.float64]) -> NDArray[np.uint32]:
-    """Return the cumulative frequencies (n + 1,), in 2**-24, that constriction makes of n weights."""
-    sums = np.concatenate([[0.0], np.cumsum(weights)])  # one after the other, in binary64
-    out: NDArray[np.uint32] = np.floor(sums * ((ONE - weights.size) / sums[-1])).astype(np.uint32)
-    out += np.arange(weights.size + 1, dtype=np.uint32)
-    out[-1] = ONE
-    return out
-
-
-@dataclass(frozen=True, eq=False)
-class Distribution:
-    """How integers outside the tables are distributed: by `weights`, or n of them equally."""
-
-    weights: NDArray[np.float64] | None
-    equal: int = 0
-
-    @property
-    @cache  # noqa: B019 - there are few, and they live as long as the process
-    def model(self) -> constriction.stream.model.Model:
-        """Constriction's model of it."""
-        if self.weights is None:
-            return constriction.stream.model.Uniform(self.equal)
-        return constriction.stream.model.Categorical(self.weights, perfect=False, lazy=False)
-
-    @property
-    @cache  # noqa: B019
-    def cumulative(self) -> NDArray[np.uint32]:
-        """What the compiled kernels know of it."""
-        if self.weights is not None:
-            return cumulative_of(self.weights)
-        return np.array([*(i * (ONE // self.equal) for i in range(self.equal)), ONE], np.uint32)
 
 
 @dataclass(frozen=True)
@@ -181,16 +159,6 @@ def split_scale(scale: NDArray[np.int16]) -> tuple[NDArray[np.int16], NDArray[np
         return np.maximum(scale, 0, out=scale), np.zeros(scale.shape, np.int8)
     shift = np.clip((scale - SCALES) // 8 + 1, 0, SHIFT_MAX)
     return np.clip(scale - 8 * shift, 0, SCALES - 1), shift.astype(np.int8)
-
-
-@cache
-def offset_model(peaked: bool) -> Distribution:
-    """Return the distribution of a phase's scale offset: equal, or mostly 0 and halving with every step from it."""
-    if not peaked:
-        return Distribution(None, 2 * OFFSET_MAX + 1)
-    weights = [4096 >> min(abs(offset), 12) for offset in range(-OFFSET_MAX, OFFSET_MAX + 1)]
-    weights[OFFSET_MAX] = 12288
-    return Distribution(np.array(weights, np.float64))
 
 
 OFFSET_BITS = np.array(
@@ -225,6 +193,15 @@ class SymbolWriter:
         else:
             self._coder.encode(np.array([value], np.int32), distribution.model)
 
+    def integers(self, values: I32, distribution: Distribution) -> None:
+        """Code integers (n,) of one distribution; kernels have their own way."""
+        self._coder.encode(values, distribution.model)
+
+    def escapes(self, beyond: I32) -> None:
+        """Write by how much symbols (n,) exceed what was coded of them."""
+        for value in beyond.tolist():
+            self._escapes += varint(value)
+
     def phase(self, symbols: I32, scale: NDArray[np.int16], tail: NDArray[np.int8], *, corrected: bool = True) -> None:
         """Code the symbols (n,) of one phase, if `corrected` after the scale offset that suits them best."""
         if self.native is not None:
@@ -238,8 +215,7 @@ class SymbolWriter:
         high = high_part(symbols, group.shift)[group.order]
         limit = self._tables.support[group.tables].repeat(group.counts)
         excess = np.abs(high) - limit
-        for beyond in excess[excess >= 0].tolist():
-            self._escapes += varint(beyond)
+        self.escapes(excess[excess >= 0])
         index = np.minimum(np.maximum(high, -limit), limit) + limit
         start = 0
         for table, count in zip(group.tables.tolist(), group.counts.tolist(), strict=True):
@@ -284,6 +260,10 @@ class SymbolReader:
             return self.native.symbol(distribution.cumulative)
         return int(self._decode(distribution.model, 1)[0])
 
+    def integers(self, count: int, distribution: Distribution) -> I32:
+        """Return integers (count,) of one distribution; kernels have their own way."""
+        return self._decode(distribution.model, count)
+
     def phase(self, scale: NDArray[np.int16], tail: NDArray[np.int8], *, corrected: bool = True) -> I32:
         """Return the symbols (n,) coded with these scale indexes and tail classes."""
         if self.native is not None:
@@ -299,7 +279,7 @@ class SymbolReader:
         ordered -= limit
         beyond = np.flatnonzero(np.abs(ordered) == limit)
         if beyond.size:
-            ordered[beyond] += np.sign(ordered[beyond]) * self._unescape(beyond.size)
+            ordered[beyond] += np.sign(ordered[beyond]) * self.escapes(beyond.size)
         high = np.empty_like(ordered)
         high[group.order] = ordered
         return self._join(high, group.shift)
@@ -314,11 +294,12 @@ class SymbolReader:
             high[at] = whole
         return high
 
-    def _unescape(self, count: int) -> I32:
+    def escapes(self, count: int) -> I32:
+        """Return by how much symbols (count,) exceed what was coded of them."""
         values = np.empty(count, np.int64)
         for i in range(count):
             values[i], self._position = read_varint(self._escapes, self._position)
-        if values.max() >= 2**28:
+        if values.max(initial=0) >= 2**28:
             raise CorruptPayloadError(f"an escaped symbol of {values.max()} is beyond the allowed 2**28")
         return values.astype(np.int32)
 

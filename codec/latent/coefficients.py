@@ -17,17 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from isopress.codec.entropy.coder import (
-    OFFSET_MAX,
-    SCALES,
-    SymbolReader,
-    SymbolWriter,
-    Tables,
-    cheapest,
-    high_part,
-    offset_model,
-    split_scale,
-)
+from isopress.codec.entropy.coder import SCALES, SymbolReader, SymbolWriter, Tables, cheapest, high_part, split_scale
+from isopress.codec.entropy.distributions import OFFSET_MAX, offset_model
 from isopress.codec.errors import CorruptPayloadError
 from isopress.codec.latent.context_features import DEPTHS, UNITS, Band, Phase, Related
 from isopress.codec.latent.context_maps import BANDS, BandMaps, LevelMaps

@@ -14,7 +14,8 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from isopress.codec.entropy.coder import Distribution, SymbolReader, SymbolWriter
+from isopress.codec.entropy.coder import SymbolReader, SymbolWriter
+from isopress.codec.entropy.distributions import Distribution
 from isopress.codec.errors import CorruptPayloadError
 from isopress.codec.latent.reduced_grid import levels
 

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from isopress.codec.entropy.coder import OFFSET_MAX, SymbolReader, SymbolWriter, offset_model
+from isopress.codec.entropy.coder import SymbolReader, SymbolWriter
+from isopress.codec.entropy.distributions import OFFSET_MAX, offset_model
 from isopress.codec.errors import CorruptPayloadError
 from isopress.codec.latent.reduced_grid import Blocks, levels
 

@@ -32,6 +32,7 @@ F32 = NDArray[np.float32]
 I32 = NDArray[np.int32]
 I16 = NDArray[np.int16]
 I8 = NDArray[np.int8]
+U32 = NDArray[np.uint32]
 # (inputs, outputs, weight (out, in) int8, bias (out,) int32, scale (out,) float32): round(sums * scale) comes out.
 Layer = tuple[int, int, I8, I32, F32]
 Kept = NewType("Kept", object)  # what the kernels checked once: geometry, a network, tables, a stream
@@ -101,6 +102,7 @@ def geometry(
     counts: tuple[int, int, int],
     first_index: int,
     places: I32,
+    look: tuple[I32, I32],
     reals: F64,
     constants: F64,
     by_index: tuple[F32, F32, F64],
@@ -108,18 +110,18 @@ def geometry(
     """Return the geometry of a phase; kernels.h says what each part means.
 
     counts : numbers of neighbours whose values, and whose errors near and further off, are looked at.
-    places : (sum of counts + 1, 3) int32; reals : (6, n) float64; constants : (6,) float64.
+    places : (sum of counts + 1, 3) int32; look : nearest neighbours (4,), and bends (n, 5), weight and neighbours.
+    reals : (6, n) float64; constants : (6,) float64.
     by_index : (320,) float32 twice and float64, multipliers by roughness index.
     """
-    return Kept(_kernels.geometry(*counts, first_index, places, reals, constants, *by_index))
+    return Kept(_kernels.geometry(*counts, len(look[1]), first_index, places, *look, reals, constants, *by_index))
 
 
-def tables(
-    cumulative: NDArray[np.uint32], support: I32, cost: I32, offsets: tuple[NDArray[np.uint32], NDArray[np.uint32]]
-) -> Kept:
+def tables(cumulative: U32, support: I32, cost: I32, offsets: tuple[U32, U32], runs: tuple[U32, U32, U32, U32]) -> Kept:
     """Return tables of symbols: cumulative frequencies (288, width), how far each reaches (288,), what symbols cost by
-    magnitude (288, reach + 1) in 2**-20 bit, and both distributions of offsets (64,)."""
-    return Kept(_kernels.tables(cumulative.shape[1], cost.shape[1] - 1, cumulative, support, cost, *offsets))
+    magnitude (288, reach + 1) in 2**-20 bit, both distributions of offsets (64,), and what runs of zeros take: those of
+    rates (24, 25), runs (24, 66), other symbols (5,) and numbers of quiet classes (8,)."""
+    return Kept(_kernels.tables(cumulative.shape[1], cost.shape[1] - 1, cumulative, support, cost, *offsets, *runs))
 
 
 # --- streams --------------------------------------------------------------------------------------------------

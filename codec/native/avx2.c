@@ -41,8 +41,9 @@ INLINE vi pack4(vi a, vi b, vi c, vi d, const float *scale) {
 
 #include "network.h"
 #include "predict.h"
+#include "look.h"
 #include "context_tiles.h"
 #include "reference_fit.h"
 
-const Level isopress_avx2 = {"avx2", pack_avx2, predict_avx2, contexts_avx2, combine_avx2, fit_avx2};
+const Level isopress_avx2 = {"avx2", pack_avx2, look_avx2, predict_avx2, contexts_avx2, combine_avx2, fit_avx2};
 #endif

@@ -101,18 +101,19 @@ static const Level *level_named(const char *name) {
     return NULL;
 }
 
-/* (n, near, wide, first index, places (n + near + wide + 1, 3) int32, reals (6, n) float64, constants (6,) float64,
+/* (n, near, wide, bends, first index, places (n + near + wide + 1, 3), nearest (4,), bends (bends, 5) int32, reals (6, n) float64, constants (6,) float64,
    residual, error float32, mean float64 (INDEXES,)) -> geometry of a phase */
 static PyObject *py_geometry(PyObject *self, PyObject *args) {
     (void)self;
-    PyObject *places, *reals, *constants, *residual, *error, *mean;
+    PyObject *places, *nearest, *bends, *reals, *constants, *residual, *error, *mean;
     Held held = {.count = 0};
     Geometry *g = PyMem_Calloc(1, sizeof *g);
     if (!g) return PyErr_NoMemory();
-    if (!PyArg_ParseTuple(args, "iiiiOOOOOO", &g->n, &g->near, &g->wide, &g->first_index, &places, &reals, &constants, &residual,
-                          &error, &mean))
+    if (!PyArg_ParseTuple(args, "iiiiiOOOOOOOO", &g->n, &g->near, &g->wide, &g->bends, &g->first_index, &places, &nearest, &bends, &reals,
+                          &constants, &residual, &error, &mean))
         goto failed;
-    if (g->n < 1 || g->n > OFFSETS_MAX || g->near < 0 || g->near > NEAR_MAX || g->wide < 0 || g->wide > WIDE_MAX) {
+    if (g->n < 1 || g->n > OFFSETS_MAX || g->near < 0 || g->near > NEAR_MAX || g->wide < 0 || g->wide > WIDE_MAX || g->bends < 1 ||
+        g->bends > BENDS_MAX) {
         wrong_argument("the number of neighbours");
         goto failed;
     }
@@ -121,7 +122,10 @@ static PyObject *py_geometry(PyObject *self, PyObject *args) {
     const double *r = hold(&held, reals, 'd', 6 * g->n, 0);
     const void *res = hold(&held, residual, 'f', INDEXES, 0), *err = hold(&held, error, 'f', INDEXES, 0);
     const void *mean_of = hold(&held, mean, 'd', INDEXES, 0);
-    if (!at || !c || !r || !res || !err || !mean_of) goto failed;
+    const void *around = hold(&held, nearest, 'i', 4, 0), *bend = hold(&held, bends, 'i', 5 * g->bends, 0);
+    if (!around || !bend || !at || !c || !r || !res || !err || !mean_of) goto failed;
+    memcpy(g->nearest, around, sizeof g->nearest);
+    memcpy(g->bend, bend, g->bends * sizeof *g->bend);
     memcpy(g->seen, at, seen * sizeof *g->seen);
     double *const rows[6] = {g->weight, g->weight_y, g->weight_x, g->y, g->x, g->cubic}, k[6];
     for (int i = 0; i < 6; i++) memcpy(rows[i], r + i * g->n, g->n * sizeof *r);
@@ -184,24 +188,35 @@ static PyObject *py_network(PyObject *self, PyObject *args) {
     return result;
 }
 
-/* (width, reach, cumulative (288, width) uint32, support (288,) int32, cost (288, reach + 1) int32, two distributions of
-   offsets (64,) uint32) -> tables; they are copied */
+enum { TABLE_PARTS = 9 };
+
+static void set_parts(Tables *t, const void *const from[TABLE_PARTS]) {
+    t->cumulative = from[0], t->support = from[1], t->cost = from[2], t->offsets[0] = from[3], t->offsets[1] = from[4];
+    t->rates = from[5], t->runs = from[6], t->others = from[7], t->limits = from[8];
+}
+
+/* (width, reach, cumulative (288, width) uint32, support (288,) int32, cost (288, reach + 1) int32, and as uint32 two
+   distributions of offsets (64,), then those of rates (24, 25), runs (24, 66), other symbols (5,) and limits (8,))
+   -> tables; they are copied */
 static PyObject *py_tables(PyObject *self, PyObject *args) {
     (void)self;
-    PyObject *parts[5], *result = NULL;
+    PyObject *parts[TABLE_PARTS], *result = NULL;
     Tables t;
     Held held = {.count = 0};
-    if (!PyArg_ParseTuple(args, "iiOOOOO", &t.width, &t.reach, &parts[0], &parts[1], &parts[2], &parts[3], &parts[4])) return NULL;
+    if (!PyArg_ParseTuple(args, "iiOOOOOOOOO", &t.width, &t.reach, &parts[0], &parts[1], &parts[2], &parts[3], &parts[4], &parts[5],
+                          &parts[6], &parts[7], &parts[8]))
+        return NULL;
     if (t.width < 2 || t.width > 1 << 16 || t.reach < 1 || t.reach > 1 << 16) return wrong_argument("the width of the tables");
-    const int64_t sizes[5] = {(int64_t)TABLES * t.width, TABLES, (int64_t)TABLES * (t.reach + 1), OFFSETS + 1, OFFSETS + 1};
-    const char *formats = "IiiII";
-    const void *from[5];
+    const int64_t sizes[TABLE_PARTS] = {(int64_t)TABLES * t.width, TABLES, (int64_t)TABLES * (t.reach + 1), OFFSETS + 1, OFFSETS + 1,
+                                        RATES * (RATES + 1), RATES * (LONGEST + 2), OTHERS + 1, CLASSES + 2};
+    const char *formats = "IiiIIIIII";
+    const void *from[TABLE_PARTS];
     size_t total = sizeof t;
-    for (int i = 0; i < 5; i++) {
+    for (int i = 0; i < TABLE_PARTS; i++) {
         if (!(from[i] = hold(&held, parts[i], formats[i], sizes[i], 0))) goto done;
         total += (size_t)sizes[i] * 4;
     }
-    t.cumulative = from[0], t.support = from[1], t.cost = from[2], t.offsets[0] = from[3], t.offsets[1] = from[4];
+    set_parts(&t, from);
     const char *wrong = isopress_check_tables(&t);
     if (wrong) {
         wrong_argument(wrong);
@@ -213,8 +228,8 @@ static PyObject *py_tables(PyObject *self, PyObject *args) {
         goto done;
     }
     char *at = (char *)(copy + 1);
-    for (int i = 0; i < 5; at += sizes[i] * 4, i++) from[i] = memcpy(at, from[i], (size_t)sizes[i] * 4);
-    t.cumulative = from[0], t.support = from[1], t.cost = from[2], t.offsets[0] = from[3], t.offsets[1] = from[4];
+    for (int i = 0; i < TABLE_PARTS; at += sizes[i] * 4, i++) from[i] = memcpy(at, from[i], (size_t)sizes[i] * 4);
+    set_parts(&t, from);
     *copy = t;
     result = capsule_of(copy, TABLES_NAME, free_plain);
 done:

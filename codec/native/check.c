@@ -52,6 +52,14 @@ const char *isopress_complete_geometry(Geometry *g) {
         if (at->plane < 0 || at->plane >= PLANES) return "a neighbour's plane";
         if (at->row < 0 || at->row > 2 * PAD || at->column < 0 || at->column > 2 * PAD) return "a neighbour's place";
     }
+    for (int i = 0; i < 4; i++)
+        if (g->nearest[i] < 0 || g->nearest[i] >= g->n) return "a nearest neighbour";
+    if (g->bends < 1 || g->bends > BENDS_MAX) return "the number of bends";
+    for (int i = 0; i < g->bends; i++) {
+        if (g->bend[i].weight < 1 || g->bend[i].weight > 8) return "the weight of a bend";
+        for (int k = 0; k < 4; k++)
+            if (g->bend[i].at[k] < 0 || g->bend[i].at[k] >= g->n) return "a neighbour of a bend";
+    }
     double weights = 0;
     for (int i = 0; i < g->n; i++) {
         if (!(g->weight[i] >= 1)) return "a neighbour's weight";

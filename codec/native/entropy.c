@@ -134,6 +134,13 @@ static int read_escape(Reader *r, uint64_t *value) {
 
 /* --- tables ----------------------------------------------------------------------------------------------------- */
 
+/* Whether cumulative frequencies of so many integers rise from 0 to 2^24. */
+static int rises(const uint32_t *row, int size) {
+    int fine = !row[0] && row[size] == 1u << PRECISION;
+    for (int k = 0; k < size; k++) fine &= row[k] < row[k + 1];
+    return fine;
+}
+
 const char *isopress_check_tables(const Tables *t) {
     for (int i = 0; i < TABLES; i++) {
         const uint32_t *row = t->cumulative + (size_t)i * t->width;
@@ -144,12 +151,9 @@ const char *isopress_check_tables(const Tables *t) {
     }
     for (int64_t i = 0; i < (int64_t)TABLES * (t->reach + 1); i++)
         if (t->cost[i] < 0 || t->cost[i] > 24 << 20) return "a cost";
-    for (int i = 0; i < 2; i++) {
-        if (t->offsets[i][0] || t->offsets[i][OFFSETS] != 1u << PRECISION) return "the distribution of offsets";
-        for (int k = 0; k < OFFSETS; k++)
-            if (t->offsets[i][k] >= t->offsets[i][k + 1]) return "the distribution of offsets";
-    }
-    return NULL;
+    int fine = rises(t->offsets[0], OFFSETS) && rises(t->offsets[1], OFFSETS) && rises(t->others, OTHERS) && rises(t->limits, CLASSES + 1);
+    for (int i = 0; i < RATES; i++) fine &= rises(t->rates + i * (RATES + 1), RATES) && rises(t->runs + i * (LONGEST + 2), LONGEST + 1);
+    return fine ? NULL : "a distribution";
 }
 
 /* Returns the table of a scale index and tail class; beyond the last, `shift` low bits are coded raw. */
@@ -368,4 +372,66 @@ int isopress_read_phase(Reader *r, const Tables *tables, int64_t n, int32_t *sym
     if (!wrong) wrong = read_escapes(r, escapes, s->order, symbols);
     for (int bits = 1; bits <= top && !wrong; bits++) wrong = read_low(r, n, bits, s->shift, symbols);
     return wrong;
+}
+
+/* --- runs of zeros ------------------------------------------------------------------------------------------------ */
+
+static inline int64_t of_rate(int rate) { return (int64_t)(4 - rate % 2) << (11 - rate / 2); }
+
+/* As rate_of in runs.py. */
+static int rate_of(int64_t others, int64_t count) {
+    int rate = 0;
+    while (rate < RATES - 1 && (others << (RATE_BITS + 3)) < 7 * of_rate(rate) * count) rate++;
+    return rate;
+}
+
+static inline void put_of(Writer *w, const uint32_t *row, int integer) { put(w, row[integer], row[integer + 1]); }
+
+int isopress_write_runs(Writer *w, const Tables *t, int64_t n, const int32_t *order, const int32_t *symbols, int *rate) {
+    int64_t others = 0, zeros = 0;
+    for (int64_t i = 0; i < n; i++) others += symbols[order[i]] != 0;
+    const uint32_t *rates = t->rates + *rate * (RATES + 1), *runs = t->runs + (*rate = rate_of(others, n)) * (LONGEST + 2);
+    if (reserve(w, 2 + n / LONGEST + 2 * others)) return NO_MEMORY;
+    put_of(w, rates, *rate);
+    for (int64_t i = 0; i < n; i++) {
+        if (!symbols[order[i]] && ++zeros < LONGEST && i + 1 < n) continue;
+        put_of(w, runs, symbols[order[i]] ? (int)zeros : LONGEST);
+        zeros = 0;
+    }
+    for (int64_t i = 0; i < n; i++) {
+        int64_t symbol = symbols[order[i]], size = symbol < 0 ? -symbol : symbol;
+        if (!symbol) continue;
+        if (size > 1 && write_escape(w, (uint32_t)(size - 2))) return NO_MEMORY;
+        put_of(w, t->others, symbol < 0 ? size == 1 : 2 + (size > 1));
+    }
+    return FINE;
+}
+
+/* Reads an integer of a distribution, the last of which is likely. */
+static inline int read_of(Reader *r, const uint32_t *row, int size) {
+    uint64_t q = peek(r);
+    if (q >> PRECISION) return -1;
+    int k = q >= row[size - 1] ? size - 1 : search(row, size - 1, (uint32_t)q);
+    take(r, row[k], row[k + 1]);
+    return k;
+}
+
+int isopress_read_runs(Reader *r, const Tables *t, int64_t n, int32_t *order, int32_t *symbols, int *rate) {
+    int64_t others = 0;
+    if ((*rate = read_of(r, t->rates + *rate * (RATES + 1), RATES)) < 0) return UNDECODABLE;
+    const uint32_t *runs = t->runs + *rate * (LONGEST + 2);
+    for (int64_t i = 0; i < n;) {
+        int run = read_of(r, runs, LONGEST + 1);
+        if (run < 0) return UNDECODABLE;
+        i += run;
+        if (run < LONGEST && i < n) order[others++] = order[i++]; /* those before were zeros */
+    }
+    int64_t outer = 0;
+    for (int64_t j = 0; j < others; j++) {
+        int k = read_of(r, t->others, OTHERS);
+        if (k < 0) return UNDECODABLE;
+        symbols[order[j]] = k < 2 ? k - 2 : k - 1;
+        if (k == 0 || k == OTHERS - 1) order[outer++] = order[j];
+    }
+    return read_escapes(r, outer, order, symbols);
 }

@@ -5,6 +5,8 @@
 
 #include <stdint.h>
 
+#include "kernels.h"
+
 enum {
     PRECISION = 24,
     SCALES = 72,
@@ -15,7 +17,12 @@ enum {
     OFFSET_MAX = 31,   /* correction of the scale indexes of a phase */
     OFFSETS = 2 * OFFSET_MAX + 1,
     SYMBOL_MAX = 1 << 29,
-    ESCAPE_MAX = 1 << 28
+    ESCAPE_MAX = 1 << 28,
+    RATES = 24,        /* of symbols other than 0 among those that are nearly all 0 */
+    RATE_BITS = 15,    /* a rate says how many of 2^15 they are */
+    FIRST_RATE = 20,
+    LONGEST = 64,      /* run of zeros */
+    OTHERS = 4         /* -2, -1, 1 and 2, the outer ones of which say "at least" */
 };
 
 /* What can go wrong. */
@@ -32,10 +39,12 @@ enum Outcome {
 };
 
 /* Frequencies of all tables: of row t the first 2 * support[t] + 2 of `width` cumulative ones, from 0 to 2^24; what
-   symbols cost, (TABLES, reach + 1) by magnitude, in 2^-20 bit; of offsets, cumulative: equally likely, and peaked. */
+   symbols cost, (TABLES, reach + 1) by magnitude, in 2^-20 bit; of offsets, cumulative: equally likely, and peaked; of
+   rates after another one (RATES, RATES + 1), of runs by rate (RATES, LONGEST + 2), of other symbols (OTHERS + 1) and of
+   how many classes are quiet (CLASSES + 2). */
 typedef struct {
     int32_t width, reach;
-    const uint32_t *cumulative, *offsets[2];
+    const uint32_t *cumulative, *offsets[2], *rates, *runs, *others, *limits;
     const int32_t *support, *cost;
 } Tables;
 
@@ -85,6 +94,11 @@ int isopress_write_phase(Writer *writer, const Tables *tables, int64_t n, const 
                          const int8_t *tail, int corrected, Sorted *room);
 int isopress_read_phase(Reader *reader, const Tables *tables, int64_t n, int32_t *symbols, const int16_t *scale,
                         const int8_t *tail, int corrected, Sorted *room);
+
+/* The symbols of the n points that `order` lists, n > 0, nearly all of them 0: runs of zeros, then the others; `rate` is the
+   number of the rate that was coded before, and becomes their own. The reader enters only what is not 0. */
+int isopress_write_runs(Writer *writer, const Tables *tables, int64_t n, const int32_t *order, const int32_t *symbols, int *rate);
+int isopress_read_runs(Reader *reader, const Tables *tables, int64_t n, int32_t *order, int32_t *symbols, int *rate);
 
 /* Makes room for n points. */
 int isopress_make_room(Sorted *room, int64_t n);

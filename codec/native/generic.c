@@ -29,7 +29,8 @@ INLINE vi dot2(vi sum, vi x, vi w) { return sum + (x << 16 >> 16) * (w << 16 >> 
 
 #include "network.h"
 #include "predict.h"
+#include "look.h"
 #include "context_tiles.h"
 #include "reference_fit.h"
 
-const Level isopress_generic = {"generic", pack_generic, predict_generic, contexts_generic, combine_generic, fit_generic};
+const Level isopress_generic = {"generic", pack_generic, look_generic, predict_generic, contexts_generic, combine_generic, fit_generic};

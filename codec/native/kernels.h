@@ -26,8 +26,15 @@ enum {
     LAYERS_MAX = 4,
     OUTPUTS = 3,      /* mean, scale, tail */
     SCALE_MAX = 64,   /* of a layer: its sums, below 2^24, times that are integers of 32 bits */
-    INDEXES = 320     /* roughness indexes */
+    INDEXES = 320,    /* roughness indexes */
+    CLASSES = 6,      /* of activity that can be quiet */
+    QUIET_LEAST = 4096, /* points of a phase in a stream: of fewer all pass a network */
+    QUIET_STRIDE = 4, QUIET_WORTH = 8, QUIET_RATE = 40, QUIET_SHARE = 4, /* as in quiet.py */
+    NEAR_WEIGHT = 4,  /* of coding errors in the activity of a point */
+    WIDE_WEIGHT = 2,
+    BENDS_MAX = 5
 };
+#define QUIET_EDGES 256, 512, 724, 1024, 1448, 2048 /* activity is of a class below its edge */
 
 /* Integers of one plane, where they lie among those of whole fields. */
 typedef struct {
@@ -40,6 +47,11 @@ typedef struct {
 typedef struct {
     int32_t plane, row, column;
 } Neighbour;
+
+/* The values at two neighbours less those at two others, whose magnitude counts `weight` times. */
+typedef struct {
+    int32_t weight, at[4];
+} Bend;
 
 /* Geometry of one phase, as geometry.py derives it. */
 typedef struct {
@@ -57,6 +69,8 @@ typedef struct {
     int32_t pair[OFFSETS_MAX / 2][2], whole[OFFSETS_MAX / 2][4]; /* weight_y, weight_x, y, x */
     int32_t rings; /* of pairs one after the other, alike in weight and cubic */
     struct { int32_t end, weight, cubic; } ring[OFFSETS_MAX / 2];
+    int32_t nearest[4], bends; /* what activity and interpolation are made of; the first bend is only in the former */
+    Bend bend[BENDS_MAX];
     float residual[INDEXES], error[INDEXES]; /* multipliers by roughness index */
     double mean_of[INDEXES];
 } Geometry;
@@ -83,11 +97,14 @@ typedef struct {
     View values[PLANES], errors[PLANES], proxy[PROXIES_MAX][PLANES];
     const Geometry *geometry;
     const Packed *network;
-    int32_t *rows_held;        /* room for (2 + proxies) * PLANES * RING + 2 rows of `width` */
+    const int32_t *wanted;     /* ascending, the points that are predicted, or NULL for all */
+    int64_t wanted_count;
+    int32_t *rows_held;        /* room for (2 + proxies) * PLANES * RING + 2 rows of `width`, and a tile more */
     int64_t width;             /* of such a row */
-    int32_t *value;            /* out: predictions in units */
-    int16_t *scale;            /* out: scale indexes */
-    int8_t *tail;              /* out: tail classes */
+    int32_t *value;            /* out: predictions in units, of all points, or where wanted points lie */
+    int16_t *scale;            /* out: scale indexes, of as many points as are predicted */
+    int8_t *tail;              /* out: tail classes, likewise */
+    int8_t *activity;          /* out: classes of all points, CLASSES of those that are never quiet */
 } Phase;
 
 enum { RING = 2 * PAD + 1 }; /* rows of a plane that are held at once */
@@ -98,6 +115,7 @@ typedef struct Fit Fit;
 typedef struct {
     const char *name;
     Packed *(*pack)(const Network *); /* NULL without memory */
+    void (*look)(const Phase *);    /* fills activity, and value with interpolations */
     void (*predict)(const Phase *);
     int64_t (*contexts)(const ContextPhase *); /* returns how many points a network was asked about */
     void (*combine)(const Combination *);

@@ -197,9 +197,10 @@ INLINE void proxy_features(const Geometry *g, Work *w, vi (*values)[VECTORS], vi
     }
 }
 
-/* Turns outputs of the network into predictions and scale indexes of the first `count` points. */
-INLINE void finish(const Geometry *g, const Work *w, int count, const vi *base, int32_t *value, int16_t *scale,
-                   int8_t *tail) {
+/* Turns outputs of the network into predictions and scale indexes of the first `count` points; values of points that are
+   not all points go to their places. */
+INLINE void finish(const Geometry *g, const Work *w, int count, const vi *base, const int32_t *places, int32_t *value,
+                   int16_t *scale, int8_t *tail) {
     const int32_t *mean = (const int32_t *)w->output[0], *rough = (const int32_t *)w->rough;
     const int32_t *s = (const int32_t *)w->output[1], *t = (const int32_t *)w->output[2];
     double product[TILE];
@@ -212,7 +213,9 @@ INLINE void finish(const Geometry *g, const Work *w, int count, const vi *base, 
         vih i = __builtin_convertvector(clip_d(p, -LIMIT, LIMIT), vih);
         memcpy(whole + j * HALF, &i, sizeof i);
     }
-    memcpy(value, whole, count * sizeof *value);
+    if (places)
+        for (int k = 0; k < count; k++) value[places[k]] = whole[k];
+    else memcpy(value, whole, count * sizeof *value);
     for (int k = 0; k < count; k++) scale[k] = (int16_t)(rough[k] + s[k]), tail[k] = (int8_t)t[k];
 }
 
@@ -275,8 +278,8 @@ INLINE int planes_of(const Neighbour *seen, int count) {
     return planes;
 }
 
-/* Loads one row of every plane that is looked at. */
-INLINE void load_row(const Phase *p, int64_t field, int64_t row) {
+/* Loads one row of every plane that is looked at, those of some proxies too. */
+INLINE void load_row(const Phase *p, int64_t field, int64_t row, int proxies) {
     const Geometry *g = p->geometry;
     const Neighbour *centre = g->seen + g->n + g->near + g->wide;
     int32_t *spare = held(p, FIRST_PROXY + p->proxies, 0, 0);
@@ -284,7 +287,7 @@ INLINE void load_row(const Phase *p, int64_t field, int64_t row) {
     for (int plane = 0; plane < PLANES; plane++) {
         if (values >> plane & 1) load(&p->values[plane], field, row, p->wraps, 0, held(p, VALUES, plane, row), spare, p->width);
         if (errors >> plane & 1) load(&p->errors[plane], field, row, p->wraps, 1, held(p, ERRORS, plane, row), spare, p->width);
-        for (int k = 0; k < p->proxies; k++)
+        for (int k = 0; k < proxies; k++)
             if ((values | 1 << centre->plane) >> plane & 1)
                 load(&p->proxy[k][plane], field, row, p->wraps, 0, held(p, FIRST_PROXY + k, plane, row), spare, p->width);
     }
@@ -311,6 +314,35 @@ INLINE void gather(const Phase *p, int64_t row, int64_t column, int count, Work 
     for (int k = 0; k < p->proxies; k++) take(p, FIRST_PROXY + k, at, row, column, count, filled, w->proxy[k][g->n]);
 }
 
+/* The same for points in any columns of a row. */
+INLINE void take_some(const Phase *p, int set, const Neighbour *at, int64_t row, const int32_t *columns, int count, vi *to, int filled) {
+    const int32_t *from = held(p, set, at->plane, row + at->row - PAD) + at->column;
+    for (int k = 0; k < count; k++) ((int32_t *)to)[filled + k] = from[columns[k]];
+}
+
+INLINE void gather_some(const Phase *p, int64_t row, const int32_t *columns, int count, Work *w, int filled) {
+    const Geometry *g = p->geometry;
+    const Neighbour *at = g->seen;
+    for (int i = 0; i < g->n; i++, at++) {
+        take_some(p, VALUES, at, row, columns, count, w->values[i], filled);
+        for (int k = 0; k < p->proxies; k++) take_some(p, FIRST_PROXY + k, at, row, columns, count, w->proxy[k][i], filled);
+    }
+    for (int i = 0; i < g->near + g->wide; i++, at++) take_some(p, ERRORS, at, row, columns, count, w->errors[i], filled);
+    for (int k = 0; k < p->proxies; k++) take_some(p, FIRST_PROXY + k, at, row, columns, count, w->proxy[k][g->n], filled);
+}
+
+/* Gathers what lies around points of a row that begins at point `start`. */
+INLINE void gather_places(const Phase *p, int64_t row, const int32_t *places, int64_t start, int count, Work *w, int filled) {
+    int32_t columns[TILE];
+    int64_t first = places[0] - start;
+    if (places[count - 1] - places[0] == count - 1) {
+        gather(p, row, first, count, w, filled);
+    } else {
+        for (int k = 0; k < count; k++) columns[k] = (int32_t)(places[k] - start);
+        gather_some(p, row, columns, count, w, filled);
+    }
+}
+
 /* Predicts the points of a tile. */
 INLINE void predict_tile(const Phase *p, Work *w, int count, int64_t done) {
     const Geometry *g = p->geometry;
@@ -321,22 +353,36 @@ INLINE void predict_tile(const Phase *p, Work *w, int count, int64_t done) {
     if (p->proxies) pair_own(g, w);
     for (int k = 0; k < p->proxies; k++, inputs += PROXY_FEATURES) proxy_features(g, w, w->proxy[k], &w->feature[inputs]);
     run(p->network, w->feature, inputs, w->output);
-    finish(g, w, count, base, p->value + done, p->scale + done, p->tail + done);
+    const int32_t *places = p->wanted ? p->wanted + done : NULL;
+    finish(g, w, count, base, places, p->value + (places ? 0 : done), p->scale + done, p->tail + done);
 }
 
 static __attribute__((noinline)) void LEVEL(predict)(const Phase *p) {
     Work w;
     int filled = 0;
-    int64_t done = 0;
+    int64_t done = 0, next = 0, size = p->rows * p->columns; /* `next` is the wanted point to come */
     memset(&w, 0, sizeof w);
     for (int64_t field = 0; field < p->fields; field++) {
-        for (int64_t row = -PAD; row < PAD; row++) load_row(p, field, row);
+        int64_t loaded = -PAD; /* rows before this one are held, as far as they are needed */
         for (int64_t row = 0; row < p->rows; row++) {
-            load_row(p, field, row + PAD);
-            for (int64_t column = 0; column < p->columns;) {
-                int count = p->columns - column < TILE - filled ? (int)(p->columns - column) : TILE - filled;
-                gather(p, row, column, count, &w, filled);
-                column += count, filled += count;
+            int64_t start = field * size + row * p->columns, end = start + p->columns;
+            if (p->wanted && (next == p->wanted_count || p->wanted[next] >= end)) continue;
+            for (loaded = loaded < row - PAD ? row - PAD : loaded; loaded <= row + PAD; loaded++) load_row(p, field, loaded, p->proxies);
+            for (int64_t at = start; at < end;) {
+                int count = TILE - filled, n = 0;
+                if (p->wanted) {
+                    const int32_t *places = p->wanted + next;
+                    int64_t left = p->wanted_count - next;
+                    while (n < count && n < left && places[n] < end) n++;
+                    if (!n) break;
+                    at = places[n - 1] + 1, next += n;
+                    gather_places(p, row, places, start, n, &w, filled);
+                } else {
+                    n = end - at < count ? (int)(end - at) : count;
+                    gather(p, row, at - start, n, &w, filled);
+                    at += n;
+                }
+                filled += n;
                 if (filled < TILE) continue;
                 predict_tile(p, &w, TILE, done);
                 filled = 0, done += TILE;

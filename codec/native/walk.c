@@ -15,6 +15,9 @@ typedef struct {
     int32_t *fine[2];      /* of the finest level's D and H */
     int32_t *stand_in;     /* for a plane D that has no points */
     int32_t *symbols;
+    int32_t *order;        /* of a phase: the points that pass a network, then per stream and class the quiet ones */
+    int32_t *limit;        /* per stream, how many classes are quiet */
+    int64_t (*count)[CLASSES + 1]; /* per stream, how many points of each are, and how many are not */
     Sorted sorted;
     Phase phase;
 } State;
@@ -25,7 +28,8 @@ static int64_t half_up(int64_t n) { return (n + 1) / 2; }
 
 static void free_state(State *s) {
     free(s->guess), free(s->coarse), free(s->fine[0]), free(s->fine[1]), free(s->stand_in), free(s->symbols);
-    free(s->phase.value), free(s->phase.scale), free(s->phase.tail);
+    free(s->phase.value), free(s->phase.scale), free(s->phase.tail), free(s->phase.activity);
+    free(s->order), free(s->limit), free(s->count);
     free(s->phase.rows_held);
     isopress_free_room(&s->sorted);
 }
@@ -43,11 +47,16 @@ static int make_state(State *s, const Walk *w) {
     s->phase.value = malloc((size_t)n * sizeof *s->phase.value);
     s->phase.scale = malloc((size_t)n * sizeof *s->phase.scale);
     s->phase.tail = malloc((size_t)n * sizeof *s->phase.tail);
-    s->phase.rows_held = malloc((size_t)(rows * width) * sizeof *s->phase.rows_held);
+    s->phase.activity = malloc((size_t)n);
+    s->phase.rows_held = malloc((size_t)(rows * width + TILE) * sizeof *s->phase.rows_held);
+    s->order = malloc((size_t)n * sizeof *s->order);
+    s->limit = malloc((size_t)w->streams * sizeof *s->limit);
+    s->count = malloc((size_t)w->streams * sizeof *s->count);
     if (w->proxies) s->guess = malloc((size_t)(w->fields * w->height * w->width) * sizeof *s->guess);
     s->phase.width = width;
     int short_of = !s->coarse || !s->fine[0] || !s->fine[1] || !s->stand_in || !s->symbols || !s->phase.value ||
                    !s->phase.scale || !s->phase.tail || !s->phase.rows_held ||
+                   !s->phase.activity || !s->order || !s->limit || !s->count ||
                    (w->proxies && !s->guess) || isopress_make_room(&s->sorted, n);
     return short_of ? NO_MEMORY : FINE;
 }
@@ -149,6 +158,13 @@ static inline int64_t added(int64_t symbol, int64_t predicted, int64_t quantum, 
 /* Rounds to even, of |x| < 2^51. */
 static inline double round_even(double x) { return (x + 6755399441055744.0) - 6755399441055744.0; }
 
+/* Returns the symbol of value i of the fields. */
+static inline int32_t symbol_of(const Walk *w, int64_t i, int32_t predicted, int64_t quantum) {
+    int32_t from = w->snap ? (predicted >> 1) * 2 + 1 : predicted;
+    int32_t symbol = (int32_t)round_even((w->y[i] * UNITS - from) / quantum);
+    return w->valid && !w->valid[i] ? 0 : symbol;
+}
+
 /* Quantises what the predictions of a phase miss, and enters the values that come of it. */
 static void quantise(State *s, const View *plane, const View *errors) {
     const Walk *w = s->walk;
@@ -162,9 +178,7 @@ static void quantise(State *s, const View *plane, const View *errors) {
             for (int64_t c = 0; c < p->columns; c++) {
                 int64_t i = place + c * plane->column;
                 int32_t predicted = p->value[done + c] + (guess ? guess[start + c * plane->column] : 0);
-                int32_t from = w->snap ? (predicted >> 1) * 2 + 1 : predicted;
-                int32_t symbol = (int32_t)round_even((w->y[i] * UNITS - from) / quantum);
-                if (w->valid && !w->valid[i]) symbol = 0;
+                int32_t symbol = symbol_of(w, i, predicted, quantum);
                 int32_t more = (int32_t)added(symbol, predicted, quantum, w->snap);
                 s->symbols[done + c] = symbol;
                 w->v[i] = predicted + more;
@@ -195,7 +209,116 @@ static int dequantise(State *s, const View *plane, const View *errors) {
     return inside ? FINE : VALUE_LARGE;
 }
 
+/* --- quiet points --------------------------------------------------------------------------------------------------- */
+
+/* Chooses how many classes of a stream's points are quiet, by the symbols of some rows if all were: as choose_limit in
+   quiet.py. The stream has `fields` fields from the first on. */
+static int choose_limit(const State *s, const View *plane, int64_t first, int64_t fields) {
+    const Walk *w = s->walk;
+    const Phase *p = &s->phase;
+    int64_t count[CLASSES + 1] = {0}, others[CLASSES + 1] = {0}, some = 0, gain = 0, most = 0, lost = 0, all = 0;
+    for (int64_t field = first; field < first + fields; field++)
+        for (int64_t row = 0; row < p->rows; row += QUIET_STRIDE, some += p->columns) {
+            int64_t start = field * plane->field + row * plane->row, done = (field * p->rows + row) * p->columns;
+            for (int64_t c = 0; c < p->columns; c++) {
+                int64_t at = start + c * plane->column;
+                int32_t predicted = p->value[done + c] + (plane->minus ? plane->minus[at] : 0);
+                int class = p->activity[done + c];
+                count[class]++, others[class] += symbol_of(w, plane->at - w->v + at, predicted, w->quantum[s->level]) != 0;
+            }
+        }
+    int limit = 0;
+    for (int k = 0; k <= CLASSES; k++) all += others[k];
+    for (int k = 0; k < CLASSES; k++) {
+        gain += count[k] - QUIET_RATE * others[k], lost += others[k];
+        if (QUIET_SHARE * lost > all) break;
+        if (gain > most) most = gain, limit = k + 1;
+    }
+    return QUIET_WORTH * most >= some ? limit : 0;
+}
+
+/* Codes or decodes how many classes are quiet in each stream; returns whether any are, or a number below 0. */
+static int do_limits(State *s, const Level *level, const View *plane) {
+    const Walk *w = s->walk;
+    int64_t fields = w->fields / w->streams;
+    int any = 0;
+    if (!w->readers) level->look(&s->phase);
+    for (int64_t i = 0; i < w->streams; i++) {
+        int32_t *limit = &s->limit[i];
+        if (!w->readers) *limit = choose_limit(s, plane, i * fields, fields);
+        int wrong = w->readers ? isopress_read_row(w->readers[i], 1, limit, w->tables->limits, CLASSES + 1, 0)
+                               : isopress_write_row(w->writers[i], 1, limit, w->tables->limits, 0);
+        if (wrong) return -wrong;
+        any |= *limit;
+    }
+    if (w->readers && any) level->look(&s->phase);
+    return any != 0;
+}
+
+/* Sorts the points of a phase, n in each stream: those that are not quiet first. Returns how many they are. */
+static int64_t sort_points(State *s, int64_t n) {
+    int64_t loud = 0, quiet = 0, next[CLASSES];
+    for (int64_t i = 0; i < s->walk->streams; i++) {
+        const int8_t *activity = s->phase.activity + i * n;
+        int64_t *count = s->count[i];
+        memset(count, 0, sizeof *s->count);
+        for (int64_t k = 0; k < n; k++) count[activity[k]]++;
+        for (int class = s->limit[i]; class < CLASSES; class++) count[CLASSES] += count[class], count[class] = 0;
+        quiet += count[CLASSES];
+    }
+    for (int64_t i = 0; i < s->walk->streams; i++) {
+        const int8_t *activity = s->phase.activity + i * n;
+        for (int class = 0; class < CLASSES; class++) next[class] = quiet, quiet += s->count[i][class];
+        for (int64_t k = 0; k < n; k++)
+            if (activity[k] < s->limit[i]) s->order[next[activity[k]]++] = (int32_t)(i * n + k);
+            else s->order[loud++] = (int32_t)(i * n + k);
+    }
+    return loud;
+}
+
+/* Brings the symbols of points that are not quiet to their places among all, and sets those of the others to 0. */
+static void spread(State *s, int64_t loud, int64_t all) {
+    for (int64_t i = all - 1; i >= 0; i--) s->symbols[i] = loud && s->order[loud - 1] == i ? s->symbols[--loud] : 0;
+}
+
+/* Codes or decodes the symbols of quiet points, stream by stream. */
+static int do_runs(State *s, int64_t loud) {
+    const Walk *w = s->walk;
+    int32_t *order = s->order + loud;
+    for (int64_t i = 0; i < w->streams; i++) {
+        int rate = FIRST_RATE;
+        for (int class = 0; class < CLASSES; class++) {
+            int64_t n = s->count[i][class];
+            if (!n) continue;
+            int wrong = w->readers ? isopress_read_runs(w->readers[i], w->tables, n, order, s->symbols, &rate)
+                                   : isopress_write_runs(w->writers[i], w->tables, n, order, s->symbols, &rate);
+            if (wrong) return wrong;
+            order += n;
+        }
+    }
+    return FINE;
+}
+
 /* --- the walk ------------------------------------------------------------------------------------------------------- */
+
+/* Codes or decodes the symbols of the points that passed a network. */
+static int do_symbols(State *s, int32_t *symbols, int64_t n) {
+    const Walk *w = s->walk;
+    const Phase *p = &s->phase;
+    int64_t start = 0;
+    for (int64_t i = 0; i < w->streams; i++) {
+        int64_t count = p->wanted ? s->count[i][CLASSES] : n;
+        const int16_t *scale = p->scale + start;
+        const int8_t *tail = p->tail + start;
+        Sorted *sorted = &s->sorted;
+        int wrong = !count       ? FINE
+                    : w->readers ? isopress_read_phase(w->readers[i], w->tables, count, symbols + start, scale, tail, 1, sorted)
+                                 : isopress_write_phase(w->writers[i], w->tables, count, symbols + start, scale, tail, 1, sorted);
+        if (wrong) return wrong;
+        start += count;
+    }
+    return FINE;
+}
 
 /* Codes or decodes one phase, whose points are those of `plane`. */
 static int do_phase(State *s, const Level *level, int phase, int plane) {
@@ -205,19 +328,24 @@ static int do_phase(State *s, const Level *level, int phase, int plane) {
     p->fields = w->fields, p->rows = own.rows, p->columns = own.columns;
     p->geometry = w->geometry[phase], p->network = w->network[s->level][phase];
     if (isopress_check_phase(p, w->inputs[s->level][phase])) return A_BUG;
-    level->predict(p);
-    int64_t n = p->fields * p->rows * p->columns / w->streams;
-    for (int64_t i = 0; i < n * w->streams; i++) p->scale[i] = (int16_t)(p->scale[i] + w->finer[s->level]);
-    if (!w->readers) quantise(s, &own, &errors);
-    for (int64_t i = 0; i < w->streams; i++) {
-        int32_t *symbols = s->symbols + i * n;
-        const int16_t *scale = p->scale + i * n;
-        const int8_t *tail = p->tail + i * n;
-        int wrong = w->readers ? isopress_read_phase(w->readers[i], w->tables, n, symbols, scale, tail, 1, &s->sorted)
-                               : isopress_write_phase(w->writers[i], w->tables, n, symbols, scale, tail, 1, &s->sorted);
-        if (wrong) return wrong;
+    int64_t all = p->fields * p->rows * p->columns, n = all / w->streams, loud = all;
+    int quiet = n < QUIET_LEAST ? 0 : do_limits(s, level, &own), wrong;
+    if (quiet < 0) return -quiet;
+    if (quiet) loud = sort_points(s, n);
+    p->wanted = quiet ? s->order : NULL, p->wanted_count = loud;
+    if (loud) level->predict(p);
+    for (int64_t i = 0; i < loud; i++) p->scale[i] = (int16_t)(p->scale[i] + w->finer[s->level]);
+    if (w->readers) {
+        if ((wrong = do_symbols(s, s->symbols, n))) return wrong;
+        if (quiet) spread(s, loud, all);
+        if (quiet && (wrong = do_runs(s, loud))) return wrong;
+        return dequantise(s, &own, &errors);
     }
-    return w->readers ? dequantise(s, &own, &errors) : FINE;
+    quantise(s, &own, &errors);
+    if (!quiet) return do_symbols(s, s->symbols, n);
+    for (int64_t i = 0; i < loud; i++) p->value[i] = s->symbols[s->order[i]]; /* predictions are no longer needed */
+    if ((wrong = do_symbols(s, p->value, n))) return wrong;
+    return do_runs(s, loud);
 }
 
 int isopress_walk(const Level *level, const Walk *w) {

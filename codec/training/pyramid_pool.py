@@ -142,10 +142,7 @@ def _batch(
     for level in reversed(range(depth(*y.shape[1:]))):
         grid = refine(v, errors, y.shape, level, wrap=False, proxies=proxies)
         width = quantisation.width(level)
-        for context in CONTEXTS:
-            if not grid.values[context.plane].size:
-                grid.predict(context, networks)  # for the stand-in
-                continue
+        for context in filter(grid.has, CONTEXTS):
             features, predicted = _predicted(grid, context, networks)
             target = y[phase_points(level, context)]
             symbols = quantisation.quantise(predicted.value, target, width)
@@ -153,7 +150,7 @@ def _batch(
             guess = 0 if grid.guess is None else grid.guess[context.plane]
             missed = target * UNITS - guess - features.base.reshape(target.shape)
             seen.append(_Seen(context, level, grid.seen.condition, features, missed.ravel(), width, bits))
-            grid.put(context, predicted, quantisation.dequantise(predicted.value, symbols, width))
+            grid.put(context, predicted.value, quantisation.dequantise(predicted.value, symbols, width))
         v, errors = grid.values, grid.errors
     return seen, v
 

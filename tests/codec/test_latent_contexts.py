@@ -13,7 +13,8 @@ from isopress.codec import native
 from isopress.codec.arrays import Scratch
 from isopress.codec.bounded.geometry import FEATURE_MAX, FEATURE_ONE
 from isopress.codec.bounded.predictor import SCALE_REACH
-from isopress.codec.entropy.coder import OFFSET_MAX, SymbolReader, SymbolWriter, offset_bits, offset_model
+from isopress.codec.entropy.coder import SymbolReader, SymbolWriter, offset_bits
+from isopress.codec.entropy.distributions import OFFSET_MAX, offset_model
 from isopress.codec.errors import CorruptPayloadError, PayloadError
 from isopress.codec.latent import coefficients as latents
 from isopress.codec.latent import context_maps as maps

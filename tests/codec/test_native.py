@@ -1,9 +1,12 @@
 """The compiled kernels: every instruction set of this machine gives what numpy gives, to the last bit."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from isopress.codec import native
+from isopress.codec.bounded import pyramid
 from isopress.codec.bounded.geometry import CONTEXTS, kernel_geometry
 from isopress.codec.bounded.predictor import LIMIT, Condition
 from isopress.codec.bounded.pyramid import Coding, Quantisation, decode_fields, encode_fields
@@ -13,10 +16,12 @@ from isopress.codec.bounded.reference_prediction import Proxies
 from isopress.codec.bounded.traversal import depth
 from isopress.codec.bounded.weights import load_pyramid
 from isopress.codec.encode import decode_chunk, encode_chunk
-from isopress.codec.entropy.coder import Distribution, SymbolReader, SymbolWriter
+from isopress.codec.entropy.coder import SymbolReader, SymbolWriter
+from isopress.codec.entropy.distributions import Distribution
 from isopress.codec.errors import ArgumentError, PayloadError
 from isopress.codec.limits import Bound
 from isopress.codec.values.quantiser import UNITS
+from tests.fields import half_smooth
 
 TABLES = load_pyramid().tables
 COMPILED = [name for name in native.levels() if name != native.NUMPY]
@@ -56,17 +61,53 @@ def test_every_instruction_set_walks_as_numpy_does(shape: tuple[int, int, int]) 
         coding = Coding(model, kind % 2 == 0, Quantisation(kind % 4, kind > 4))
         anchors = np.rint(y[:, ::step, ::step])
         y = np.rint(y) if coding.quantisation.snap else y
-        wanted: tuple[list[bytes], np.ndarray] | None = None
-        for name in reversed(native.levels()):
-            with native.using(name):
-                writers = [SymbolWriter(model.tables, peaked=each) for _ in range(len(y) if each else 1)]
-                v = encode_fields(y, valid, anchors, writers, coding, proxies)
-                streams = [writer.finish() for writer in writers]
-                wanted = wanted or (streams, v)
-                assert streams == wanted[0]
-                np.testing.assert_array_equal(v, wanted[1])
-                readers = [SymbolReader(model.tables, memoryview(stream), peaked=each) for stream in streams]
-                np.testing.assert_array_equal(decode_fields(shape, anchors, readers, coding, proxies), v)
+        walk_alike(y, valid, anchors, coding, proxies, each=each)
+
+
+def walk_alike(
+    y: np.ndarray, valid: np.ndarray | None, anchors: np.ndarray, coding: Coding, proxies: Proxies | None, *, each: bool
+) -> list[bytes]:
+    """Code fields by every instruction set, with a stream for all or for each; return the streams, all alike."""
+    wanted: tuple[list[bytes], np.ndarray] | None = None
+    for name in reversed(native.levels()):
+        with native.using(name):
+            writers = [SymbolWriter(coding.model.tables, peaked=each) for _ in range(len(y) if each else 1)]
+            v = encode_fields(y, valid, anchors, writers, coding, proxies)
+            streams = [writer.finish() for writer in writers]
+            wanted = wanted or (streams, v)
+            assert streams == wanted[0]
+            np.testing.assert_array_equal(v, wanted[1])
+            readers = [SymbolReader(coding.model.tables, memoryview(stream), peaked=each) for stream in streams]
+            np.testing.assert_array_equal(decode_fields(y.shape, anchors, readers, coding, proxies), v)
+    assert wanted
+    return wanted[0]
+
+
+QUIET = [(0, 1, False, None), (0, 3, True, None), (3, 1, True, 0.9), (6, 2, True, None), (5, 2, False, None)]
+
+
+@needs_kernels
+@pytest.mark.parametrize(("kind", "size", "each", "part"), QUIET)
+@pytest.mark.parametrize("snap", [False, True])
+def test_every_instruction_set_finds_the_same_quiet_points(
+    kind: int, size: int, each: bool, part: float | None, snap: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(kind)
+    y = np.stack([half_smooth(129, 128) * (1 - i / 2) for i in range(size)])  # one of them is quiet nearly everywhere
+    y = np.rint(y) if snap else y
+    proxies = references(rng, y, kind)
+    if proxies is not None:
+        exact = {slot: (np.rint(y * UNITS) * (slot == 0)).astype(np.int32) for slot in proxies.fields}
+        proxies = replace(proxies, fields=exact, coefficients=np.full((size, 3, 4), 32, np.int8))
+    coding = Coding(load_pyramid(references=bool(kind)), True, Quantisation(0 if snap else 1, snap))
+    valid, step = None if part is None else rng.random(y.shape) < part, 1 << depth(*y.shape[1:])
+    anchors = np.rint(y[:, ::step, ::step])
+    streams = walk_alike(y, valid, anchors, coding, proxies, each=each)
+    monkeypatch.setattr(pyramid, "LEAST", y.size + 1)
+    with native.using(native.NUMPY):
+        writers = [SymbolWriter(coding.model.tables, peaked=each) for _ in streams]
+        encode_fields(y, valid, anchors, writers, coding, proxies)
+        assert streams != [writer.finish() for writer in writers]  # there were quiet points
 
 
 @needs_kernels

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from isopress.codec.entropy.coder import OFFSET_MAX, SymbolReader, SymbolWriter, offset_model
+from isopress.codec.entropy.coder import SymbolReader, SymbolWriter
+from isopress.codec.entropy.distributions import OFFSET_MAX, offset_model
 from isopress.codec.errors import CorruptPayloadError
 from isopress.codec.latent.coefficients import Latents
 from isopress.codec.latent.halvings import choose_ahead, read_ahead, write_ahead

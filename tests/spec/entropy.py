@@ -140,6 +140,27 @@ class CodedStream:
         assert (abs(found) <= 2**29).all()
         return found
 
+    def runs(self, m: int, before: int) -> tuple[Integers, int]:
+        """SPEC 7.4: return m symbols and their rate."""
+        rate = self.decode(cumulative(tuple(1 + 64 // 2 ** abs(before - 2 - r) for r in range(24))))
+        u, q = (4 - rate % 2) * 2 ** (11 - rate // 2), [2**24]
+        for _ in range(64):
+            q.append(q[-1] * (2**15 - u) // 2**15)
+        table = cumulative((*(q[i] - q[i + 1] + 1 for i in range(64)), q[64] + 1))
+        found, at, others = np.zeros(m, np.int64), 0, []
+        while at < m:
+            i = self.decode(table)
+            at += i
+            if i < 64 and at < m:
+                others.append(at)
+                at += 1
+        for at in others:
+            found[at] = (-2, -1, 1, 2)[self.decode(cumulative((1, 15, 15, 1)))]
+        for at in others:
+            if abs(found[at]) == 2:
+                found[at] += np.sign(found[at]) * self._escape()
+        return found, rate
+
     def _escape(self) -> int:
         x = self._escapes.varint()
         assert x < 2**28

@@ -1,4 +1,4 @@
-"""SPEC 5.1 to 5.5: the second decoder of the refinement pyramid, from the text alone.
+"""SPEC 5.1 to 5.5 and 5.8: the second decoder of the refinement pyramid, from the text alone.
 
 What a block (SPEC 5.7) adds to the prediction of a level comes in as a `Hint`.
 """
@@ -12,7 +12,7 @@ from math import lcm
 import numpy as np
 from numpy.typing import NDArray
 
-from tests.spec.entropy import Bytes, CodedStream, Integers, Tensors, centre, lg, network, uniform
+from tests.spec.entropy import Bytes, CodedStream, Integers, Tensors, centre, cumulative, lg, network, uniform
 
 Offset = tuple[int, int]
 Planes = dict[Offset, Integers]  # padded, by parity
@@ -136,11 +136,26 @@ def read_levels(
             if not cells.size:
                 continue
             p, c, k = predict(phase, grid, missed, wraps, level, tensors, known)
-            c = c - round(8 * np.log2(q / 64)) + offset()
-            s = stream.symbols(c.ravel(), k.ravel()).reshape(p.shape)
+            c = c.reshape(p.shape) - round(8 * np.log2(q / 64))
+            quiet = np.full(p.shape, -1)
+            if p.size >= 4096:
+                limit = stream.decode(cumulative((6, 1, 1, 1, 1, 1, 1)))
+                cheap, classes = look_around(phase, grid, missed, wraps, known)
+                p, quiet = np.where(classes < limit, cheap, p), np.where(classes < limit, classes, -1)
+            s = read_symbols(stream, c, k.reshape(p.shape), quiet, offset)
             cells[:] = 64 * ((2 * (p // 2) + 1 + s * q + 32) // 64) if flags.snap else p + s * q
             missed[:, phase.parity[0] :: 2, phase.parity[1] :: 2] = cells - p
     assert (abs(v) <= 2**28).all()
+
+
+def read_symbols(stream: CodedStream, c: Integers, k: Integers, quiet: Integers, offset: Callable[[], int]) -> Integers:
+    """Return the symbols of a phase; `quiet` are classes, -1 of points that are not quiet."""
+    s, loud, rate = np.zeros_like(c), quiet < 0, 20
+    if loud.any():
+        s[loud] = stream.symbols(c[loud] + offset(), k[loud])
+    for number in sorted(set(quiet[~loud].tolist())):
+        s[quiet == number], rate = stream.runs(int((quiet == number).sum()), rate)
+    return s
 
 
 # --- SPEC 5.3 ---------------------------------------------------------------------------------------------------------
@@ -257,6 +272,39 @@ def predict(
     if hint:
         p = p + hint.guess[:, phase.parity[0] :: 2, phase.parity[1] :: 2]
     return p, seen.r + t.clip(-256, 256), k.clip(0, 3)
+
+
+def look_around(
+    phase: Phase, grid: Integers, missed: Integers, wraps: bool, hint: Hint | None
+) -> tuple[Integers, Integers]:
+    """SPEC 5.8: prediction and class of all points, were they quiet."""
+    shape = grid[:, phase.parity[0] :: 2, phase.parity[1] :: 2].shape
+    known = [K, D, H][: PHASES.index(phase) + 1]
+    values = planes(grid - hint.guess if hint else grid, wraps, known)
+    errors = planes(missed, wraps, known, linear=False)
+    if phase.name == "D":
+        corners, weight = [(-1, -1), (1, 1), (-1, 1), (1, -1)], 1
+        pairs = [((-1, -1), (-1, 1)), ((1, -1), (1, 1)), ((-1, -1), (1, -1)), ((-1, 1), (1, 1))]
+    else:
+        corners, weight = [(0, -1), (0, 1), (-1, 0), (1, 0)], 2
+        pairs = [((0, -1), (0, 1)), ((-1, 0), (1, 0))]
+    x = look(values, phase, corners, shape)
+    a, total = 2 * abs(modulo(x @ np.array([1, 1, -1, -1]))), modulo(x.sum(1))
+    sum_of_bends = np.zeros_like(a)
+    for o, p in pairs:
+        beyond = [(2 * i[0] - j[0], 2 * i[1] - j[1]) for i, j in ((o, p), (p, o))]
+        bend = modulo(look(values, phase, [o, p, *beyond], shape) @ np.array([1, 1, -1, -1]))
+        a, sum_of_bends = a + weight * abs(bend), sum_of_bends + bend
+    near, wide = (abs(look(errors, phase, offsets, shape)).sum(1) for offsets in (phase.near, phase.wide))
+    a = (a + 4 * near + 2 * wide) % 2**32
+    p = (total // 4 + modulo(8 * (total % 4) + sum_of_bends + 16) // 32).clip(-(2**27), 2**27).reshape(shape)
+    if hint:
+        p = p + hint.guess[:, phase.parity[0] :: 2, phase.parity[1] :: 2]
+    return p, sum(a >= edge for edge in (256, 512, 724, 1024, 1448, 2048)).reshape(shape)
+
+
+def modulo(x: Integers) -> Integers:
+    return (x + 2**31) % 2**32 - 2**31
 
 
 def network_of(phase: Phase, level: int, tensors: Tensors) -> str:

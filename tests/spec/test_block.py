@@ -7,7 +7,7 @@ from isopress.codec.bounded import block
 from isopress.codec.bounded.pyramid import Quantisation
 from isopress.codec.bounded.reference_order import GAPS, KINDS, Axes, order
 from isopress.codec.bounded.weights import DEFAULT_FOR_BLOCKS, load_pyramid
-from tests.fields import drifting_fields
+from tests.fields import drifting_fields, half_smooth
 from tests.spec import block as spec_block
 from tests.spec.test_golden_by_spec import tensors_of
 
@@ -52,6 +52,11 @@ CASES = [
 def test_a_reader_written_from_the_spec_gets_the_same_values(shape, axes, size, quantisation):
     y = drifting_fields(*shape) * size
     assert_read_alike(np.rint(y) if quantisation.snap else y, None, axes, quantisation)
+
+
+def test_quiet_points_of_fields_with_references_are_read_alike():
+    y = np.stack([half_smooth(129, 128) * scale for scale in (1, 1.1)])
+    assert_read_alike(y, None, Axes(0), Quantisation(taper=1))
 
 
 @pytest.mark.parametrize("field", [(1, 1), (1, 11), (9, 1), (2, 2), (1, 2), (2, 1), (2, 5), (5, 2), (3, 3)])

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
+from isopress.codec import native
 from isopress.codec.bounded import pyramid
 from isopress.codec.bounded.weights import DEFAULT_FOR_BLOCKS, FINEST, load_pyramid, parse_pyramid
-from tests.fields import spectral_field
+from tests.fields import half_smooth, spectral_field
 from tests.spec import pyramid as spec_pyramid
 from tests.spec.test_golden_by_spec import tensors_of
 
@@ -30,6 +31,18 @@ def test_a_reader_written_from_the_spec_gets_the_same_values(shape, size, option
     y = np.rint(y) if options.get("snap") else y
     section, v = pyramid.encode(y, None, model=load_pyramid(name), **options)
     assert np.array_equal(spec_pyramid.decode(section, shape, tensors_of(name)), v)
+
+
+@pytest.mark.parametrize(("periodic", "snap", "taper"), [(True, False, 2), (False, True, None), (False, False, 0)])
+def test_quiet_points_are_read_from_the_spec_alone(periodic, snap, taper, monkeypatch):
+    y = half_smooth(130, 136)[None]
+    y = np.rint(y) if snap else y
+    options = {"model": load_pyramid(), "periodic": periodic, "snap": snap, "taper": taper}
+    section, v = pyramid.encode(y, None, **options)
+    assert np.array_equal(spec_pyramid.decode(section, y.shape, tensors_of("field-0.9")), v)
+    monkeypatch.setattr(pyramid, "LEAST", y.size)
+    with native.using(native.NUMPY):
+        assert pyramid.encode(y, None, **options)[0] != section  # there were quiet points
 
 
 def test_these_weights_are_of_both_kinds():

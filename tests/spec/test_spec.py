@@ -160,7 +160,7 @@ def test_the_limits_in_the_text_are_those_of_the_code() -> None:
 
 
 def test_the_text_is_short_and_its_lines_fit() -> None:
-    assert len(SPEC.encode()) <= 39_500  # what the text of 0.7 took by half, layers and VAEformers
+    assert len(SPEC.encode()) <= 42_000  # what the text of 0.7 took by half, layers, VAEformers and quiet points
     assert max(map(len, SPEC.splitlines())) <= 120
 
 
