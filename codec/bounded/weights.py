@@ -10,7 +10,7 @@ import numpy as np
 from isopress.codec.bounded.geometry import CONTEXTS, FEATURE_MAX, Context
 from isopress.codec.bounded.predictor import PROXY_FEATURES
 from isopress.codec.bounded.pyramid import PyramidModel
-from isopress.codec.bounded.reference_order import KINDS, slots_of
+from isopress.codec.bounded.reference_order import GAPS, KINDS, PROXIES, slots_of
 from isopress.codec.entropy.coder import Tables
 from isopress.codec.entropy.integer_mlp import ACTIVATION_MAX, Conditioning, IntegerLayer, IntegerNetwork
 from isopress.codec.models.registry import Weights, find, model_id
@@ -20,6 +20,7 @@ from isopress.codec.threads import IMPORTS
 DEFAULT, DEFAULT_FOR_BLOCKS = "field-0.9", "block-0.8"
 # What precedes the names of networks for level 0 and level 1 alone, which are smaller: most points are there.
 FINEST = ("fine.", "middle.")
+_OUTPUTS = 3  # of each network
 
 
 def load_pyramid(name_or_sha: str = "default", *, references: bool = False) -> PyramidModel:
@@ -54,11 +55,20 @@ _TABLES: dict[bytes, Tables] = {}  # kept as long as the process, as weights are
 
 
 def parse_pyramid(name: str, data: bytes) -> PyramidModel:
-    """Build a model from the bytes of its safetensors file (SPEC, section Weights)."""
+    """Build a model from the bytes of its safetensors file (SPEC, section Weights).
+
+    Raises
+    ------
+    ValueError
+        Networks are missing, or tensors do not fit each other.
+    """
     with IMPORTS:  # here, so that opening a store does not pay for it
         from safetensors.numpy import load
 
     tensors = load(data)
+    for group in ("", *FINEST):
+        if not group or any(name.startswith(group) for name in tensors):
+            _check_networks(tensors, group)
     coarse = _networks(tensors, "")
     networks = (*(_networks(tensors, group) or coarse for group in FINEST), coarse)
     tables = _tables(tensors["tables.frequencies"], tensors["tables.support"])
@@ -72,6 +82,25 @@ def _tables(frequencies: np.ndarray, support: np.ndarray) -> Tables:
     if key not in _TABLES:
         _TABLES[key] = Tables(frequencies.astype(np.float64), support.astype(np.int32))
     return _TABLES[key]
+
+
+def _check_networks(tensors: dict[str, np.ndarray], group: str) -> None:
+    """Raise ValueError unless a group has a network for each phase, from the features of that to three numbers."""
+    for context in CONTEXTS:
+        name, layer, width = group + context.name, 0, context.n_features
+        shapes = {key: tensor.shape for key, tensor in tensors.items() if key.startswith(f"{name}.")}
+        conditioned = [key for key in (f"{name}.kind", f"{name}.gap") if key in shapes]
+        width += PROXIES * PROXY_FEATURES if conditioned else 0
+        fit = len(conditioned) != 1
+        while f"{name}.{layer}.weight" in shapes:
+            weight, bias, shift = (shapes.get(f"{name}.{layer}.{part}") for part in ("weight", "bias", "shift"))
+            fit &= weight == (out := weight[0] if weight else 0, width) and shift == (out,)
+            fit &= bias is not None and len(bias) == 2 and bias[0] > 0 and bias[1] == out
+            if not layer and conditioned:
+                fit &= shapes[f"{name}.kind"] == (KINDS, out) and shapes[f"{name}.gap"] == (GAPS, out)
+            width, layer = out, layer + 1
+        if not fit or not layer or width != _OUTPUTS:
+            raise ValueError(f"no network of {name} whose tensors fit each other")
 
 
 def _networks(tensors: dict[str, np.ndarray], group: str) -> dict[str, IntegerNetwork]:

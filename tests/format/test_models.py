@@ -157,6 +157,33 @@ def test_weights_without_the_right_tensors_are_one_clear_error(
     assert not list(user.iterdir())
 
 
+@pytest.mark.parametrize(
+    "changed",
+    {
+        "no network of a phase": {"D.0.weight": None},
+        "a layer less": {"H.2.weight": None},
+        "no bias": {"fine.V.0.bias": None},
+        "one network of a group": {f"middle.{c}.{i}.weight": None for c in "HV" for i in range(3)},
+        "a feature more": {"V.0.weight": np.zeros((80, 41), "i1")},
+        "four numbers": {"fine.H.2.weight": np.zeros((4, 24), "i1")},
+        "a wide support": {"tables.support": np.full(288, 2**30, "i4")},
+        "a negative support": {"tables.support": np.full(288, -1, "i4")},
+        "no frequencies": {"tables.frequencies": np.zeros((288, 999), "f4")},
+        "frequencies that are no numbers": {"tables.frequencies": np.full((288, 999), np.nan, "f4")},
+        "half of a condition": {"H.kind": np.zeros((7, 80), "i4")},
+    }.items(),
+    ids=lambda item: item[0],
+)
+def test_pyramids_whose_tensors_do_not_fit_are_refused(
+    changed: tuple[str, dict[str, np.ndarray | None]], user: Path, tmp_path: Path
+) -> None:
+    tensors = load(SHIPPED) | changed[1]
+    whole = {name: tensor for name, tensor in tensors.items() if tensor is not None}
+    with pytest.raises(ArgumentError, match="does not hold pyramid weights"):
+        install(put(tmp_path, "hostile", save(whole, metadata={"kind": "pyramid"})))
+    assert not list(user.iterdir())
+
+
 FORMER = GOLDEN / "models" / f"{SMALL}{SUFFIX}"
 
 
