@@ -23,8 +23,8 @@ LEAST = 4096  # points of a phase in a stream: of fewer all pass a network
 ERROR_WEIGHTS = 4, 2  # of coding errors near and further off
 STRIDE = 4  # rows of which one is looked at to choose the limit
 WORTH = 8  # at least one of so many points is quiet, or none
-RATE_MOST = 40  # quiet are classes of which at most one of so many symbols is not zero,
-SHARE = 4  # and which together hold at most one of so many of those that are not
+RATE_MOST = 64  # quiet are classes of which at most one of so many symbols is not zero,
+SHARE = 2  # and which together hold at most one of so many of those that are not
 I8 = NDArray[np.int8]
 I64 = NDArray[np.int64]
 

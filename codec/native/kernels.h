@@ -29,7 +29,7 @@ enum {
     INDEXES = 320,    /* roughness indexes */
     CLASSES = 6,      /* of activity that can be quiet */
     QUIET_LEAST = 4096, /* points of a phase in a stream: of fewer all pass a network */
-    QUIET_STRIDE = 4, QUIET_WORTH = 8, QUIET_RATE = 40, QUIET_SHARE = 4, /* as in quiet.py */
+    QUIET_STRIDE = 4, QUIET_WORTH = 8, QUIET_RATE = 64, QUIET_SHARE = 2, /* as in quiet.py */
     NEAR_WEIGHT = 4,  /* of coding errors in the activity of a point */
     WIDE_WEIGHT = 2,
     BENDS_MAX = 5
