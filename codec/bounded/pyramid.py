@@ -48,6 +48,8 @@ SCALE_OF_WIDTH = {64: 0, 59: 1, 55: 2, 51: 3, 49: 3, 47: 4, 44: 4, 40: 5, 38: 6,
 TAPER_FOR_RATE = ((0.02, 1), (0.7, 2), (1.2, 1), (np.inf, 0))
 SAMPLES = 4  # crops looked at to choose it
 SMALL = 1 << 15  # values: so few are coded whole to choose it
+ROUGH = 2  # steps: where second differences are larger there will hardly be a taper
+SURELY_HIGH = 2  # bits per value without a taper: with one it is never 1.2 or less
 SEAM_FIELDS, SEAM_ROWS = 8, 128  # looked at, at most, to see whether columns are periodic
 
 
@@ -327,14 +329,22 @@ def encode(
     if snap or not y.size:
         taper = 0
     elif taper is None and y.size <= SMALL:
-        tried = _encode(y, valid, Coding(model, wrap, Quantisation(taper=1)))
-        points = y.size if valid is None else max(1, int(np.count_nonzero(valid)))
-        taper = taper_for_rate(8 * len(tried[0]) / points)
-        if taper == 1:
-            return tried
+        return _encode_small(y, valid, model, wrap)
     elif taper is None:
         taper = _choose_taper(y, valid, model)
     return _encode(y, valid, Coding(model, wrap, Quantisation(taper, snap)))
+
+
+def _encode_small(y: F64, valid: NDArray[np.bool_] | None, model: PyramidModel, wrap: bool) -> tuple[bytes, I32]:
+    """Code all to choose the taper, rough fields first without one: the first try is mostly the last."""
+    points = y.size if valid is None else max(1, int(np.count_nonzero(valid)))
+    if y.shape[2] > 2 and np.abs(y[:, :, 2:] - 2 * y[:, :, 1:-1] + y[:, :, :-2]).mean() > ROUGH:
+        tried = _encode(y, valid, Coding(model, wrap, Quantisation()))
+        if 8 * len(tried[0]) > SURELY_HIGH * points:
+            return tried
+    tried = _encode(y, valid, Coding(model, wrap, Quantisation(taper=1)))
+    taper = taper_for_rate(8 * len(tried[0]) / points)
+    return tried if taper == 1 else _encode(y, valid, Coding(model, wrap, Quantisation(taper)))
 
 
 def _encode(y: F64, valid: NDArray[np.bool_] | None, coding: Coding) -> tuple[bytes, I32]:

@@ -146,3 +146,21 @@ def test_a_section_too_short_for_its_fields_is_refused_at_once(shape):
     section, _ = pyramid.encode(np.zeros((1, 4, 4)), None, model=MODEL)
     with pytest.raises(PayloadError):
         pyramid.decode(section, shape, model=MODEL)
+
+
+@pytest.mark.parametrize("slope", [1.0, 2.5])
+def test_small_fields_have_the_taper_of_their_rate_whichever_way_is_tried_first(slope, monkeypatch):
+    tapers = []
+    encode = pyramid._encode
+    monkeypatch.setattr(
+        pyramid, "_encode", lambda y, valid, c: tapers.append(c.quantisation.taper) or encode(y, valid, c)
+    )
+    once = 0
+    for size in 10.0 ** np.arange(-2, 4, 0.5):
+        y = spectral_field(40, 50, slope=slope)[None] * size
+        rate = 8 * len(pyramid.encode(y, None, model=MODEL, taper=1)[0]) / y.size
+        tapers.clear()
+        section, _ = pyramid.encode(y, None, model=MODEL)
+        assert section[0] >> pyramid.TAPER_BIT == pyramid.taper_for_rate(rate)
+        once += len(tapers) == 1
+    assert once > 5
