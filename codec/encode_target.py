@@ -21,7 +21,6 @@ from isopress.codec.latent.step_forecast import Forecast, next_step
 from isopress.codec.latent.weights import LatentModel, load_latent
 from isopress.codec.limits import TARGET_TOLERANCE, Bound, Target, check_effort, check_fits
 from isopress.codec.models.registry import is_of_kind
-from isopress.codec.threads import in_turn
 from isopress.codec.values.fill import fill_smoothly
 from isopress.codec.values.outliers import bits_of
 from isopress.codec.values.special_values import find_specials
@@ -187,7 +186,6 @@ def _prepare(x: np.ndarray, target: Target) -> _Prepared | EncodedChunk | None:
     return _Prepared(fields, y.reshape(shape), unit, sections, FINEST * reach / deviation)
 
 
-@in_turn
 def _search(job: _Prepared, target: Target, model: LatentModel, trade: float) -> EncodedChunk:
     """Try steps, in units of the standard deviation, until one reaches the target; return the coding nearest to it, on
     its good side if there is one."""

@@ -2,9 +2,8 @@
 
 Every thread that calls torch gets a team of threads from it. If the teams together, or other programs, need more
 threads than there are processors, each small product waits until all threads of its team had a processor again: two
-processes of two threads each decoded at a twelfth of the speed of one thread each (benchmarks/RESULTS.md). So the many
-small products of contexts are computed by one thread, *in turn*: of those threads there are as many as teams find
-processors. The few large products of synthesis are the work of a *team*.
+processes of two threads each decoded at a twelfth of the speed of one thread each (benchmarks/RESULTS.md). So there are
+as many *teams* as find processors, and whoever wants torch waits for one.
 
 Whoever encodes or decodes takes one of the *slots*, of which there are as many as processors, or as `set_threads` or
 the environment variable `ISOPRESS_THREADS` say: dask, Zarr and the command line may call from any number of threads.
@@ -23,7 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import copy_context
 from functools import cache, partial, wraps
-from typing import Generic, NamedTuple, ParamSpec, TypeVar
+from typing import Generic, ParamSpec, TypeVar
 
 from isopress.codec.errors import ArgumentError
 from isopress.codec.float_environment import subnormal_numbers
@@ -32,24 +31,11 @@ P = ParamSpec("P")
 S = TypeVar("S")
 T = TypeVar("T")
 
-LARGEST_TEAM = 4  # contexts take twice as long as synthesis on two threads: more than four gain next to nothing
+LARGEST_TEAM = 4  # more gain next to nothing
 
 VARIABLE = "ISOPRESS_THREADS"
-TURN, TEAM = "turn", "team"
 IMPORTS = threading.RLock()  # held while modules that load torch are imported: Python's own locks outlive a fork
 _OF_THREAD = threading.local()
-
-
-def in_turn(work: Callable[P, T]) -> Callable[P, T]:
-    """Let a function run where torch has one thread, and what it calls too. Callers wait for their turn."""
-
-    @wraps(work)
-    def waiting(*args: P.args, **kwargs: P.kwargs) -> T:
-        if _kind():
-            return work(*args, **kwargs)
-        return _pools().turns.submit(partial(work, *args, **kwargs)).result()
-
-    return waiting
 
 
 def in_team(work: Callable[P, T]) -> Callable[P, T]:
@@ -57,44 +43,32 @@ def in_team(work: Callable[P, T]) -> Callable[P, T]:
 
     @wraps(work)
     def waiting(*args: P.args, **kwargs: P.kwargs) -> T:
-        if _kind() == TEAM:
+        if getattr(_OF_THREAD, "is_in_team", False):
             return work(*args, **kwargs)
-        return _pools().teams.submit(partial(work, *args, **kwargs)).result()
+        return _teams().submit(partial(work, *args, **kwargs)).result()
 
     return waiting
 
 
-class _Pools(NamedTuple):
-    turns: ThreadPoolExecutor
-    teams: ThreadPoolExecutor
-
-
 @cache
-def _pools() -> _Pools:
+def _teams() -> ThreadPoolExecutor:
     import torch
 
-    team = min(torch.get_num_threads(), LARGEST_TEAM)
-    count = max(1, processors() // team)
-    return _Pools(*(ThreadPoolExecutor(count, f"isopress {kind}", _begin, (kind, threads))
-                    for kind, threads in ((TURN, 1), (TEAM, team))))  # fmt: skip
+    size = min(torch.get_num_threads(), LARGEST_TEAM)
+    return ThreadPoolExecutor(max(1, processors() // size), "isopress team", _begin, (size,))
 
 
-def _begin(kind: str, threads: int) -> None:
+def _begin(size: int) -> None:
     """Give the calling thread so many threads of torch."""
     import torch
 
-    _OF_THREAD.kind = kind
+    _OF_THREAD.is_in_team = True
     before = torch.get_num_threads()
-    torch.set_num_threads(threads)
+    torch.set_num_threads(size)
     # That is also what threads of the program would begin with from now on, unless another thread says otherwise.
     other = threading.Thread(target=torch.set_num_threads, args=(before,))
     other.start()
     other.join()
-
-
-def _kind() -> str:
-    """Return what the calling thread is here for: TURN, TEAM or nothing."""
-    return getattr(_OF_THREAD, "kind", "")
 
 
 class _Slots:
@@ -243,7 +217,7 @@ def processors() -> int:
 
 def _after_fork() -> None:
     _SLOTS.clear()
-    _pools.cache_clear()
+    _teams.cache_clear()
     IMPORTS.release()
 
 

@@ -19,11 +19,12 @@ from isopress.codec.latent.coefficients import FIRST_HEAD, Channel, Latents, dec
 from isopress.codec.latent.context_features import ALONE, DEPTHS, RELATED, Phase
 from isopress.codec.latent.context_maps import BANDS
 from isopress.codec.latent.context_model import ContextModel, Prediction
+from isopress.codec.latent.correction import SynthesisConfig
 from isopress.codec.latent.decorrelation import Mixing
 from isopress.codec.latent.halvings import read_ahead
 from isopress.codec.latent.reduced_grid import AnyLevel, levels
 from isopress.codec.latent.section import Latent, code_fields, coded_shape
-from isopress.codec.latent.synthesis import Synthesis, SynthesisConfig
+from isopress.codec.latent.synthesis import Synthesis
 from isopress.codec.latent.weights import LatentModel, parse_latent
 
 CONFIG = SynthesisConfig(cell=2, token=8, channels=6, dim=16, heads=2, blocks=2, window=4, mlp_ratio=1.0)

@@ -1,16 +1,13 @@
 """What fixes the probabilities of latents: integer networks where there is activity, a table where there is none.
 
-Compiled kernels do all of it, if there are any. Without them the networks run in torch, in exact integers: beside a
-transformer the products of numpy's BLAS are slow, since its threads and those of torch wait for each other.
+Compiled kernels do all of it, if there are any; without them the networks are products of numpy, in exact integers.
 """
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from isopress.codec import native
@@ -23,7 +20,6 @@ from isopress.codec.latent.context_features import MEAN_OF, Phase
 F32 = NDArray[np.float32]
 
 BLOCK = 8192  # points taken at a time
-_ONEDNN = "DNNL_DEFAULT_FPMATH_MODE"  # what does torch's products on some CPUs
 
 
 @dataclass(frozen=True)
@@ -72,32 +68,17 @@ class ContextModel:
         return Prediction(mean, scale, tail, active)
 
 
-@torch.inference_mode()
 def evaluate(network: IntegerNetwork, features: F32, depth: int, scratch: Scratch) -> F32:
     """Map integer features (in + 1, M), last row ones, to the integers (out, M) that the network itself would give."""
-    exact, x = _is_exact(), torch.from_numpy(features)
+    x = features
     for i, layer in enumerate(network.layers):
-        affine = torch.from_numpy(layer.affine[depth])
-        last = i == len(network.layers) - 1
+        affine, last = layer.affine[depth], i == len(network.layers) - 1
         shape = len(affine) + (not last), x.shape[1]  # hidden layers have a row of ones, too
-        y = torch.from_numpy(np.empty(shape, np.float32) if last else scratch.array(f"hidden {i}", np.float32, *shape))
-        out = y[: len(affine)]
-        if exact:
-            torch.mm(affine, x, out=out)  # autocasting does not reach products that are given their output
-        else:
-            out.copy_(affine.double() @ x.double())
-        out.round_()
+        y = np.empty(shape, np.float32) if last else scratch.array(f"hidden {i}", np.float32, *shape)
+        out = np.matmul(affine, x, out=y[: len(affine)])  # integers that binary32 holds
+        np.rint(out, out=out)
         if not last:
-            out.clamp_(0, ACTIVATION_MAX)
+            np.clip(out, 0, ACTIVATION_MAX, out=out)
             y[-1] = 1
         x = y
-    return np.asarray(x)
-
-
-def _is_exact() -> bool:
-    """Whether products of float32 are products of float32: a program may let torch round factors to bfloat16."""
-    try:
-        allowed = torch.get_float32_matmul_precision()
-    except RuntimeError:  # torch's answer where the newer, finer settings are used
-        return False
-    return allowed == "highest" and os.environ.get(_ONEDNN, "STRICT").upper() == "STRICT"
+    return x

@@ -25,7 +25,6 @@ from isopress.codec.latent.halvings import choose_ahead, read_ahead, write_ahead
 from isopress.codec.latent.reduced_grid import levels
 from isopress.codec.latent.spectral_gain import GAINS, ONE_OCTAVE, equalise, find_gains
 from isopress.codec.latent.weights import LatentModel
-from isopress.codec.threads import in_turn
 
 F64 = NDArray[np.float64]
 
@@ -71,7 +70,7 @@ class CodedFields:
         for i, units in zip(channel_order(kept), self.decoded, strict=True):
             np.multiply(units, 1 / UNITS, out=channels[i])  # exact: a power of two
             if self.latent.corrected and units.any():
-                self.model.synthesis.correct(channels[i], self.latent.periodic)
+                self.model.correction.correct(channels[i], self.latent.periodic)
         fields = channels.reshape(*kept, *channels.shape[1:])
         for axis, mixing in enumerate(self.mixings):
             fields = mixing.inverse(fields, axis)
@@ -104,7 +103,6 @@ class CodedFields:
         return section, self.values(fields, gains / ONE_OCTAVE)
 
 
-@in_turn
 def code_fields(
     fields: F64,
     latent: Latent,
@@ -147,7 +145,6 @@ def code_fields(
     return CodedFields(section, shape, decoded, mixings, replace(latent, corrected=corrected), model)
 
 
-@in_turn
 def decode_fields(section: bytes, shape: tuple[int, ...], model: LatentModel) -> F64:
     """Return the fields (..., h, w) of a section.
 

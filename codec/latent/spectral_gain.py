@@ -8,9 +8,7 @@ end: floats on top.
 from __future__ import annotations
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 F64 = NDArray[np.float64]
 I8 = NDArray[np.int8]
@@ -96,13 +94,13 @@ def equalise(fields: F64, gains: F64, periodic: bool) -> None:
     """Apply gains (9,), in octaves, to decoded fields (..., h, w) in steps, in place."""
     width = fields.shape[-1]
     count = (width if periodic else 2 * width) // 2 + 1
-    extra = torch.from_numpy((_curve(gains, _log_wavelengths(count, width, periodic)) - 1).astype(np.float32))
+    extra = (_curve(gains, _log_wavelengths(count, width, periodic)) - 1).astype(np.float32)
     for field in fields.reshape(-1, *fields.shape[-2:]):
         for rows in _by_rows(field):
             spectrum = _spectrum(rows, periodic)
             spectrum *= extra
-            change = torch.fft.irfft(spectrum, n=width if periodic else 2 * width)
-            torch.from_numpy(rows).add_(change[:, :width])
+            change = np.fft.irfft(spectrum, n=width if periodic else 2 * width)
+            rows += change[:, :width]
 
 
 def _by_rows(field: F64) -> list[F64]:
@@ -116,11 +114,10 @@ def _judged(fields: F64, periodic: bool) -> F64:
     return fields[..., height // 6 : height - height // 6, :] if periodic else fields
 
 
-def _spectrum(field: F64, periodic: bool) -> Tensor:
+def _spectrum(field: F64, periodic: bool) -> NDArray[np.complex64]:
     """Return the Fourier transform of the rows (h, w); those with ends are mirrored there."""
-    rows = torch.from_numpy(field).float()
-    spectrum: Tensor = torch.fft.rfft(rows if periodic else torch.cat([rows, rows.flip(-1)], -1))
-    return spectrum
+    rows = field.astype(np.float32)
+    return np.fft.rfft(rows if periodic else np.concatenate([rows, rows[:, ::-1]], -1)).astype(np.complex64, copy=False)
 
 
 def _log_wavelengths(count: int, width: int, periodic: bool) -> F64:
@@ -136,11 +133,11 @@ def _curve(gains: F64, waves: F64) -> F64:
 
 def _powers(original: F64, decoded: F64, periodic: bool) -> tuple[F64, F64, F64]:
     """Return by wavenumber, summed over rows: power of original and decoded fields, and what they have in common."""
-    shape, total = (-1, *original.shape[-2:]), torch.zeros(())
+    shape, total = (-1, *original.shape[-2:]), np.zeros(())
     for field, other in zip(original.reshape(shape), decoded.reshape(shape), strict=True):
         for x, y in zip(_by_rows(field), _by_rows(other), strict=True):
             a, b = _spectrum(x, periodic), _spectrum(y, periodic)
-            power, kept, both = a.abs() ** 2, b.abs() ** 2, (a * b.conj()).real
-            total = total + torch.stack([power.double().sum(0), kept.double().sum(0), both.double().sum(0)])
-    p, q, c = total.numpy()
+            products = np.abs(a) ** 2, np.abs(b) ** 2, (a * b.conj()).real
+            total = total + np.stack([product.sum(0, dtype=np.float64) for product in products])
+    p, q, c = total
     return p, q, c

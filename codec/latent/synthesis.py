@@ -1,4 +1,4 @@
-"""The synthesis transformer: a decoded field to what is added to it, both in units of the quantiser's step.
+"""The synthesis transformer in floats, for training: `correction.py` computes the same in whole numbers.
 
 It sees only what stands out of its neighbourhood, so one set of weights serves every variable and unit. Convolutions
 over cells of 4 x 4 values hold the detail; tokens of 16 x 16 values with window and global attention hold the context.
@@ -8,7 +8,7 @@ Cells and tokens are this large for speed: a quarter of the time of half as larg
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -18,41 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
 from isopress.codec.latent.attention import TransformerBlock
-from isopress.codec.threads import in_team
-
-F64 = NDArray[np.float64]
-
-STRIP = 8  # rows of tokens that convolutions take at a time
-POOL = 4  # tokens per side of what global attention sees
-WIDE = 4  # cells on each side of the mean that a cell's own is compared with
-MARGIN = 2  # cells around the field that each pair of convolutions needs
-GAIN = 3.0  # of the features: a third of a step is what matters
-PREFIX = "synthesis."  # of the tensors in a weights file
-
-
-@dataclass(frozen=True)
-class SynthesisConfig:
-    """Shape of a synthesis: values per side of cells and tokens; channels of the convolutions; width, heads, number
-    and window of the blocks.
-
-    Raises
-    ------
-    ValueError
-        Tokens are not whole cells, at least MARGIN to a side.
-    """
-
-    cell: int = 4
-    token: int = 16
-    channels: int = 48
-    dim: int = 128
-    heads: int = 4
-    blocks: int = 3
-    window: int = 8
-    mlp_ratio: float = 3.0
-
-    def __post_init__(self) -> None:
-        if self.token % self.cell or self.token < MARGIN * self.cell:
-            raise ValueError(f"a token of {self.token} values does not hold {MARGIN} or more cells of {self.cell}")
+from isopress.codec.latent.correction import GAIN, MARGIN, POOL, PREFIX, STRIP, WIDE, SynthesisConfig
 
 
 class Synthesis(nn.Module):
@@ -157,18 +123,6 @@ class Synthesis(nn.Module):
                 told = F.interpolate(told, scale_factor=POOL, mode="nearest")[:, :, :h, :w]
                 tokens = tokens + told.permute(0, 2, 3, 1)
         return tokens
-
-    @in_team
-    @torch.inference_mode()
-    def correct(self, field: F64, periodic: bool) -> None:
-        """Add the correction to a decoded field (h, w) in steps, in place.
-
-        Floats, and so not the same to the last bit on every machine: they are added, never looked at by contexts.
-        """
-        whole = torch.from_numpy(field)
-        spread = torch.log(whole.std(correction=0) + 1e-3).float().reshape(1)
-        x = (whole - whole.mean()).float()[None, None]
-        whole += self(x, spread, periodic)[0, 0]
 
     @classmethod
     def restore(cls, config: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]) -> Synthesis:

@@ -20,7 +20,7 @@ from isopress.codec.errors import CorruptPayloadError
 from isopress.codec.latent.context_features import ALONE, RELATED
 from isopress.codec.latent.context_maps import BANDS
 from isopress.codec.latent.context_model import ContextModel
-from isopress.codec.latent.synthesis import Synthesis
+from isopress.codec.latent.correction import Correction, SynthesisConfig
 from isopress.codec.models.registry import Kind, Weights, find, model_id
 
 DEFAULT = "latent-0.8"  # what the name "default" means to writers; readers go by sha256
@@ -37,7 +37,7 @@ class LatentModel:
     name: str
     sha256: bytes
     contexts: ContextModel
-    synthesis: Synthesis
+    correction: Correction
 
 
 def load_latent(name_or_sha: str = "default") -> LatentModel:
@@ -75,7 +75,9 @@ def parse_latent(name: str, data: bytes, synthesis: Mapping[str, Any]) -> Latent
             layers.append((weight.astype(np.int8), bias.astype(np.int32), shift.astype(np.int8)))
         networks.append(integer_networks(layers))
     contexts = ContextModel(tuple(networks), tensors["quiet"].astype(np.int16), tables)
-    return LatentModel(name, hashlib.sha256(data).digest(), contexts, Synthesis.restore(synthesis, tensors))
+    return LatentModel(
+        name, hashlib.sha256(data).digest(), contexts, Correction.restore(SynthesisConfig(**synthesis), tensors)
+    )
 
 
 def integer_networks(layers: list[Layer]) -> tuple[IntegerNetwork, IntegerNetwork]:

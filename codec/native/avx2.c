@@ -38,12 +38,16 @@ INLINE vi pack4(vi a, vi b, vi c, vi d, const float *scale) {
     return (vi)_mm256_shuffle_epi8(bytes, order);
 }
 #define PACK4 pack4
+#define MADD2(sum, x, w) ((sum) + (vi)_mm256_madd_epi16((__m256i)(x), (__m256i)(w)))
 
 #include "network.h"
 #include "predict.h"
 #include "look.h"
 #include "context_tiles.h"
 #include "reference_fit.h"
+#include "correction_tiles.h"
 
-const Level isopress_avx2 = {"avx2", pack_avx2, look_avx2, predict_avx2, contexts_avx2, combine_avx2, fit_avx2};
+const Level isopress_avx2 = {
+    "avx2", pack_avx2, look_avx2, predict_avx2, contexts_avx2, combine_avx2, fit_avx2, product_avx2, features_avx2, depthwise_avx2, norm_avx2, attention_avx2,
+};
 #endif

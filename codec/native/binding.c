@@ -32,7 +32,7 @@ static void *hold(Held *held, PyObject *object, char format, int64_t count, int 
     if (PyObject_GetBuffer(object, view, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT | (writable ? PyBUF_WRITABLE : 0))) return NULL;
     held->count++;
     const char *f = view->format ? view->format : "B";
-    int same = strlen(f) == 1 && (f[0] == format || (format == 'L' && f[0] == 'Q'));
+    int same = strlen(f) == 1 && (f[0] == format || (format == 'L' && f[0] == 'Q') || (format == 'l' && f[0] == 'q'));
     if (!same || view->len / view->itemsize != count || (uintptr_t)view->buf % view->itemsize) {
         PyErr_Format(PyExc_ValueError, "a buffer of %zd items of type %s, wanted are %lld of type %c", view->len / view->itemsize,
                      f, (long long)count, format);
@@ -616,6 +616,161 @@ static PyObject *py_contexts(PyObject *self, PyObject *args) {
     return result;
 }
 
+/* --- correction of latents ------------------------------------------------------------------------------------------ */
+
+/* (level, inputs int16 (a tuple), their channels, (height, width), side, outputs, kind, weight int16, scale, bias float32,
+   top, one, out float32 or int16) */
+static PyObject *py_product(PyObject *self, PyObject *args) {
+    (void)self;
+    const char *name;
+    long long height, width;
+    PyObject *inputs, *weight, *scale, *bias, *out, *result = NULL;
+    Held held = {.count = 0};
+    ProductJob p;
+    memset(&p, 0, sizeof p);
+    if (!PyArg_ParseTuple(args, "sO!(ii)(LL)iiiOOOffO", &name, &PyTuple_Type, &inputs, &p.channels[0], &p.channels[1], &height, &width,
+                          &p.side, &p.outputs, &p.kind, &weight, &scale, &bias, &p.top, &p.one, &out))
+        return NULL;
+    const Level *level = level_named(name);
+    if (!level) return NULL;
+    p.count = (int32_t)PyTuple_GET_SIZE(inputs), p.height = height, p.width = width;
+    const char *wrong = isopress_check_product(&p);
+    if (wrong) return wrong_argument(wrong);
+    int64_t padded = rounded_up(p.outputs), results = (height - p.side + 1) * (width - p.side + 1) * p.outputs;
+    for (int i = 0; i < p.count; i++)
+        if (!(p.x[i] = hold(&held, PyTuple_GET_ITEM(inputs, i), 'h', height * width * p.channels[i], 0))) goto done;
+    if ((p.weight = hold(&held, weight, 'h', isopress_weights(&p), 0)) && (p.scale = hold(&held, scale, 'f', padded, 0)) &&
+        (p.bias = hold(&held, bias, 'f', padded, 0)) && (p.out = hold(&held, out, p.kind == PLAIN ? 'f' : 'h', results, 1))) {
+        if ((wrong = isopress_check_weights(&p))) {
+            wrong_argument(wrong);
+        } else {
+            Py_BEGIN_ALLOW_THREADS level->product(&p);
+            Py_END_ALLOW_THREADS result = Py_NewRef(Py_None);
+        }
+    }
+done:
+    release(&held);
+    return result;
+}
+
+/* (level, units int64, sums around, beside int64, (height, width) in cells, cell, channels, scale, (factor, of beside, one,
+   top), out int16) */
+static PyObject *py_features(PyObject *self, PyObject *args) {
+    (void)self;
+    const char *name;
+    long long height, width, scale;
+    PyObject *units, *around, *beside, *out, *result = NULL;
+    Held held = {.count = 0};
+    FeatureJob p;
+    memset(&p, 0, sizeof p);
+    if (!PyArg_ParseTuple(args, "sOOO(LL)iiL(ffff)O", &name, &units, &around, &beside, &height, &width, &p.cell, &p.channels, &scale,
+                          &p.factor, &p.beside_factor, &p.one, &p.top, &out))
+        return NULL;
+    const Level *level = level_named(name);
+    if (!level) return NULL;
+    p.height = height, p.width = width, p.scale = scale;
+    const char *wrong = isopress_check_features(&p);
+    if (wrong) return wrong_argument(wrong);
+    int64_t cells = height * width;
+    if ((p.units = hold(&held, units, 'l', cells * p.cell * p.cell, 0)) && (p.around = hold(&held, around, 'l', cells, 0)) &&
+        (p.beside = hold(&held, beside, 'l', cells, 0)) && (p.out = hold(&held, out, 'h', cells * p.channels, 1))) {
+        Py_BEGIN_ALLOW_THREADS level->features(&p);
+        Py_END_ALLOW_THREADS result = Py_NewRef(Py_None);
+    }
+    release(&held);
+    return result;
+}
+
+/* (level, x float32, (height, width), channels, wraps, weight, bias, out float32) */
+static PyObject *py_depthwise(PyObject *self, PyObject *args) {
+    (void)self;
+    const char *name;
+    long long height, width;
+    PyObject *x, *weight, *bias, *out, *result = NULL;
+    Held held = {.count = 0};
+    DepthwiseJob p;
+    memset(&p, 0, sizeof p);
+    if (!PyArg_ParseTuple(args, "sO(LL)ipOOO", &name, &x, &height, &width, &p.channels, &p.wraps, &weight, &bias, &out)) return NULL;
+    const Level *level = level_named(name);
+    if (!level) return NULL;
+    p.height = height, p.width = width;
+    const char *wrong = isopress_check_depthwise(&p);
+    if (wrong) return wrong_argument(wrong);
+    int64_t size = height * width * p.channels;
+    if ((p.x = hold(&held, x, 'f', size, 0)) && (p.weight = hold(&held, weight, 'f', 9 * p.channels, 0)) &&
+        (p.bias = hold(&held, bias, 'f', p.channels, 0)) && (p.out = hold(&held, out, 'f', size, 1))) {
+        Py_BEGIN_ALLOW_THREADS level->depthwise(&p);
+        Py_END_ALLOW_THREADS result = Py_NewRef(Py_None);
+    }
+    release(&held);
+    return result;
+}
+
+/* (level, x float32 (tokens, channels), tokens, channels, weight, bias float32, part, epsilon, one, top, out int16) */
+static PyObject *py_norm(PyObject *self, PyObject *args) {
+    (void)self;
+    const char *name;
+    long long tokens;
+    PyObject *x, *weight, *bias, *out, *result = NULL;
+    Held held = {.count = 0};
+    NormJob p;
+    memset(&p, 0, sizeof p);
+    if (!PyArg_ParseTuple(args, "sOLiOOffffO", &name, &x, &tokens, &p.channels, &weight, &bias, &p.part, &p.epsilon, &p.one, &p.top, &out))
+        return NULL;
+    const Level *level = level_named(name);
+    if (!level) return NULL;
+    p.tokens = tokens;
+    const char *wrong = isopress_check_norm(&p);
+    if (wrong) return wrong_argument(wrong);
+    if ((p.x = hold(&held, x, 'f', tokens * p.channels, 0)) && (p.weight = hold(&held, weight, 'f', p.channels, 0)) &&
+        (p.bias = hold(&held, bias, 'f', p.channels, 0)) && (p.out = hold(&held, out, 'h', tokens * p.channels, 1))) {
+        Py_BEGIN_ALLOW_THREADS level->norm(&p);
+        Py_END_ALLOW_THREADS result = Py_NewRef(Py_None);
+    }
+    release(&held);
+    return result;
+}
+
+/* (level, qkv int16 (height, width, 3, heads, head), (height, width, heads, head), windows of rows (n, 3) int32, of columns,
+   numbers of both, (scale, share, one, top), out int16) */
+static PyObject *py_attention(PyObject *self, PyObject *args) {
+    (void)self;
+    const char *name;
+    long long height, width;
+    PyObject *qkv, *rows, *columns, *out, *result = NULL;
+    Held held = {.count = 0};
+    AttentionJob p;
+    memset(&p, 0, sizeof p);
+    if (!PyArg_ParseTuple(args, "sO(LLii)OOii(ffff)O", &name, &qkv, &height, &width, &p.heads, &p.head, &rows, &columns, &p.rows, &p.columns,
+                          &p.scale, &p.share, &p.one, &p.top, &out))
+        return NULL;
+    const Level *level = level_named(name);
+    if (!level) return NULL;
+    p.height = height, p.width = width;
+    const char *wrong = "the number of windows";
+    if (p.rows > 0 && p.columns > 0 && (p.row = hold(&held, rows, 'i', 3 * (int64_t)p.rows, 0)) &&
+        (p.column = hold(&held, columns, 'i', 3 * (int64_t)p.columns, 0)))
+        wrong = isopress_check_attention(&p);
+    if (wrong) {
+        wrong_argument(wrong);
+        goto done;
+    }
+    int64_t size = height * width * p.heads * p.head;
+    if (!(p.qkv = hold(&held, qkv, 'h', 3 * size, 0)) || !(p.out = hold(&held, out, 'h', size, 1))) goto done;
+    p.packed = PyMem_RawMalloc(isopress_attention_scratch(&p) * sizeof *p.packed);
+    p.scores = PyMem_RawMalloc(QUERIES * isopress_window(&p) * sizeof *p.scores);
+    if (p.packed && p.scores) {
+        Py_BEGIN_ALLOW_THREADS level->attention(&p);
+        Py_END_ALLOW_THREADS result = Py_NewRef(Py_None);
+    } else {
+        PyErr_NoMemory();
+    }
+    PyMem_RawFree(p.packed), PyMem_RawFree(p.scores);
+done:
+    release(&held);
+    return result;
+}
+
 /* --- final values ---------------------------------------------------------------------------------------------------- */
 
 /* Holds two arrays of `count` float32, or else float64. */
@@ -689,6 +844,11 @@ static PyMethodDef methods[] = {
     {"fit", py_fit, METH_VARARGS, "Coefficients of the proxies of a field."},
     {"context_plan", py_context_plan, METH_VARARGS, "Check and keep how features of latents are made."},
     {"contexts", py_contexts, METH_VARARGS, "What is known of the latents of a phase."},
+    {"product", py_product, METH_VARARGS, "Products of integers of the correction of latents."},
+    {"features", py_features, METH_VARARGS, "What the correction of latents sees of a field."},
+    {"depthwise", py_depthwise, METH_VARARGS, "Convolution of each channel of its tokens."},
+    {"norm", py_norm, METH_VARARGS, "Layer norm of its tokens."},
+    {"attention", py_attention, METH_VARARGS, "Attention in windows of its tokens."},
     {"keep", py_keep, METH_VARARGS, "Whether decoded values surely keep a tolerance."},
     {"measure", py_measure, METH_VARARGS, "Largest error, and sums of squares."},
     {NULL, NULL, 0, NULL},

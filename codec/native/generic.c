@@ -26,11 +26,15 @@
 INLINE vi dot2(vi sum, vi x, vi w) { return sum + (x << 16 >> 16) * (w << 16 >> 16) + (x >> 16) * (w >> 16); }
 #define DOT2 dot2
 #endif
+#define MADD2 DOT2
 
 #include "network.h"
 #include "predict.h"
 #include "look.h"
 #include "context_tiles.h"
 #include "reference_fit.h"
+#include "correction_tiles.h"
 
-const Level isopress_generic = {"generic", pack_generic, look_generic, predict_generic, contexts_generic, combine_generic, fit_generic};
+const Level isopress_generic = {
+    "generic", pack_generic, look_generic, predict_generic, contexts_generic, combine_generic, fit_generic, product_generic, features_generic, depthwise_generic, norm_generic, attention_generic,
+};

@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "contexts.h"
+#include "correction.h"
 
 enum {
     TILE = 32,        /* points that a kernel works on at once */
@@ -120,6 +121,11 @@ typedef struct {
     int64_t (*contexts)(const ContextPhase *); /* returns how many points a network was asked about */
     void (*combine)(const Combination *);
     int (*fit)(const Fit *); /* returns 0, or 1 without memory */
+    void (*product)(const ProductJob *);
+    void (*features)(const FeatureJob *);
+    void (*depthwise)(const DepthwiseJob *);
+    void (*norm)(const NormJob *);
+    void (*attention)(const AttentionJob *);
 } Level;
 
 /* The levels that this build has and this machine can run, best first; NULL ends the list. */

@@ -15,7 +15,8 @@ import torch
 from safetensors import safe_open
 from safetensors.numpy import load_file, save
 
-from isopress.codec.latent.synthesis import Synthesis, SynthesisConfig
+from isopress.codec.latent.correction import SynthesisConfig
+from isopress.codec.latent.synthesis import Synthesis
 from isopress.codec.latent.weights import KIND
 from isopress.codec.training import contexts as train_contexts
 from isopress.codec.training import synthesis as train_synthesis

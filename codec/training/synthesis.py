@@ -24,10 +24,11 @@ from isopress.codec.entropy.coder import SymbolWriter
 from isopress.codec.latent.coefficients import TRADE, Latents, encode
 from isopress.codec.latent.context_features import UNITS
 from isopress.codec.latent.context_model import ContextModel
+from isopress.codec.latent.correction import SynthesisConfig
 from isopress.codec.latent.decorrelation import choose
 from isopress.codec.latent.halvings import choose_ahead
 from isopress.codec.latent.reduced_grid import levels
-from isopress.codec.latent.synthesis import Synthesis, SynthesisConfig
+from isopress.codec.latent.synthesis import Synthesis
 from isopress.codec.training.latent_pool import RATE, drawn_as_often
 from isopress.codec.training.loop import Budget, Progress, Report, State, check_same, descend, falling, follow, run
 from isopress.codec.training.pyramid_pool import Field

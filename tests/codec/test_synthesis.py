@@ -1,4 +1,4 @@
-"""The synthesis transformer: nothing before training, any field, always finite."""
+"""The synthesis transformer, in floats and in whole numbers: nothing before training, any field, always finite."""
 
 from dataclasses import replace
 
@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from isopress.codec.latent.synthesis import Synthesis, SynthesisConfig
+from isopress.codec.latent.correction import Correction, SynthesisConfig
+from isopress.codec.latent.synthesis import Synthesis
 from tests.fields import spectral_field
 from tests.latent_models import CONFIG, small_model, synthesis
 from tests.strategies import Array
@@ -14,6 +15,12 @@ from tests.strategies import Array
 SPREAD = torch.tensor([1.0])
 SHAPES = [(16, 16), (17, 23), (8, 64), (1, 1), (3, 50), (33, 2), (40, 24), (40, 8)]
 MADE = synthesis(size=0.3)
+
+
+def in_integers(made: Synthesis) -> Correction:
+    """Return what codes with such weights."""
+    config, tensors = made.stored()
+    return Correction.restore(SynthesisConfig(**config), tensors)
 
 
 def correction(made: Synthesis, x: Array, periodic: bool = False) -> Array:
@@ -26,7 +33,7 @@ def correction(made: Synthesis, x: Array, periodic: bool = False) -> Array:
 def test_without_training_there_is_no_correction() -> None:
     x = spectral_field(40, 48) * 5
     corrected = x.copy()
-    Synthesis(CONFIG).correct(corrected, True)
+    in_integers(Synthesis(CONFIG)).correct(corrected, True)
     np.testing.assert_array_equal(corrected, x)
 
 
@@ -67,12 +74,33 @@ def test_nothing_coarse_is_added() -> None:
     assert abs(before.mean()) < 0.1 * before.std()
 
 
-@pytest.mark.parametrize("size", [1e-30, 1e6, 1e12, 1e30])
+@pytest.mark.parametrize("size", [0, 1e6, 1e12, 1e30])
 def test_corrections_are_finite_whatever_the_field(size: float) -> None:
-    x = np.random.default_rng(0).normal(size=(20, 26)) * size
+    x = np.rint(np.random.default_rng(0).normal(size=(20, 26)) * size)
     x[3, 4] *= 100
-    MADE.correct(x, True)
-    assert np.isfinite(x).all()
+    corrected = x.copy()
+    in_integers(MADE).correct(corrected, True)
+    assert np.isfinite(corrected).all()
+    np.testing.assert_allclose(corrected, x, atol=50)
+
+
+@pytest.mark.parametrize("shape", [(16, 16), (17, 23), (40, 24), (64, 96), (150, 33)])
+def test_corrections_in_whole_numbers_are_those_in_floats(shape: tuple[int, int]) -> None:
+    x = np.rint(spectral_field(*shape, slope=1.5) * 6 * 64) / 64
+    for periodic in (False, True):
+        corrected = x.copy()
+        in_integers(MADE).correct(corrected, periodic)
+        spread = torch.tensor([np.log(x.std() + 1e-3)], dtype=torch.float32)
+        with torch.inference_mode():
+            floats = MADE(torch.from_numpy((x - x.mean()).astype("f4"))[None, None], spread, periodic)[0, 0].numpy()
+        assert np.abs(corrected - x - floats).max() < 0.02 * np.abs(floats).max()
+
+
+def test_tensors_that_are_no_numbers_are_refused() -> None:
+    config, tensors = synthesis().stored()
+    tensors["synthesis.widen.weight"][3, 2] = np.nan
+    with pytest.raises(ValueError, match=r"widen\.weight"):
+        Correction.restore(SynthesisConfig(**config), tensors)
 
 
 def test_each_field_of_a_batch_is_corrected_by_itself() -> None:
@@ -94,14 +122,15 @@ def test_a_stored_synthesis_is_the_one_that_comes_back() -> None:
         torch.testing.assert_close(parameter, made.get_parameter(name), atol=1e-3, rtol=1e-3)
     assert not any(parameter.requires_grad for parameter in back.parameters())
     lacking = {name: tensor for name, tensor in tensors.items() if name != "synthesis.last.weight"}
-    with pytest.raises(ValueError, match=r"last\.weight"):
-        Synthesis.restore(shape, lacking)
+    for restored in (Synthesis.restore, lambda config, tensors: Correction.restore(SynthesisConfig(**config), tensors)):
+        with pytest.raises(ValueError, match=r"last\.weight"):
+            restored(shape, lacking)
 
 
 def test_small_weights_of_tests_do_correct() -> None:
     x = spectral_field(32, 32) * 5
     corrected = x.copy()
-    small_model().synthesis.correct(corrected, False)
+    small_model().correction.correct(corrected, False)
     assert 1e-3 < np.abs(corrected - x).max() < 5
 
 
@@ -109,3 +138,9 @@ def test_small_weights_of_tests_do_correct() -> None:
 def test_tokens_that_do_not_hold_whole_cells_are_refused(cell: int, token: int) -> None:
     with pytest.raises(ValueError, match=f"a token of {token} values"):
         SynthesisConfig(cell=cell, token=token)
+
+
+@pytest.mark.parametrize("number", [{"channels": 5}, {"dim": 18}, {"heads": 16}, {"dim": 2048}, {"mlp_ratio": 1.1}])
+def test_numbers_that_whole_sums_do_not_allow_are_refused(number: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="cannot have"):
+        replace(CONFIG, **number)

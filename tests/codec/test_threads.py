@@ -1,4 +1,4 @@
-"""What torch does is done by threads of isopress: in turn, alike from every thread, and after a fork too."""
+"""Threads: teams for what torch does, slots for whoever codes, alike from every thread, and after a fork too."""
 
 import multiprocessing
 import os
@@ -16,7 +16,7 @@ import zarr
 
 import isopress
 from isopress.codec.errors import ArgumentError
-from isopress.codec.threads import LARGEST_TEAM, VARIABLE, in_team, in_turn, processors, set_threads, slot, threads
+from isopress.codec.threads import LARGEST_TEAM, VARIABLE, in_team, processors, set_threads, slot, threads
 from isopress.format.store.pool import run
 from isopress.format.store.tasks import Outcome
 from tests.crowd import Crowd
@@ -25,29 +25,23 @@ from tests.fields import drifting_fields
 ROOT = Path(__file__).parents[2]
 
 
-@in_turn
-def name_in_turn() -> str:
+@in_team
+def name_in_team() -> str:
     return threading.current_thread().name
 
 
-@in_turn
+@in_team
 def names_of_nested() -> tuple[str, str]:
-    return threading.current_thread().name, name_in_turn()
+    return threading.current_thread().name, name_in_team()
 
 
-def test_turns_and_teams_have_threads_of_their_own() -> None:
-    here = threading.current_thread().name
-    assert "turn" in name_in_turn() != here
-    assert "team" in in_team(lambda: threading.current_thread().name)()
-    assert len(set(names_of_nested())) == 1  # who has the turn need not wait for it
-    team = in_team(lambda: threading.current_thread().name)
-    assert "team" in in_turn(team)()
-    assert in_team(lambda: (threading.current_thread().name,) * 2 == (team(), name_in_turn()))()
+def test_teams_have_threads_of_their_own() -> None:
+    assert "team" in name_in_team() != threading.current_thread().name
+    assert len(set(names_of_nested())) == 1  # who is in a team need not wait for it
 
 
-def test_turns_have_one_thread_of_torch_teams_several_and_those_of_the_program_stay() -> None:
+def test_teams_have_several_threads_of_torch_and_those_of_the_program_stay() -> None:
     before = torch.get_num_threads()
-    assert in_turn(torch.get_num_threads)() == 1
     assert in_team(torch.get_num_threads)() <= min(LARGEST_TEAM, processors())
     assert torch.get_num_threads() == before
     with ThreadPoolExecutor(1) as new:
@@ -56,7 +50,7 @@ def test_turns_have_one_thread_of_torch_teams_several_and_those_of_the_program_s
 
 def test_no_more_run_at_once_than_there_are_processors() -> None:
     crowd = Crowd()
-    work = in_turn(lambda _: crowd.work())
+    work = in_team(lambda _: crowd.work())
     with ThreadPoolExecutor(4 * processors()) as callers:
         list(callers.map(work, range(8 * processors())))
     assert 1 <= crowd.most <= processors()
@@ -102,14 +96,14 @@ def test_a_program_may_say_so_itself(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_errors_come_through_and_work_goes_on() -> None:
-    @in_turn
+    @in_team
     def fail() -> None:
         raise KeyError("of the work")
 
     for _ in range(3):
         with pytest.raises(KeyError, match="of the work"):
             fail()
-    assert name_in_turn()
+    assert name_in_team()
 
 
 def test_many_threads_decode_at_once() -> None:

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tests.spec.correction import correction
 from tests.spec.entropy import CodedStream, Integers, Tensors, centre, crc32c, cumulative, lg, network, uniform
 from tests.spec.gains import equalised
-from tests.spec.synthesis import correction
 from tests.spec.wavelet import Grid, Level, fitted, joined, levels_of
 
 Map = NDArray[np.float32]  # of the low band of a level, with PAD more rows and columns on every side
@@ -50,7 +50,7 @@ def restored(decoded: Decoded, config: Mapping[str, Any], tensors: Tensors) -> N
     for at, channel in decoded.channels.items():
         x[at] = channel / 64
         if decoded.corrected and channel.any() and any(name.startswith("synthesis.") for name in tensors):
-            x[at] += correction(x[at].copy(), decoded.periodic, config, tensors)
+            x[at] += correction(channel, decoded.periodic, config, tensors)
     for axis, rows in enumerate(decoded.transforms):
         x = np.moveaxis(np.tensordot(rows, x, (0, axis)), 0, axis)
     if decoded.gains:

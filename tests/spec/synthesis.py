@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from math import ceil, erf, log, sqrt
+from math import ceil, erf, sqrt
 from typing import Any
 
 import numpy as np
@@ -56,53 +56,7 @@ class Weights:
         return found
 
 
-def correction(x: Array, periodic: bool, config: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]) -> Array:
-    """Return what is added to a channel in steps."""
-    weights = Weights(tensors, "synthesis.")
-    token = config["token"]
-    u = x - x.mean()
-    s = log(sqrt((u**2).mean()) + 0.001)
-    h, w = x.shape
-    u = np.pad(u, ((0, -h % token), (0, -w % token)), "edge")
-    periodic = periodic and w % token == 0
-    found = transformer(u[..., None], 0.3 * s, periodic, config, weights)
-    far = around(means(found, token), 2, periodic)
-    return (found - far.repeat(token, 0).repeat(token, 1))[:h, :w, 0]
-
-
-def transformer(u: Array, quality: float, periodic: bool, config: Mapping[str, Any], weights: Weights) -> Array:
-    cell, g = config["cell"], config["token"] // config["cell"]
-    v = blocks(u, cell)
-    m = v.mean(-1, keepdims=True)
-    f = 3 * np.concatenate([v - around(m, 1, periodic), m - around(m, 4, periodic)], -1)
-    a = pad(np.sign(f) * np.log1p(abs(f)), 4, periodic)
-    a = gelu(weights.conv("second", gelu(weights.conv("first", a))))
-    tokens = weights.linear("embed", blocks(a[2:-2, 2:-2], g)) + weights.linear("quality", np.array([quality]))
-    tokens = transformed(tokens, periodic, config, weights)
-    wide = unblocked(weights.linear("widen", pad(tokens, 1, periodic)), g)
-    wide = wide[g - 2 : len(wide) - g + 2, g - 2 : wide.shape[1] - g + 2]
-    a = gelu(weights.conv("third", np.concatenate([a, wide], -1)))
-    return unblocked(weights.conv("last", a), cell)
-
-
 # --- Tokens -----------------------------------------------------------------------------------------------------------
-
-
-def transformed(tokens: Array, periodic: bool, config: Mapping[str, Any], weights: Weights) -> Array:
-    number, heads = config["blocks"], config["heads"]
-    for n in range(number):
-        rows = windows(tokens.shape[0], config["window"], n % 2 == 1, False)
-        columns = windows(tokens.shape[1], config["window"], n % 2 == 1, periodic)
-        tokens = block(tokens, rows, columns, heads, periodic, weights.part(f"blocks.{n}"))
-        if n == (number - 1) // 2:
-            h, w = tokens.shape[:2]
-            starts = [(y, x) for y in range(0, h, 4) for x in range(0, w, 4)]
-            z = np.array([tokens[y : y + 4, x : x + 4].mean((0, 1)) for y, x in starts])
-            z = z.reshape(ceil(h / 4), ceil(w / 4), -1)
-            all_rows, all_columns = ([(np.arange(size), size)] for size in z.shape[:2])
-            d = block(z, all_rows, all_columns, heads, periodic, weights.part("overview")) - z
-            tokens = tokens + d.repeat(4, 0).repeat(4, 1)[:h, :w]
-    return tokens
 
 
 def block(x: Array, rows: list[Window], columns: list[Window], heads: int, periodic: bool, weights: Weights) -> Array:
@@ -155,12 +109,6 @@ def pad(a: Array, p: int, periodic: bool) -> Array:
     return found
 
 
-def around(a: Array, p: int, periodic: bool) -> Array:
-    """Return means over 2 p + 1 values each way."""
-    found: Array = sliding_window_view(pad(a, p, periodic), (2 * p + 1, 2 * p + 1), (0, 1)).mean((-2, -1))
-    return found
-
-
 def blocks(a: Array, n: int) -> Array:
     """Return the n x n values of each block as its channels, in C order, the channels of a value together."""
     h, w, c = a.shape
@@ -170,9 +118,3 @@ def blocks(a: Array, n: int) -> Array:
 def unblocked(a: Array, n: int) -> Array:
     h, w, c = a.shape
     return a.reshape(h, w, n, n, c // n**2).swapaxes(1, 2).reshape(h * n, w * n, c // n**2)
-
-
-def means(a: Array, n: int) -> Array:
-    """Return the mean of each block of a field."""
-    found: Array = blocks(a, n).mean(-1, keepdims=True)
-    return found

@@ -1,4 +1,4 @@
-"""Corrections come out of the SPEC alone: a plain numpy transformer gets the values that isopress gets."""
+"""Corrections come out of the SPEC alone: a plain numpy transformer gets them to the last bit."""
 
 from dataclasses import replace
 from functools import cache
@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from isopress.codec.latent.synthesis import Synthesis
-from isopress.codec.latent.synthesis import SynthesisConfig as Config
+from isopress.codec.latent.correction import Correction
+from isopress.codec.latent.correction import SynthesisConfig as Config
 from tests.fields import spectral_field
 from tests.latent_models import CONFIG, Tensors, synthesis
-from tests.spec import synthesis as spec_synthesis
+from tests.spec import correction as spec_correction
 from tests.strategies import Array
 
 THREE = replace(CONFIG, blocks=3)
@@ -50,16 +50,15 @@ def rough(*shape: int) -> Array:
 
 
 def assert_corrected_alike(x: Array, periodic: bool, config: Config, faint: bool = False) -> Array:
-    """Return the correction, after a comparison with that of the other transformer."""
+    """Return the correction of `x`, rounded to units, after a comparison with that of the other transformer."""
     shape, tensors = weights(config, faint)
-    ours = spec_synthesis.correction(x, periodic, shape, tensors)
-    theirs = x.copy()
-    Synthesis.restore(shape, tensors).correct(theirs, periodic)
-    theirs -= x
-    largest = abs(theirs).max()
-    assert largest > 0.1
-    np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5 * largest)
-    return ours
+    units = np.rint(64 * x)
+    ours = units / 64 + spec_correction.correction(units.astype(np.int64), periodic, shape, tensors)
+    theirs = units / 64
+    Correction.restore(config, tensors).correct(theirs, periodic)
+    np.testing.assert_array_equal(ours, theirs)
+    assert abs(ours - units / 64).max() > 0.1
+    return ours - units / 64
 
 
 @pytest.mark.parametrize("periodic", [False, True])
@@ -112,5 +111,5 @@ def test_layer_norms_have_the_same_epsilon() -> None:
 def test_the_spec_names_every_tensor_of_a_synthesis() -> None:
     shape, tensors = weights(THREE)
     reads = Reads(tensors)
-    spec_synthesis.correction(rough(16, 16), False, shape, reads)
+    spec_correction.correction(np.rint(64 * rough(16, 16)).astype(int), False, shape, reads)
     assert reads.names == {name for name in tensors if name.startswith("synthesis.")}
