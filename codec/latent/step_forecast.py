@@ -39,12 +39,11 @@ class Forecast:
         """Look at some windows of fields (..., h, w) of this mean and deviation."""
         h, w = fields.shape[-2:]
         top, count, side = max(0, (h - WINDOW[0]) // 2), min(WINDOWS, -(-w // WINDOW[1])), min(WINDOW[1], w)
-        sample = list[F64]()
+        sample = np.empty((*fields.shape[:-2], count, min(h, WINDOW[0]), side))
         for i in range(count):  # columns evenly spread
-            left = max((2 * i + 1) * w // (2 * count) - side // 2, 0)
-            window = fields[..., top : top + WINDOW[0], left : left + WINDOW[1]]
-            sample += _magnitudes((window - mean) / deviation)
-        magnitudes = np.sort(np.concatenate(sample))[::-1]
+            left = min(max((2 * i + 1) * w // (2 * count) - side // 2, 0), w - side)
+            sample[..., i, :, :] = fields[..., top : top + WINDOW[0], left : left + side]
+        magnitudes = np.sort(_magnitudes((sample - mean) / deviation))[::-1]
         number = np.arange(magnitudes.size)
         if not of_error:
             return cls(magnitudes, BITS_PER_SYMBOL * number / magnitudes.size, of_error)
@@ -70,17 +69,22 @@ class Forecast:
         return step * min(max(after / before, 1 / FAR), FAR) if before > 0 else step
 
 
-def _magnitudes(low: F64) -> list[F64]:
-    """Return the magnitudes of all wavelet coefficients of fields, after what they share was transformed away."""
-    for axis, mixing in enumerate(choose(low, LIKELY_STEP)):
-        low = mixing.forward(low, axis)
-    found = list[F64]()
+def _magnitudes(windows: F64) -> F64:
+    """Return the magnitudes of all wavelet coefficients of windows (..., number, h, w) of fields, after what the fields
+    share in each window was transformed away."""
+    if windows.shape[:-3]:
+        for i in range(windows.shape[-3]):
+            low = windows[..., i, :, :]
+            for axis, mixing in enumerate(choose(low, LIKELY_STEP)):
+                low = mixing.forward(low, axis)
+            windows[..., i, :, :] = low
+    found, low = list[F64](), windows
     for level in levels(low.shape[-2], low.shape[-1], periodic=False):
         low, details = level.analyse(low)
         for band in details:
             found.append(np.abs(band).ravel())
     found.append(np.abs(low).ravel())
-    return found
+    return np.concatenate(found)
 
 
 def next_step(seen: list[tuple[float, float]], goal: float, forecast: Forecast) -> float:

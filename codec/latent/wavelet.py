@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from isopress.codec import native
+
 F64 = NDArray[np.float64]
 AnyFloat = NDArray[np.floating[Any]]
 Parts = list[F64]
@@ -36,9 +38,8 @@ def split(parts: Sequence[F64], axis: int, periodic: bool) -> tuple[Parts, Parts
         high.append(along[..., 1::2].copy(order="K"))
     if high and high[0].shape[-1]:
         for step, factor in enumerate(FACTORS):
-            for target, sums in zip((high, low)[step % 2], _sums(low, high, step, axis, periodic), strict=True):
-                sums *= factor
-                target += sums
+            for target, beside in zip((high, low)[step % 2], _neighbours(low, high, step, axis, periodic), strict=True):
+                _lift(target, beside, factor)
         for x, y in zip(low, high, strict=True):
             x *= NORM
             y *= 1 / NORM
@@ -56,9 +57,8 @@ def join(low: Sequence[AnyFloat], high: Sequence[AnyFloat], axis: int, periodic:
         even.append(_rounded(np.multiply(x.swapaxes(axis, -1), 1 / NORM, dtype=np.float64), whole))
         odd.append(_rounded(np.multiply(y.swapaxes(axis, -1), NORM, dtype=np.float64), whole))
     for step in (3, 2, 1, 0):
-        for target, sums in zip((odd, even)[step % 2], _sums(even, odd, step, axis, periodic), strict=True):
-            sums *= FACTORS[step]
-            target -= _rounded(sums, whole)
+        for target, beside in zip((odd, even)[step % 2], _neighbours(even, odd, step, axis, periodic), strict=True):
+            _lift(target, beside, FACTORS[step], whole=whole, minus=True)
     joined = Parts()
     for x, y in zip(even, odd, strict=True):
         both = np.empty_like(x, shape=(*x.shape[:-1], x.shape[-1] + y.shape[-1]))
@@ -72,36 +72,64 @@ def _rounded(x: F64, whole: bool) -> F64:
     return np.floor(np.add(x, 0.5, out=x), out=x) if whole else x
 
 
-def _sums(low: Parts, high: Parts, step: int, axis: int, periodic: bool) -> Parts:
-    """Return, per part, the sums of the two neighbours of its odd samples (steps 0 and 2) or of its even ones."""
-    found, circle = Parts(), periodic and axis == LONGITUDE
+Neighbours = tuple[F64 | None, F64, F64 | None]  # (..., 1) before and after (..., n), if there are any
+
+
+def _neighbours(low: Parts, high: Parts, step: int, axis: int, periodic: bool) -> list[Neighbours]:
+    """Return, per part, the neighbours of its odd samples (steps 0 and 2) or of its even ones: each has two, one after
+    another."""
+    found, circle = list[Neighbours](), periodic and axis == LONGITUDE
     for i, (x, y) in enumerate(zip(low, high, strict=True)):
         longer = x.shape[-1] > y.shape[-1]
         before = after = None
         if step % 2 == 0:
-            near = x
             if i + 1 < len(low):
                 after = fitted(low[i + 1][..., 0], x.shape[-2], periodic)[..., None]
             elif not longer:
                 after = x[..., :1] if circle else x[..., -1:]
+            found.append((None, x, after))
+            continue
+        if i:
+            before = fitted(high[i - 1][..., -1], y.shape[-2], periodic)[..., None]
         else:
-            near, after = y, y[..., -1:] if longer else None
-            if i:
-                before = fitted(high[i - 1][..., -1], y.shape[-2], periodic)[..., None]
-            else:
-                before = y[..., -1:] if circle and not longer else y[..., :1]
-            if not y.shape[-1]:
-                found.append(before + before)
-                continue
-        n, start = near.shape[-1] - 1, int(before is not None)
-        sums = np.empty_like(near, shape=(*near.shape[:-1], n + start + (after is not None)))
+            before = y[..., -1:] if circle and not longer else y[..., :1]
+        if longer:
+            after = y[..., -1:] if y.shape[-1] else before
+        found.append((before, y, after))
+    return found
+
+
+def _lift(target: F64, beside: Neighbours, factor: float, *, whole: bool = False, minus: bool = False) -> None:
+    """Add to `target`, in place, the sums of its neighbours times `factor`, or take them off, rounded if `whole`."""
+    before, near, after = beside
+    if not target.size:
+        return
+    if native.level() != native.NUMPY and _alike(target, near):
+        native.lift(target, near, (before, after), factor, whole=whole, minus=minus)
+        return
+    n, start = near.shape[-1] - 1, int(before is not None)
+    if n < 0:
+        assert before is not None
+        sums = before + before
+    else:
+        sums = np.empty_like(near, shape=target.shape)
         np.add(near[..., :-1], near[..., 1:], out=sums[..., start : start + n])
         if before is not None:
             np.add(before, near[..., :1], out=sums[..., :1])
         if after is not None:
             np.add(near[..., -1:], after, out=sums[..., -1:])
-        found.append(sums)
-    return found
+    sums *= factor
+    _rounded(sums, whole)
+    if minus:
+        target -= sums
+    else:
+        target += sums
+
+
+def _alike(target: F64, near: F64) -> bool:
+    """Whether both are (lines, samples) that lie in memory in the same order, without gaps."""
+    flags = target.flags, near.flags
+    return target.ndim == 2 and (all(f.c_contiguous for f in flags) or all(f.f_contiguous for f in flags))
 
 
 def fitted(row: F64, width: int, periodic: bool) -> F64:

@@ -389,6 +389,21 @@ def attention(
     _kernels.attention(level(), qkv, shape, rows, columns, len(rows), len(columns), factors, out)
 
 
+def lift(
+    target: F64, near: F64, ends: tuple[F64 | None, F64 | None], factor: float, *, whole: bool, minus: bool
+) -> None:
+    """Add to samples (lines, count), in place, what `factor` makes of two neighbours each; lifting.h says which.
+
+    target, near : both C-contiguous, or both of them transposed; ends : (lines, 1) before and after `near`
+    """
+    across, (lines, count) = not (target.flags.c_contiguous and near.flags.c_contiguous), target.shape
+    shape = lines, count, near.size // lines
+    if across:
+        target, near = target.T, near.T
+    before, after = (None if end is None else np.ascontiguousarray(end[:, 0]) for end in ends)
+    _kernels.lift(level(), target, near, before, after, shape, across, whole, minus, factor)
+
+
 # --- final values ------------------------------------------------------------------------------------------------
 
 

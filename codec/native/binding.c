@@ -771,6 +771,36 @@ done:
     return result;
 }
 
+/* (level, target float64, near float64, before, after float64 or None, (lines, samples, neighbours), across, whole, minus,
+   factor) */
+static PyObject *py_lift(PyObject *self, PyObject *args) {
+    (void)self;
+    const char *name;
+    long long lines, count, near_count;
+    PyObject *target, *near, *before, *after, *result = NULL;
+    Held held = {.count = 0};
+    LiftJob p;
+    memset(&p, 0, sizeof p);
+    if (!PyArg_ParseTuple(args, "sOOOO(LLL)pppd", &name, &target, &near, &before, &after, &lines, &count, &near_count, &p.across, &p.whole,
+                          &p.minus, &p.factor))
+        return NULL;
+    const Level *level = level_named(name);
+    if (!level) return NULL;
+    p.lines = lines, p.count = count, p.near_count = near_count;
+    if ((before == Py_None || (p.before = hold(&held, before, 'd', lines, 0))) &&
+        (after == Py_None || (p.after = hold(&held, after, 'd', lines, 0)))) {
+        const char *wrong = isopress_check_lift(&p);
+        if (wrong) {
+            wrong_argument(wrong);
+        } else if ((p.target = hold(&held, target, 'd', lines * count, 1)) && (p.near = hold(&held, near, 'd', lines * near_count, 0))) {
+            Py_BEGIN_ALLOW_THREADS level->lift(&p);
+            Py_END_ALLOW_THREADS result = Py_NewRef(Py_None);
+        }
+    }
+    release(&held);
+    return result;
+}
+
 /* --- final values ---------------------------------------------------------------------------------------------------- */
 
 /* Holds two arrays of `count` float32, or else float64. */
@@ -849,6 +879,7 @@ static PyMethodDef methods[] = {
     {"depthwise", py_depthwise, METH_VARARGS, "Convolution of each channel of its tokens."},
     {"norm", py_norm, METH_VARARGS, "Layer norm of its tokens."},
     {"attention", py_attention, METH_VARARGS, "Attention in windows of its tokens."},
+    {"lift", py_lift, METH_VARARGS, "One lifting step of a wavelet."},
     {"keep", py_keep, METH_VARARGS, "Whether decoded values surely keep a tolerance."},
     {"measure", py_measure, METH_VARARGS, "Largest error, and sums of squares."},
     {NULL, NULL, 0, NULL},

@@ -8,6 +8,7 @@
 
 #include "contexts.h"
 #include "correction.h"
+#include "lifting.h"
 
 enum {
     TILE = 32,        /* points that a kernel works on at once */
@@ -126,6 +127,7 @@ typedef struct {
     void (*depthwise)(const DepthwiseJob *);
     void (*norm)(const NormJob *);
     void (*attention)(const AttentionJob *);
+    void (*lift)(const LiftJob *);
 } Level;
 
 /* The levels that this build has and this machine can run, best first; NULL ends the list. */

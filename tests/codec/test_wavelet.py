@@ -1,12 +1,16 @@
 """The 9/7 wavelet: undone exactly, nearly orthonormal, the same in integers."""
 
+from itertools import product
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from isopress.codec import native
 from isopress.codec.latent.coefficients import Latents
 from isopress.codec.latent.reduced_grid import STOP, AnyLevel, levels
+from isopress.codec.latent.wavelet import LATITUDE, LONGITUDE, join, split
 from tests.fields import spectral_field
 from tests.strategies import Array
 
@@ -105,3 +109,18 @@ def test_smooth_fields_end_up_in_few_coefficients() -> None:
     x = spectral_field(90, 128, slope=2.5)
     energy = np.sort(np.square(coefficients(Latents.of(x, levels(90, 128, True)))))[::-1]
     assert energy[: x.size // 20].sum() > 0.99 * energy.sum()
+
+
+@pytest.mark.parametrize("shape", [(1, 2), (2, 1), (7, 16), (16, 7), (33, 64)])
+def test_every_level_of_the_kernels_lifts_as_numpy_does(shape: tuple[int, int]) -> None:
+    x = np.rint(np.random.default_rng(0).normal(size=shape) * 1000)
+    for axis, periodic, whole in product((LATITUDE, LONGITUDE), (False, True), (False, True)):
+        with native.using(native.NUMPY):
+            low, high = split([x], axis, periodic)
+            joined = join(low, [np.rint(part) for part in high], axis, periodic, whole)
+        for level in native.levels():
+            with native.using(level):
+                again = split([x], axis, periodic)
+                found = join(low, [np.rint(part) for part in high], axis, periodic, whole)
+            for one, other in zip((*low, *high, *joined), (*again[0], *again[1], *found), strict=True):
+                np.testing.assert_array_equal(one, other)
