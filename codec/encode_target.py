@@ -15,7 +15,7 @@ from isopress.codec.decode import Sections, assemble_latent, field_shape
 from isopress.codec.encode import encode_chunk, encode_value, lossless_coding, measure, special_section
 from isopress.codec.encoded import EncodedChunk, Method, Section
 from isopress.codec.latent.coefficients import TRADE
-from isopress.codec.latent.section import WORTH_GAINS, CodedFields, Latent, code_fields, coded_shape
+from isopress.codec.latent.section import WORTH_GAINS, CodedFields, Latent, Layout, code_fields, coded_shape
 from isopress.codec.latent.spectral_gain import GAINS
 from isopress.codec.latent.step_forecast import Forecast, next_step
 from isopress.codec.latent.weights import LatentModel, load_latent
@@ -39,6 +39,7 @@ MOST_BYTES = 1 + TARGET_TOLERANCE - GAINS / WORTH_GAINS  # of bytes, to which ga
 EVEN = 0.99 * math.sqrt(3)  # bound of an error that is the same everywhere below it, over its RMSE
 PILOT = 4  # of how many parts one is coded to find the first step
 LARGE = 100_000  # values of a part that is worth it
+NEAR = 1.3  # times larger or smaller steps have the same transforms and halvings
 EDGES = 1.02  # errors and bits per value of such a part over those of the whole, at 0.25 degree
 COARSEST = 32.0  # steps beyond so many standard deviations hold nothing but the mean
 FINEST = 2.0**-13  # of the largest deviation: finer latents are too large for binary32, and never small
@@ -195,12 +196,17 @@ def _search(job: _Prepared, target: Target, model: LatentModel, trade: float) ->
     mean, deviation = job.unit.offset, job.unit.step
     forecast = Forecast.of(job.y, of_error=target.ratio is None, mean=mean, deviation=deviation)
     step = forecast.step(goal / job.unit.step if forecast.of_error else 8 * goal / job.fields.size)
-    step = _first_step(job, min(max(step, job.finest), COARSEST), forecast, model, trade)
+    step = laid_out = min(max(step, job.finest), COARSEST)
+    layout = Layout.of(job.y, replace(job.unit, step=step * job.unit.step))
+    step = _first_step(job, step, forecast, model, trade, layout)
     nbytes, seen = HEADER + sum(map(len, job.sections.values())), list[tuple[float, float]]()
     best: tuple[tuple[bool, float], CodedFields, EncodedChunk | None] | None = None
     for _ in range(TRIES):
         step = min(max(step, job.finest), COARSEST)
-        coded = code_fields(job.y, replace(job.unit, step=step * job.unit.step), model, trade=trade)
+        latent = replace(job.unit, step=step * job.unit.step)
+        if not 1 / NEAR < step / laid_out < NEAR:
+            layout, laid_out = Layout.of(job.y, latent), step
+        coded = code_fields(job.y, latent, model, mixings=layout.mixings, ahead=layout.ahead, trade=trade)
         chunk = _measured(job, coded) if forecast.of_error else None
         value = float(nbytes + len(coded.section)) if chunk is None else chunk.rmse
         order = value > most, value if value > most else -value
@@ -217,13 +223,16 @@ def _search(job: _Prepared, target: Target, model: LatentModel, trade: float) ->
     return best[2] or _measured(job, best[1])
 
 
-def _first_step(job: _Prepared, step: float, forecast: Forecast, model: LatentModel, trade: float) -> float:
+def _first_step(
+    job: _Prepared, step: float, forecast: Forecast, model: LatentModel, trade: float, layout: Layout
+) -> float:
     """Return the step to begin with: `step`, for large fields corrected by what it does to their middle part."""
     y, unit, w = job.y, job.unit, job.y.shape[-1] // PILOT
     if y.shape[-2] * w < LARGE:
         return step
     part = y[..., (y.shape[-1] - w) // 2 :][..., :w]
-    coded = code_fields(part, replace(unit, step=step * unit.step, periodic=False), model, trade=trade)
+    latent, layout = replace(unit, step=step * unit.step, periodic=False), layout.of_part(*part.shape[-2:])
+    coded = code_fields(part, latent, model, mixings=layout.mixings, ahead=layout.ahead, trade=trade)
     if forecast.of_error:
         found = math.sqrt(float(np.square((coded.fields() - part) / unit.step).mean()))
     else:

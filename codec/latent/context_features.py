@@ -247,15 +247,33 @@ class Phase:
             self._around = np.minimum(rough, INDEXES - 1, out=rough), smooth
         return self._around
 
-    def contexts(self, network: native.Kept, quiet: NDArray[np.int16]) -> native.Contexts:
-        """Return what the compiled kernels take to predict all points: a network of the plan's rows, and what is known
-        of quiet points (2, Q)."""
+    def parts(self, most: int) -> list[tuple[NDArray[np.int32], int]]:
+        """Cut the strips of the band into tables (n, 4) with about `most` points of the phase each; and how many."""
+        (y, x), cut = self.parity, list[tuple[NDArray[np.int32], int]]()
+        rows, size = list[tuple[int, int, int, int]](), 0
+        for strip in self.band.place.strips:
+            across = max((strip.count - x + 1) // 2, 0)
+            height = 2 * max(1, most // max(across, 1))
+            for start in range(strip.start, strip.stop, height):
+                stop = min(start + height, strip.stop)
+                rows.append((start, stop, strip.count, strip.stride))
+                size += (stop - start + 1 - (y - start) % 2) // 2 * across
+                if size >= most:
+                    cut.append((np.array(rows, np.int32), size))
+                    rows, size = [], 0
+        if rows:
+            cut.append((np.array(rows, np.int32), size))
+        return cut
+
+    def contexts(self, network: native.Kept, quiet: NDArray[np.int16], strips: NDArray[np.int32]) -> native.Contexts:
+        """Return what the compiled kernels take to predict the points of some strips: a network of the plan's rows, and
+        what is known of quiet points (2, Q)."""
         band, maps = self.band, self.band.maps
         parents = np.empty((0, 4), np.int32) if maps.parent_table is None else maps.parent_table.astype(np.int32)
         sources = tuple(band.sources.get(number) for number in range(MAPS))
         return native.Contexts(
             self.plan.kept, network, sources, band.magnitude, band.rest,
-            maps.parents[0].values.shape, band.place.table.astype(np.int32), parents, self.parity, not self.index,
+            maps.parents[0].values.shape, strips, parents, self.parity, not self.index,
             np.ascontiguousarray(quiet), (FEATURE_OF, MEAN_OF),
         )  # fmt: skip
 

@@ -16,10 +16,12 @@ from isopress.codec.bounded.predictor import MEAN_REACH, SCALE_REACH
 from isopress.codec.entropy.coder import TAILS, Tables
 from isopress.codec.entropy.integer_mlp import ACTIVATION_MAX, IntegerNetwork
 from isopress.codec.latent.context_features import MEAN_OF, Phase
+from isopress.codec.threads import share
 
 F32 = NDArray[np.float32]
 
-BLOCK = 8192  # points taken at a time
+BLOCK = 8192  # points taken at a time by numpy,
+PIECE = 1 << 14  # and by a thread, about
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ class ContextModel:
         network = self.networks[band.number][band.related is not None].folded(plan.rows, plan.known)
         if native.level() != native.NUMPY:
             kept = network.kept(native.level(), depth)
-            return Prediction(*phase.contexts(kept, self.quiet[band.number, depth]).predict(phase.size))
+            return _compiled(phase, kept, self.quiet[band.number, depth])
         scales, tails = self.quiet[band.number, depth]
         scale = scales.take(phase.rough, mode="clip")
         tail = tails.astype(np.int8).take(phase.rough, mode="clip")
@@ -66,6 +68,20 @@ class ContextModel:
             scale[points] = rough + np.clip(out[1], -SCALE_REACH, SCALE_REACH).astype(np.int16)
             tail[points] = np.clip(out[2], 0, TAILS - 1)
         return Prediction(mean, scale, tail, active)
+
+
+def _compiled(phase: Phase, network: native.Kept, quiet: NDArray[np.int16]) -> Prediction:
+    """Return what the kernels say: of pieces of a large phase, by as many threads as are free."""
+    pieces = phase.parts(PIECE)
+    found = share(lambda piece: phase.contexts(network, quiet, piece[0]).predict(piece[1]), pieces)
+    if len(found) == 1:
+        return Prediction(*found[0])
+    active, start = list[NDArray[np.int32]](), 0
+    for mean, _, _, points in found:
+        active.append(points + np.int32(start))
+        start += len(mean)
+    mean, scale, tail = (np.concatenate([piece[i] for piece in found]) for i in range(3))
+    return Prediction(mean, scale, tail, np.concatenate(active))
 
 
 def evaluate(network: IntegerNetwork, features: F32, depth: int, scratch: Scratch) -> F32:

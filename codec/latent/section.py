@@ -22,7 +22,7 @@ from isopress.codec.latent.coefficients import TRADE, Latents, decode, encode
 from isopress.codec.latent.context_features import UNITS
 from isopress.codec.latent.decorrelation import IDENTITY, MAX_AXIS, Mixing, channel_order, choose, identity
 from isopress.codec.latent.halvings import choose_ahead, read_ahead, write_ahead
-from isopress.codec.latent.reduced_grid import levels
+from isopress.codec.latent.reduced_grid import Blocks, levels
 from isopress.codec.latent.spectral_gain import GAINS, ONE_OCTAVE, equalise, find_gains
 from isopress.codec.latent.weights import LatentModel
 
@@ -101,6 +101,30 @@ class CodedFields:
             return section, self.values(fields)
         section = bytes([section[0] | _GAINS]) + section[1 : _HEAD.size] + gains.tobytes() + section[_HEAD.size :]
         return section, self.values(fields, gains / ONE_OCTAVE)
+
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """How fields become channels and levels: a transform per leading axis, halvings ahead of each block of rows."""
+
+    mixings: tuple[Mixing, ...]
+    ahead: tuple[int, ...]
+
+    @classmethod
+    def of(cls, fields: F64, latent: Latent) -> Layout:
+        """Choose what suits fields (..., h, w) best at one step."""
+        y = fields.reshape(coded_shape(fields.shape)) - latent.offset
+        y /= latent.step
+        mixings = choose(y, 1.0)
+        for axis, mixing in enumerate(mixings):
+            y = mixing.forward(y, axis)
+        return cls(mixings, choose_ahead(y.reshape(-1, *y.shape[-2:])))
+
+    def of_part(self, height: int, width: int) -> Layout:
+        """Return the layout of some columns of those fields."""
+        blocks = Blocks.of(height, width)
+        ahead = tuple(min(times, blocks.most) for times in self.ahead)
+        return Layout(self.mixings, ahead if len(ahead) == blocks.count else ())
 
 
 def code_fields(

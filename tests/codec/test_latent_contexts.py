@@ -350,7 +350,7 @@ def test_kernels_refuse_contexts_that_do_not_fit_together() -> None:
     network = CONTEXTS.networks[phase.band.number][phase.band.related is not None]
     with native.using(native.levels()[0]):
         kept = network.folded(phase.plan.rows, phase.plan.known).kept(native.level(), 0)
-        good = phase.contexts(kept, CONTEXTS.quiet[0, 0])
+        good = phase.contexts(kept, CONTEXTS.quiet[0, 0], phase.parts(1 << 20)[0][0])
         good.predict(phase.size)
         for change, message in (
             ({"rest": good.rest[1:]}, "buffer"),
