@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import ceil, floor, log, log2, sqrt
+from math import ceil, log, log2, sqrt
 from typing import Any
 
 import numpy as np
@@ -117,7 +117,8 @@ def correction(x: Integers, periodic: bool, config: Mapping[str, Any], tensors: 
 
 def spread(x: Integers) -> np.float32:
     n = x.size
-    d = [int(v) - floor(sum(map(int, x.flat)) / n) for v in x.flat]
+    mean = sum(x.ravel().tolist()) // n
+    d = [v - mean for v in x.ravel().tolist()]
     b = max(0, max(map(abs, d)).bit_length() - 15)
     d = [v >> b for v in d]
     variance = (n * sum(v * v for v in d) - sum(d) ** 2) / n**2
