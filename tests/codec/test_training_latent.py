@@ -158,7 +158,7 @@ def test_both_stages_leave_weights_that_code_fields(tmp_path, monkeypatch):
     assert seen == sorted(seen)
     assert len(progress.validation) >= 4, "each stage begins and ends with one"
     model = parse_latent("own", out.read_bytes(), vars(TINY))
-    assert model.synthesis.last.weight.any()
+    assert model.correction.last.bias.any()
     fields = drifting_fields(3, 40, 48)
     section, decoded = encode_fields(fields, Latent(0.1, 0.0, True), model, mixings=(identity(3),))
     np.testing.assert_array_equal(decode_fields(section, fields.shape, model), decoded)
