@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import zarr
 
-from isopress.codec.errors import IsopressError
+from isopress.codec.errors import ArgumentError, IsopressError
 from isopress.codec.models.registry import SUFFIX
 from isopress.format.attributes import ERROR, MODELS_FOLDER, PREFIX, UNFINISHED
 from isopress.format.error_spec import format_bound
@@ -53,6 +53,13 @@ def _models_nbytes(store: Path) -> int:
     return sum(path.lstat().st_size for path in (store / MODELS_FOLDER).glob(f"*{SUFFIX}"))
 
 
+def _original_nbytes(name: str, attrs: dict[str, Any], array: zarr.Array[Any]) -> int:
+    found = attrs.get(PREFIX + "original_nbytes", array.nbytes)
+    if not isinstance(found, int | float):
+        raise ArgumentError(f"{name}: its attribute {PREFIX}original_nbytes is no number")
+    return int(found)
+
+
 def _variable(name: str, array: zarr.Array[Any]) -> VariableReport:
     attrs: dict[str, Any] = dict(array.attrs)
     bound = stored_limit(array)
@@ -67,7 +74,7 @@ def _variable(name: str, array: zarr.Array[Any]) -> VariableReport:
         chunks=array.chunks,
         dtype=str(array.dtype),
         units=str(attrs.get("units", "")),
-        original_nbytes=int(attrs.get(PREFIX + "original_nbytes", array.nbytes)),
+        original_nbytes=_original_nbytes(name, attrs, array),
         stored_nbytes=array.nbytes_stored(),
         error=attrs.get(ERROR, format_bound(bound)) if bound else None,
         bound=bound,

@@ -77,7 +77,7 @@ def embed(store: str | Path) -> list[Copy]:
         Weights are neither in the store nor installed. Otherwise as `needed`.
     """
     path = _directory(store, "given weights")
-    folder = path / FOLDER
+    folder = _folder_in(path)
     copies = []
     for model in sorted(needed(path)):
         there = _embedded(folder, model)
@@ -153,6 +153,14 @@ def _directory(store: str | Path, what: str) -> Path:
     return path
 
 
+def _folder_in(store: Path) -> Path:
+    """Return where the weights of a store are; a link there could lead anywhere."""
+    folder = store / FOLDER
+    if folder.is_symlink():
+        raise ArgumentError(f"{folder} is a symbolic link; weights that come with a store are in the store itself")
+    return folder
+
+
 # --- what the payloads name ---------------------------------------------------------------------------------------
 
 
@@ -197,7 +205,7 @@ def _make_group(store: Path, folder: Path) -> None:
 def _in_directory(store: Path) -> Iterator[tuple[str, bytes]]:
     if not is_zarr(store):
         raise ArgumentError(f"{store} is neither a Zarr store nor a {SUFFIX} file")
-    for path in sorted((store / FOLDER).glob(f"*{SUFFIX}")):
+    for path in sorted(_folder_in(store).glob(f"*{SUFFIX}")):
         yield path.name, read_regular(path, links=False)
 
 

@@ -13,14 +13,14 @@ import xarray as xr
 import zarr
 from dask.callbacks import Callback
 
-from isopress.codec.errors import ArgumentError
+from isopress.codec.errors import ArgumentError, IsopressError
 from isopress.format.attributes import DIMENSIONS, ERROR, KIND, ORDER, PREFIX, SOURCE_ENCODING, UNFINISHED, UNLIMITED
 from isopress.format.source.packing import RANGES
 from isopress.format.source.record import read_attrs, read_layout, read_packing
 from isopress.format.store.netcdf import Group, netcdf_library, write_netcdf
 from isopress.format.store.progress import Observer, Progress
 from isopress.format.store.staging import staged
-from isopress.format.zarr.groups import arrays, open_group, quiet_zarr, subgroups
+from isopress.format.zarr.groups import DAMAGE, arrays, open_group, quiet_zarr, subgroups
 
 
 def restore(
@@ -68,23 +68,25 @@ def restore(
         stack.enter_context(_Steps(observer, group))
         out = stack.enter_context(staged(target, store=library is None, overwrite=overwrite))
         for path in subgroups(group):
-            opened = xr.open_zarr(
-                group.store,
-                group="/".join(filter(None, (group.path, path))) or None,
-                chunks={},
-                decode_cf=False,
-                consolidated=False,
-            )
-            stack.callback(opened.close)
             try:
+                opened = _opened(group, path)
+                stack.callback(opened.close)
                 _write_group(out, path, opened, library, group)
-            except ArgumentError:
+            except IsopressError:
                 raise
+            except DAMAGE as error:
+                raise ArgumentError(f"{store}: damaged ({type(error).__name__}: {str(error)[:200]})") from error
             except (OSError, RuntimeError) as error:  # the second is what netCDF4 raises
                 reason = " ".join(str(error).split())
                 raise ArgumentError(f"{destination}: cannot be written ({reason}); is the disk full?") from error
         if library is None:
             zarr.consolidate_metadata(str(out), zarr_format=group.metadata.zarr_format)
+
+
+def _opened(group: zarr.Group, path: str) -> xr.Dataset:
+    """Open a group of a store, nothing decoded."""
+    there = "/".join(filter(None, (group.path, path))) or None
+    return xr.open_zarr(group.store, group=there, chunks={}, decode_cf=False, consolidated=False)
 
 
 class _Steps(Callback):

@@ -17,6 +17,8 @@ from isopress.format.settings import Promise, Settings
 from isopress.format.zarr.places import place
 
 METADATA = ("zarr.json", ".zgroup")  # of a group, versions 3 and 2
+# What Zarr, xarray and we meet in metadata that is damaged or forged.
+DAMAGE = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
 
 
 @contextmanager
@@ -57,7 +59,7 @@ def open_group(path: str | Path, stack: ExitStack, mode: Literal["r", "r+"] = "r
             if local and zipfile.is_zipfile(text):
                 return zarr.open_group(stack.enter_context(ZipStore(text, mode="r")), mode="r", path=zip_root(text))
             return zarr.open_group(place(text), mode=mode)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, *DAMAGE) as error:
         raise ArgumentError(f"{text}: not a Zarr group ({_one_line(error)})") from error
 
 
@@ -84,7 +86,9 @@ def subgroups(group: zarr.Group) -> list[str]:
 def dimensions(array: zarr.Array[Any]) -> tuple[str, ...]:
     """Return the names of the array's dimensions, as xarray stores them in either Zarr version."""
     names = array.metadata.dimension_names if array.metadata.zarr_format == 3 else array.attrs.get("_ARRAY_DIMENSIONS")
-    return tuple(str(name) for name in names or (f"dim_{axis}" for axis in range(array.ndim)))  # type: ignore[union-attr]
+    if not isinstance(names, list | tuple | None):
+        raise ArgumentError(f"{array.path}: names of dimensions that are none ({str(names)[:50]})")
+    return tuple(str(name) for name in names or (f"dim_{axis}" for axis in range(array.ndim)))
 
 
 def stored_limit(array: zarr.Array[Any]) -> Promise | None:

@@ -216,6 +216,19 @@ def test_copies_in_a_store_that_are_no_files_are_refused_at_once(extra: Path, us
     assert not user.exists() or not list(user.iterdir())
 
 
+def test_a_link_in_the_place_of_the_folder_leads_nowhere(extra: Path, user: Path, tmp_path: Path) -> None:
+    store = write(tmp_path / "store.zarr", "v3")
+    (tmp_path / "elsewhere").mkdir()
+    put(tmp_path / "elsewhere", MINE_ID, MINE)
+    before = contents(tmp_path / "elsewhere")
+    (store / "_models").symlink_to(tmp_path / "elsewhere")
+    for use in (embed, install):
+        with pytest.raises(ArgumentError, match="symbolic link"):
+            use(store)
+    assert contents(tmp_path / "elsewhere") == before
+    assert not user.exists() or not list(user.iterdir())
+
+
 def test_embed_and_install_tell_what_they_did(extra: Path, user: Path, tmp_path: Path) -> None:
     store = write(tmp_path / "store.zarr", "v2")
     assert run("models", "embed", store).stdout == (
