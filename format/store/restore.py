@@ -86,7 +86,8 @@ def restore(
 def _opened(group: zarr.Group, path: str) -> xr.Dataset:
     """Open a group of a store, nothing decoded."""
     there = "/".join(filter(None, (group.path, path))) or None
-    return xr.open_zarr(group.store, group=there, chunks={}, decode_cf=False, consolidated=False)
+    found: xr.Dataset = xr.open_zarr(group.store, group=there, chunks={}, decode_cf=False, consolidated=False)
+    return found
 
 
 class _Steps(Callback):
