@@ -47,6 +47,7 @@ LARGEST_SUM = 2**31 - 1
 FINEST_WEIGHT, LARGEST_WEIGHT = 14, 32767  # weights are multiples of 2**-14 or coarser
 SHARE = 14  # log2 of what the shares of an attention add up to, about
 EPSILON = np.float32(1e-6)
+ROWS = 64  # of a field that deviations are summed up of at a time
 NARROWED = 15  # bits of deviations whose squares are summed up
 LOWEST = np.float32(-40)  # of exponents
 GELU_REACH = np.float32(4)
@@ -349,11 +350,13 @@ def around(x: NDArray[np.int64], n: int, periodic: bool) -> NDArray[np.int64]:
 
 def spread_of(units: NDArray[np.int64]) -> F32:
     """Return the logarithm of the standard deviation, in steps, and a thousandth, (1,)."""
-    n = units.size
-    deviations = units - sum(units.sum(1).tolist()) // n
-    least = max(int(deviations.max()), -int(deviations.min())).bit_length() - NARROWED
-    deviations >>= max(least, 0)
-    total, energy = sum(deviations.sum(1).tolist()), sum(np.square(deviations).sum(1).tolist())
+    n, total, energy = units.size, 0, 0
+    middle = sum(units.sum(1).tolist()) // n
+    least = max(int(units.max()) - middle, middle - int(units.min())).bit_length() - NARROWED
+    for start in range(0, len(units), ROWS):
+        deviations = (units[start : start + ROWS] - middle) >> max(least, 0)
+        total += sum(deviations.sum(1).tolist())
+        energy += sum(np.square(deviations).sum(1).tolist())
     variance = (energy * n - total * total) / (n * n)
     return log(np.array([math.sqrt(variance) * 2.0 ** max(least, 0) / UNITS + 0.001], np.float32))
 
@@ -401,7 +404,9 @@ class Correction:
     def correct(self, steps: F64, periodic: bool) -> None:
         """Add the correction to a decoded channel (h, w), multiples of 1 / UNITS, in place."""
         (h, w), token = steps.shape, self.config.token
-        units = np.clip(steps * UNITS, -LARGEST, LARGEST).astype(np.int64)
+        scaled = steps * UNITS
+        units = np.clip(scaled, -LARGEST, LARGEST, out=scaled).astype(np.int64)
+        del scaled
         spread = spread_of(units)
         units = np.pad(units, ((0, -h % token), (0, -w % token)), "edge")
         periodic = periodic and not w % token

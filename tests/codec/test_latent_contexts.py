@@ -18,6 +18,7 @@ from isopress.codec.entropy.distributions import OFFSET_MAX, offset_model
 from isopress.codec.errors import CorruptPayloadError, PayloadError
 from isopress.codec.latent import coefficients as latents
 from isopress.codec.latent import context_maps as maps
+from isopress.codec.latent import context_model
 from isopress.codec.latent.coefficients import Latents, decode, encode
 from isopress.codec.latent.context_features import ALONE, FLAGS, INDEXES, RELATED, UNITS, plan, tables
 from isopress.codec.latent.context_model import ContextModel, Prediction, evaluate
@@ -342,6 +343,18 @@ def test_every_instruction_set_predicts_as_numpy_does(shape: tuple[int, ...], ah
                 for part in fields(Prediction):
                     wanted = getattr(found[-1], part.name)
                     np.testing.assert_array_equal(getattr(other, part.name), wanted, part.name)
+
+
+@pytest.mark.parametrize("piece", [1, 50])
+def test_a_phase_cut_into_pieces_is_predicted_as_a_whole(piece: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    for visit in visited(waves(2, 41, 60)):
+        whole = CONTEXTS.predict(visit.phase, visit.depth)
+        with monkeypatch.context() as small:
+            small.setattr(context_model, "PIECE", piece)
+            cut = CONTEXTS.predict(visit.phase, visit.depth)
+        assert sum(size for _, size in visit.phase.parts(piece)) == visit.phase.size
+        for part in fields(Prediction):
+            np.testing.assert_array_equal(getattr(cut, part.name), getattr(whole, part.name), part.name)
 
 
 @pytest.mark.skipif(len(native.levels()) == 1, reason="the kernels were not built")
