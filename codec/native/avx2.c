@@ -41,8 +41,9 @@ INLINE vi pack4(vi a, vi b, vi c, vi d, const float *scale) {
 #define MADD2(sum, x, w) ((sum) + (vi)_mm256_madd_epi16((__m256i)(x), (__m256i)(w)))
 
 #include "network.h"
-#include "predict.h"
+#include "rows.h"
 #include "look.h"
+#include "predict.h"
 #include "context_tiles.h"
 #include "reference_fit.h"
 #include "correction_tiles.h"

@@ -29,8 +29,9 @@ INLINE vi dot2(vi sum, vi x, vi w) { return sum + (x << 16 >> 16) * (w << 16 >> 
 #define MADD2 DOT2
 
 #include "network.h"
-#include "predict.h"
+#include "rows.h"
 #include "look.h"
+#include "predict.h"
 #include "context_tiles.h"
 #include "reference_fit.h"
 #include "correction_tiles.h"

@@ -99,14 +99,16 @@ typedef struct {
     View values[PLANES], errors[PLANES], proxy[PROXIES_MAX][PLANES];
     const Geometry *geometry;
     const Packed *network;
-    const int32_t *wanted;     /* ascending, the points that are predicted, or NULL for all */
-    int64_t wanted_count;
+    int32_t *wanted;           /* out: ascending, the points that are predicted, with room for all; or NULL for all */
+    const int32_t *limit;      /* of every `fields_of_limit` fields: which classes are not wanted, those below it */
+    int64_t fields_of_limit;
+    int32_t looks;             /* activity is not known yet: it is found on the way, as is the value of quiet points */
     int32_t *rows_held;        /* room for (2 + proxies) * PLANES * RING + 2 rows of `width`, and a tile more */
     int64_t width;             /* of such a row */
     int32_t *value;            /* out: predictions in units, of all points, or where wanted points lie */
     int16_t *scale;            /* out: scale indexes, of as many points as are predicted */
     int8_t *tail;              /* out: tail classes, likewise */
-    int8_t *activity;          /* out: classes of all points, CLASSES of those that are never quiet */
+    int8_t *activity;          /* classes of all points, CLASSES of those that are never quiet */
 } Phase;
 
 enum { RING = 2 * PAD + 1 }; /* rows of a plane that are held at once */
@@ -118,7 +120,7 @@ typedef struct {
     const char *name;
     Packed *(*pack)(const Network *); /* NULL without memory */
     void (*look)(const Phase *);    /* fills activity, and value with interpolations */
-    void (*predict)(const Phase *);
+    int64_t (*predict)(const Phase *); /* returns how many points were predicted */
     int64_t (*contexts)(const ContextPhase *); /* returns how many points a network was asked about */
     void (*combine)(const Combination *);
     int (*fit)(const Fit *); /* returns 0, or 1 without memory */

@@ -1,5 +1,5 @@
 /* What is cheaply known of all points of a phase, a tile at a time: how active it is around them, and an interpolation of
-   the nearest values; written as predict.h is, and included after it. Sums are modulo 2^32. */
+   the nearest values; written as predict.h is. Included after rows.h. Sums are modulo 2^32. */
 
 /* Where the values at a neighbour of a row's first point are held. */
 INLINE const int32_t *row_of(const Phase *p, int set, const Neighbour *at, int64_t row) {
@@ -42,28 +42,32 @@ INLINE void look_tile(const Phase *p, int64_t row, int64_t column, vu activity[V
     }
 }
 
-static __attribute__((noinline)) void LEVEL(look)(const Phase *p) {
+/* Looks at a row, which begins at point `start`. */
+INLINE void look_row(const Phase *p, int64_t row, int64_t start) {
     static const int32_t edges[CLASSES] = {QUIET_EDGES};
-    int8_t *activity = p->activity;
-    int32_t *value = p->value;
+    for (int64_t column = 0; column < p->columns; column += TILE) {
+        int n = p->columns - column < TILE ? (int)(p->columns - column) : TILE;
+        vu sum[VECTORS];
+        vi found[VECTORS], class[VECTORS];
+        look_tile(p, row, column, sum, found);
+        for (int j = 0; j < VECTORS; j++) {
+            vi half = (vi)(sum[j] >> 1); /* edges are even */
+            class[j] = (vi){0};
+            for (int c = 0; c < CLASSES; c++) class[j] -= half >= edges[c] / 2;
+        }
+        int8_t *activity = p->activity + start + column;
+        for (int k = 0; k < n; k++) activity[k] = (int8_t)((const int32_t *)class)[k];
+        memcpy(p->value + start + column, found, n * sizeof *p->value);
+    }
+}
+
+static __attribute__((noinline)) void LEVEL(look)(const Phase *p) {
+    int64_t start = 0;
     for (int64_t field = 0; field < p->fields; field++) {
         for (int64_t row = -PAD; row < PAD; row++) load_row(p, field, row, 0);
-        for (int64_t row = 0; row < p->rows; row++) {
+        for (int64_t row = 0; row < p->rows; row++, start += p->columns) {
             load_row(p, field, row + PAD, 0);
-            for (int64_t column = 0; column < p->columns; column += TILE) {
-                int n = p->columns - column < TILE ? (int)(p->columns - column) : TILE;
-                vu sum[VECTORS];
-                vi found[VECTORS], class[VECTORS];
-                look_tile(p, row, column, sum, found);
-                for (int j = 0; j < VECTORS; j++) {
-                    vi half = (vi)(sum[j] >> 1); /* edges are even */
-                    class[j] = (vi){0};
-                    for (int c = 0; c < CLASSES; c++) class[j] -= half >= edges[c] / 2;
-                }
-                for (int k = 0; k < n; k++) activity[k] = (int8_t)((const int32_t *)class)[k];
-                memcpy(value, found, n * sizeof *value);
-                activity += n, value += n;
-            }
+            look_row(p, row, start);
         }
     }
 }

@@ -1,5 +1,5 @@
-/* Prediction of one phase: rows of planes, gather, plane fit, features, integer network, scale index; written once over
-   GCC's vector types and instantiated per instruction set. Included after vectors.h and network.h.
+/* Prediction of one phase: gather, plane fit, features, integer network, scale index; written once over
+   GCC's vector types and instantiated per instruction set. Included after vectors.h, network.h, rows.h and look.h.
 
    Nothing here depends on the machine: sums of integers are exact (in binary64 below 2^53, in int32 below 2^24), and
    whatever is rounded is one product or quotient, rounded once, as numpy does it. Compile with -ffp-contract=off. */
@@ -122,7 +122,7 @@ INLINE vf look_up(const float *table, vi index) {
 }
 
 /* Sums of |error| near and further off, as logarithmic indexes. */
-INLINE void error_sums(const Geometry *g, Work *w) {
+INLINE void error_sums_wide(const Geometry *g, Work *w) {
     for (int j = 0; j < WIDES; j++) {
         vd near = {0}, wide = {0};
         for (int i = 0; i < g->near + g->wide; i++) {
@@ -133,6 +133,23 @@ INLINE void error_sums(const Geometry *g, Work *w) {
         put_half(w->near_index, j, log_index(near + 4.0));
         put_half(w->wide_index, j, log_index(wide + 4.0));
     }
+}
+
+/* The same, in 32 bits where sums fit into them. */
+INLINE void error_sums(const Geometry *g, Work *w) {
+    vi all = {0};
+    for (int j = 0; j < VECTORS; j++) {
+        vi sum[2] = {{0}, {0}};
+        for (int i = 0; i < g->near + g->wide; i++) {
+            vi e = abs_i(w->errors[i][j]);
+            all |= e, sum[i >= g->near] = (vi)((vu)sum[i >= g->near] + (vu)e);
+        }
+        w->near_index[j] = (vi)__builtin_convertvector((vi)((vu)sum[0] + 4), vf) >> 20;
+        w->wide_index[j] = (vi)__builtin_convertvector((vi)((vu)sum[1] + 4), vf) >> 20;
+    }
+    int large = 0;
+    for (int k = 0; k < LANES; k++) large |= all[k] >> 27; /* at most 8 of either kind: below 2^30 */
+    if (large) error_sums_wide(g, w);
 }
 
 INLINE void own_features(const Geometry *g, Work *w) {
@@ -219,80 +236,6 @@ INLINE void finish(const Geometry *g, const Work *w, int count, const vi *base, 
     for (int k = 0; k < count; k++) scale[k] = (int16_t)(rough[k] + s[k]), tail[k] = (int8_t)t[k];
 }
 
-/* --- rows of planes, in a ring ---------------------------------------------------------------------------------- */
-
-INLINE int32_t beyond(int64_t edge, int64_t next, int64_t steps) {
-    int64_t x = edge + steps * (edge - next);
-    return (int32_t)(x > PAD_TOP ? PAD_TOP : x < -PAD_TOP ? -PAD_TOP : x);
-}
-
-/* A row inside a plane, padded: periodic columns, or the line of the two outermost ones; `zero`, for coding errors, with
-   zeros in place of lines. */
-INLINE void load_inside(const View *v, int64_t field, int64_t row, int wraps, int zero, int32_t *out) {
-    int64_t start = field * v->field + row * v->row, n = v->columns;
-    const int32_t *at = v->at + start, *minus = v->minus ? v->minus + start : NULL;
-    int32_t *in = out + PAD;
-    if (v->column == 2 && minus) /* the finest level: of a constant step, so that compilers know what to do */
-        for (int64_t c = 0; c < n; c++) in[c] = at[2 * c] - minus[2 * c];
-    else if (v->column == 2)
-        for (int64_t c = 0; c < n; c++) in[c] = at[2 * c];
-    else if (minus)
-        for (int64_t c = 0; c < n; c++) in[c] = at[c * v->column] - minus[c * v->column];
-    else
-        for (int64_t c = 0; c < n; c++) in[c] = at[c * v->column];
-    int64_t second = n > 1 ? 1 : 0;
-    for (int64_t k = 1; k <= PAD; k++) {
-        in[-k] = wraps ? in[((-k) % n + n) % n] : zero ? 0 : beyond(in[0], in[second], k);
-        in[n - 1 + k] = wraps ? in[(k - 1) % n] : zero ? 0 : beyond(in[n - 1], in[n - 1 - second], k);
-    }
-}
-
-/* Any row: beyond the plane, the line of its two outermost rows. `spare` has room for them. */
-INLINE void load(const View *v, int64_t field, int64_t row, int wraps, int zero, int32_t *out, int32_t *spare, int64_t width) {
-    int inside = row >= 0 && row < v->rows;
-    if (inside && v->at) {
-        load_inside(v, field, row, wraps, zero, out);
-    } else if (zero) {
-        memset(out, 0, (size_t)(v->columns + 2 * PAD) * sizeof *out);
-    } else {
-        int64_t edge = row < 0 ? 0 : v->rows - 1, k = row < 0 ? -row : row - edge;
-        int64_t next = v->rows == 1 ? edge : row < 0 ? 1 : v->rows - 2;
-        int32_t *first = spare, *second = spare + width;
-        load_inside(v, field, edge, wraps, 0, first);
-        load_inside(v, field, next, wraps, 0, second);
-        for (int64_t c = 0; c < v->columns + 2 * PAD; c++) out[c] = beyond(first[c], second[c], k);
-    }
-}
-
-enum { VALUES, ERRORS, FIRST_PROXY }; /* sets of planes */
-
-/* Where the rows of a plane are held. */
-INLINE int32_t *held(const Phase *p, int set, int plane, int64_t row) {
-    return p->rows_held + ((set * PLANES + plane) * RING + (row + RING) % RING) * p->width;
-}
-
-/* Which planes a phase looks at, bit by bit. */
-INLINE int planes_of(const Neighbour *seen, int count) {
-    int planes = 0;
-    for (int i = 0; i < count; i++) planes |= 1 << seen[i].plane;
-    return planes;
-}
-
-/* Loads one row of every plane that is looked at, those of some proxies too. */
-INLINE void load_row(const Phase *p, int64_t field, int64_t row, int proxies) {
-    const Geometry *g = p->geometry;
-    const Neighbour *centre = g->seen + g->n + g->near + g->wide;
-    int32_t *spare = held(p, FIRST_PROXY + p->proxies, 0, 0);
-    int values = planes_of(g->seen, g->n), errors = planes_of(g->seen + g->n, g->near + g->wide);
-    for (int plane = 0; plane < PLANES; plane++) {
-        if (values >> plane & 1) load(&p->values[plane], field, row, p->wraps, 0, held(p, VALUES, plane, row), spare, p->width);
-        if (errors >> plane & 1) load(&p->errors[plane], field, row, p->wraps, 1, held(p, ERRORS, plane, row), spare, p->width);
-        for (int k = 0; k < proxies; k++)
-            if ((values | 1 << centre->plane) >> plane & 1)
-                load(&p->proxy[k][plane], field, row, p->wraps, 0, held(p, FIRST_PROXY + k, plane, row), spare, p->width);
-    }
-}
-
 /* --- a phase ------------------------------------------------------------------------------------------------------ */
 
 /* Copies a neighbour of `count` points from `column` of a row on to the points of a tile from `filled` on. */
@@ -357,37 +300,36 @@ INLINE void predict_tile(const Phase *p, Work *w, int count, int64_t done) {
     finish(g, w, count, base, places, p->value + (places ? 0 : done), p->scale + done, p->tail + done);
 }
 
-static __attribute__((noinline)) void LEVEL(predict)(const Phase *p) {
+/* Lists which points of a row are not quiet, from place `count` of p->wanted on; returns how many are listed then. */
+INLINE int64_t list_wanted(const Phase *p, int64_t field, int64_t start, int64_t count) {
+    int limit = p->limit[field / p->fields_of_limit];
+    for (int64_t i = start; i < start + p->columns; i++) p->wanted[count] = (int32_t)i, count += p->activity[i] >= limit;
+    return count;
+}
+
+static __attribute__((noinline)) int64_t LEVEL(predict)(const Phase *p) {
     Work w;
     int filled = 0;
-    int64_t done = 0, next = 0, size = p->rows * p->columns; /* `next` is the wanted point to come */
+    int64_t done = 0, next = 0, listed = 0, start = 0; /* `next` is the wanted point to come */
     memset(&w, 0, sizeof w);
     for (int64_t field = 0; field < p->fields; field++) {
         int64_t loaded = -PAD; /* rows before this one are held, as far as they are needed */
-        for (int64_t row = 0; row < p->rows; row++) {
-            int64_t start = field * size + row * p->columns, end = start + p->columns;
-            if (p->wanted && (next == p->wanted_count || p->wanted[next] >= end)) continue;
+        for (int64_t row = 0; row < p->rows; row++, start += p->columns) {
+            if (p->wanted && !p->looks && (listed = list_wanted(p, field, start, listed)) == next) continue;
             for (loaded = loaded < row - PAD ? row - PAD : loaded; loaded <= row + PAD; loaded++) load_row(p, field, loaded, p->proxies);
-            for (int64_t at = start; at < end;) {
-                int count = TILE - filled, n = 0;
-                if (p->wanted) {
-                    const int32_t *places = p->wanted + next;
-                    int64_t left = p->wanted_count - next;
-                    while (n < count && n < left && places[n] < end) n++;
-                    if (!n) break;
-                    at = places[n - 1] + 1, next += n;
-                    gather_places(p, row, places, start, n, &w, filled);
-                } else {
-                    n = end - at < count ? (int)(end - at) : count;
-                    gather(p, row, at - start, n, &w, filled);
-                    at += n;
-                }
-                filled += n;
+            if (p->wanted && p->looks) look_row(p, row, start), listed = list_wanted(p, field, start, listed);
+            for (int64_t at = 0, end = p->wanted ? listed - next : p->columns, n; at < end; at += n) {
+                n = end - at < TILE - filled ? end - at : TILE - filled;
+                if (p->wanted) gather_places(p, row, p->wanted + next + at, start, (int)n, &w, filled);
+                else gather(p, row, at, (int)n, &w, filled);
+                filled += (int)n;
                 if (filled < TILE) continue;
                 predict_tile(p, &w, TILE, done);
                 filled = 0, done += TILE;
             }
+            next = listed;
         }
     }
     if (filled) predict_tile(p, &w, filled, done); /* the rest of the tile repeats old values */
+    return done + filled;
 }

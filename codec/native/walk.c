@@ -15,7 +15,7 @@ typedef struct {
     int32_t *fine[2];      /* of the finest level's D and H */
     int32_t *stand_in;     /* for a plane D that has no points */
     int32_t *symbols;
-    int32_t *order;        /* of a phase: the points that pass a network, then per stream and class the quiet ones */
+    int32_t *order;        /* of a phase: points that pass a network, then per stream and class the quiet ones */
     int32_t *limit;        /* per stream, how many classes are quiet */
     int64_t (*count)[CLASSES + 1]; /* per stream, how many points of each are, and how many are not */
     Sorted sorted;
@@ -49,7 +49,7 @@ static int make_state(State *s, const Walk *w) {
     s->phase.tail = malloc((size_t)n * sizeof *s->phase.tail);
     s->phase.activity = malloc((size_t)n);
     s->phase.rows_held = malloc((size_t)(rows * width + TILE) * sizeof *s->phase.rows_held);
-    s->order = malloc((size_t)n * sizeof *s->order);
+    s->order = malloc((size_t)(n + 1) * sizeof *s->order); /* one more: what is listed next is written first */
     s->limit = malloc((size_t)w->streams * sizeof *s->limit);
     s->count = malloc((size_t)w->streams * sizeof *s->count);
     if (w->proxies) s->guess = malloc((size_t)(w->fields * w->height * w->width) * sizeof *s->guess);
@@ -251,29 +251,23 @@ static int do_limits(State *s, const Level *level, const View *plane) {
         if (wrong) return -wrong;
         any |= *limit;
     }
-    if (w->readers && any) level->look(&s->phase);
     return any != 0;
 }
 
-/* Sorts the points of a phase, n in each stream: those that are not quiet first. Returns how many they are. */
-static int64_t sort_points(State *s, int64_t n) {
-    int64_t loud = 0, quiet = 0, next[CLASSES];
+/* Lists the quiet points of a phase, n points in each stream, per stream and class, and counts them. */
+static void list_quiet(State *s, int64_t n, int32_t *order) {
     for (int64_t i = 0; i < s->walk->streams; i++) {
         const int8_t *activity = s->phase.activity + i * n;
-        int64_t *count = s->count[i];
+        int limit = s->limit[i];
+        int64_t *count = s->count[i], next[CLASSES];
         memset(count, 0, sizeof *s->count);
         for (int64_t k = 0; k < n; k++) count[activity[k]]++;
-        for (int class = s->limit[i]; class < CLASSES; class++) count[CLASSES] += count[class], count[class] = 0;
-        quiet += count[CLASSES];
-    }
-    for (int64_t i = 0; i < s->walk->streams; i++) {
-        const int8_t *activity = s->phase.activity + i * n;
-        for (int class = 0; class < CLASSES; class++) next[class] = quiet, quiet += s->count[i][class];
+        for (int class = limit; class < CLASSES; class++) count[CLASSES] += count[class], count[class] = 0;
+        for (int class = 0, at = 0; class < CLASSES; class++) next[class] = at, at += (int)count[class];
         for (int64_t k = 0; k < n; k++)
-            if (activity[k] < s->limit[i]) s->order[next[activity[k]]++] = (int32_t)(i * n + k);
-            else s->order[loud++] = (int32_t)(i * n + k);
+            if (activity[k] < limit) order[next[activity[k]]++] = (int32_t)(i * n + k);
+        order += n - count[CLASSES];
     }
-    return loud;
 }
 
 /* Brings the symbols of points that are not quiet to their places among all, and sets those of the others to 0. */
@@ -328,12 +322,13 @@ static int do_phase(State *s, const Level *level, int phase, int plane) {
     p->fields = w->fields, p->rows = own.rows, p->columns = own.columns;
     p->geometry = w->geometry[phase], p->network = w->network[s->level][phase];
     if (isopress_check_phase(p, w->inputs[s->level][phase])) return A_BUG;
-    int64_t all = p->fields * p->rows * p->columns, n = all / w->streams, loud = all;
+    int64_t all = p->fields * p->rows * p->columns, n = all / w->streams, loud;
     int quiet = n < QUIET_LEAST ? 0 : do_limits(s, level, &own), wrong;
     if (quiet < 0) return -quiet;
-    if (quiet) loud = sort_points(s, n);
-    p->wanted = quiet ? s->order : NULL, p->wanted_count = loud;
-    if (loud) level->predict(p);
+    p->wanted = quiet ? s->order : NULL, p->limit = s->limit, p->fields_of_limit = w->fields / w->streams;
+    p->looks = w->readers != NULL;
+    loud = level->predict(p);
+    if (quiet) list_quiet(s, n, s->order + loud);
     for (int64_t i = 0; i < loud; i++) p->scale[i] = (int16_t)(p->scale[i] + w->finer[s->level]);
     if (w->readers) {
         if ((wrong = do_symbols(s, s->symbols, n))) return wrong;
