@@ -10,7 +10,6 @@ from isopress.codec.training.vaeformer import keep_patch
 from isopress.codec.vaeformer.channels import ANY, Channels
 from isopress.codec.vaeformer.config import PatchConfig
 from isopress.codec.vaeformer.model import PatchVAEformer
-from isopress.codec.vaeformer.weights import VaeformerModel, load_vaeformer
 from tests.fields import BLOCKY_DEVIATION as DEVIATION
 from tests.fields import BLOCKY_MEAN as MEAN
 
@@ -44,10 +43,3 @@ def save_small(path: Path, config: PatchConfig = CONFIG, seed: int = 0, largest:
         if config == ALONE:
             channels = Channels((ANY,), np.zeros(1, np.float32), np.ones(1, np.float32))
         keep_patch(network, path, channels, np.tile([-3.0, 3.0], (config.hyper_latents, 1)), reach=12, largest=largest)
-
-
-def load_small(folder: Path, **changes: int) -> VaeformerModel:
-    """Return such weights, ready to code; the folder is one where weights are looked for."""
-    path = folder / "small.safetensors"
-    save_small(path)
-    return load_vaeformer("small")

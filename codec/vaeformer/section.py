@@ -21,6 +21,7 @@ from torch import Tensor
 
 from isopress.codec.bytes import crc32c
 from isopress.codec.entropy.coder import SymbolReader, SymbolWriter
+from isopress.codec.entropy.distributions import OFFSET_MAX, offset_model
 from isopress.codec.errors import CorruptPayloadError, TruncatedPayloadError
 from isopress.codec.threads import in_team
 from isopress.codec.vaeformer.config import Pair
@@ -158,7 +159,10 @@ def _normalisation(stream: memoryview, shape: Pair, model: VaeformerModel, *, ow
 
 def _write(writer: SymbolWriter, model: VaeformerModel, hour: Hour, scale: NDArray[np.int16]) -> None:
     for c, z in enumerate(hour.hyper):
-        writer.phase(z.ravel() - model.hyper_centre[c], *model.hyper_tables(c, z.size))
+        # What is usual depends on the step: a middle for each channel of each hour.
+        usual = int(np.median(z).clip(-OFFSET_MAX + model.hyper_centre[c], OFFSET_MAX + model.hyper_centre[c]))
+        writer.symbol(usual - int(model.hyper_centre[c]) + OFFSET_MAX, offset_model(True))
+        writer.phase(z.ravel() - usual, *model.hyper_tables(c, z.size))
     for c, y in enumerate(hour.symbols):
         writer.phase(y.ravel(), scale[c].ravel(), np.full(y.size, model.tails[c]))
 
@@ -167,7 +171,8 @@ def _read(reader: SymbolReader, model: VaeformerModel, shape: Pair, index: int, 
     grid, hyper_grid = model.grids(shape)
     hyper = np.empty((len(model.hyper_centre), *hyper_grid), np.int32)
     for c, z in enumerate(hyper):
-        z.ravel()[:] = reader.phase(*model.hyper_tables(c, z.size)) + model.hyper_centre[c]
+        usual = model.hyper_centre[c] + reader.symbol(offset_model(True)) - OFFSET_MAX
+        z.ravel()[:] = reader.phase(*model.hyper_tables(c, z.size)) + usual
     if np.abs(hyper).max() > HYPER_MAX:
         raise CorruptPayloadError(f"a hyper-latent of {np.abs(hyper).max()} is beyond the allowed {HYPER_MAX}")
     scale = model.scale_indexes(hyper, index, shape, periodic)

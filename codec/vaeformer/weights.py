@@ -31,8 +31,8 @@ from isopress.codec.vaeformer.rans import Rows
 KIND: Kind = "vaeformer"
 PUBLISHED = "cra5_268v_300k"  # what CRA5 calls its checkpoint
 _INTEGERS = ("scales.", "tables.", "latents.", "hyper.", "channels.")
-# What only training needs: variances of posteriors, densities that tables stand for, floats that integers stand for.
-_TRAINING = ("encoder.variance_block.", "prior.", "width", "hyper_decoder.integer.")
+# What only training needs: densities that tables stand for, floats that integers stand for, widths of the first stage.
+_TRAINING = ("prior.", "width", "hyper_decoder.integer.")
 _TABLES = ("scales", "tables.", "hyper_tables.", "channels.")
 
 
@@ -195,9 +195,11 @@ def stored_networks(network: PatchVAEformer, largest: int) -> dict[str, Tensor]:
             continue
         found[name] = tensor.half().contiguous()
         if largest and tensor.ndim > 1:
+            # What only a writer needs may be coarser.
+            most = -(-largest // 2) if name.startswith(("encoder.", "hyper_encoder.")) else largest
             rows = tensor.float().flatten(1)
-            scale = (rows.abs().amax(1) / largest).half().clamp_min(2.0**-24)
-            integers = torch.round(rows / scale.float()[:, None]).clamp(-largest, largest)
+            scale = (rows.abs().amax(1) / most).half().clamp_min(2.0**-24)
+            integers = torch.round(rows / scale.float()[:, None]).clamp(-most, most)
             found |= {name: integers.to(torch.int8).reshape(tensor.shape), f"{name}.scale": scale}
     return found
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from isopress.codec.models.registry import VARIABLE
+from isopress.codec.models.registry import VARIABLE, describe
 from isopress.codec.training.field_windows import FieldWindows
 from isopress.codec.training.pyramid_pool import Field
 from isopress.codec.training.vaeformer import keep_patch
@@ -17,7 +17,7 @@ from isopress.codec.vaeformer.channels import ANY, Channels
 from isopress.codec.vaeformer.config import ModelSpec
 from isopress.codec.vaeformer.model import PatchVAEformer
 from isopress.codec.vaeformer.section import encode_fields
-from isopress.codec.vaeformer.weights import load_vaeformer
+from isopress.codec.vaeformer.weights import VaeformerModel, load_vaeformer, parse
 from tests.patch_models import TINY, fields, rough
 
 pytestmark = pytest.mark.usefixtures("seeded")
@@ -66,6 +66,18 @@ def test_networks_are_kept_in_integers_that_decode_nearly_as_well(
             assert float((tensor - model.decoder.state_dict()[name]).abs().max()) <= most
     assert max(errors) < 1.2 * errors[0]
     assert sizes[0] > sizes[1] > sizes[2]
+
+
+def test_what_a_file_leaves_out_changes_no_byte(tmp_path: Path) -> None:
+    channels = Channels((ANY,), np.zeros(1, np.float32), np.ones(1, np.float32))
+    keep_patch(PatchVAEformer(TINY), tmp_path / "some.safetensors", channels, largest=20)
+    file, x, sections = describe(tmp_path / "some.safetensors"), rough((48, 80), 9)[None, None].astype(np.float64), []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        model = file.parsed(parse)
+        assert isinstance(model, VaeformerModel)
+        sections.append(encode_fields(x, -74, model, periodic=False)[0])
+    assert sections[0] == sections[1]
 
 
 @pytest.mark.parametrize("stage", ["uniform", "mixed", "hard"])

@@ -79,9 +79,10 @@ def symbols(
 
 def _hyper(stream: CodedStream, tensors: Tensors, c: int, grid: tuple[int, int]) -> Integers:
     """Return one channel of hyper-latents."""
+    usual = int(tensors["hyper.centre"][c]) + stream.delta()
     delta, n = stream.delta(), grid[0] * grid[1]
     scale, tail = int(tensors["hyper.scale"][c]), int(tensors["hyper.tail"][c])
-    return stream.symbols(np.full(n, scale + delta), np.full(n, tail)).reshape(grid) + int(tensors["hyper.centre"][c])
+    return stream.symbols(np.full(n, scale + delta), np.full(n, tail)).reshape(grid) + usual
 
 
 def _scales(tensors: Tensors, z: Integers, q: int, p: int, periodic: bool) -> Integers:
