@@ -150,18 +150,14 @@ def vaeformer(result: Result) -> str:
                 f"{100 * at['rmse'] / row['deviation']:.3g} %",
                 f"{at['model_bytes']:.0f}",
                 f"{row['n_bytes'] / at['model_bytes']:.0f}",
-                *map(_smaller, gains),
+                *map(times, gains),
             ]
         )
     for (model, kind), found in factors.items():
-        means = [_smaller(geometric_mean(column)) for column in zip(*found, strict=True)]
+        means = [times(geometric_mean(column)) for column in zip(*found, strict=True)]
         rows.append([f"**{model}**", f"geometric mean, {kind}", "", "", "", *means])
     header = ["weights", "variable", "RMSE (of the deviation)", "bytes", "ratio"]
     return markdown([*header, *(f"than {name}" for name in names)], rows)
-
-
-def _smaller(gain: float) -> str:
-    return times(gain) if gain >= 1 else f"**{times(gain)} (larger)**"
 
 
 def _cases(result: Result) -> list[EqualCase]:

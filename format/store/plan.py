@@ -135,13 +135,16 @@ def _plan_lossy(source: Source, name: str, wishes: Wishes, model: str) -> Variab
     dims = [str(dim) for dim in variable.dims]
     values = TARGET_VALUES if isinstance(asked, Target) else BLOCK_VALUES
     usual = default_blocks(dims, variable.shape, values) if blocks else default_chunks(variable.shape)
-    if model != DEFAULT:
-        usual = tuple(1 if axis < variable.ndim - 3 else size for axis, size in enumerate(variable.shape))
-    chunks = choose_chunks(dims, variable.shape, wishes.chunks, usual)
-    if model != DEFAULT:
+    if model == DEFAULT:
+        chunks = choose_chunks(dims, variable.shape, wishes.chunks, usual)
+    else:
         from isopress.codec.vaeformer.weights import load_vaeformer
 
-        load_vaeformer(model).check_shape(chunks)
+        weights = load_vaeformer(model)
+        fields = variable.ndim - (3 if len(weights.channels.names) > 1 else 2)  # of them a chunk has one
+        usual = tuple(1 if axis < fields else size for axis, size in enumerate(variable.shape))
+        chunks = choose_chunks(dims, variable.shape, wishes.chunks, usual)
+        weights.check_shape(chunks)
     shards = _shards(variable, dims, chunks, wishes)
     return VariablePlan(name, chunks, True, asked, asked, wanted is None, shards, model)
 

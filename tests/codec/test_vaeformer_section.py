@@ -19,6 +19,7 @@ import isopress
 from isopress import ModelNotFoundError
 from isopress.codec.encoded import Method
 from isopress.codec.entropy.coder import SymbolWriter
+from isopress.codec.entropy.distributions import OFFSET_MAX, offset_model
 from isopress.codec.errors import ArgumentError, CorruptPayloadError, PayloadError
 from isopress.codec.models.registry import VARIABLE
 from isopress.codec.vaeformer.integer_scales import IntegerScales, integer_network, scale_indexes, step_of
@@ -28,7 +29,7 @@ from isopress.codec.vaeformer.weights import VaeformerModel, load_vaeformer
 from isopress.format.api import decode
 from isopress.format.decode_cache import CACHE
 from isopress.format.payload import parse
-from tests.fields import BLOCKY_DEVIATION, BLOCKY_MEAN, blocky
+from tests.fields import BLOCKY_DEVIATION, BLOCKY_MEAN, blocky, spectral_field
 from tests.make_golden import ALONE, SMALL
 from tests.patch_models import TINY
 from tests.spec import vaeformer as second
@@ -93,6 +94,15 @@ def test_both_readers_know_wavelets_of_several_channels_and_matrices_of_integers
     np.testing.assert_array_equal(read.values(), written.values())
     values = second.fields(section, x.shape, asdict(config), load(path.read_bytes()))
     np.testing.assert_allclose(read.values(), values, rtol=1e-5, atol=1e-3)
+
+
+def test_the_shipped_weights_code_a_field_of_any_unit_and_the_second_decoder_reads_it() -> None:
+    model, x = load_vaeformer("small"), 1e5 + 800 * spectral_field(64, 96)[None, None]
+    section, written = encode_fields(x, -40, model, periodic=True)
+    assert float((written.values() - x).std()) < 0.1 * x.std()
+    assert len(section) < x.size // 2
+    values = second.fields(section, x.shape, *weights(model.sha256[:16]))
+    np.testing.assert_allclose(decode_section(section, written.shape, model).values(), values, rtol=1e-5)
 
 
 @pytest.mark.parametrize(("factor", "offset"), [(1, 0), (3e4, 1e5), (1e-9, 0), (2.5e-4, 1), (1e30, 0)])
@@ -325,6 +335,7 @@ def test_damaged_sections_are_errors(model: VaeformerModel) -> None:
             decode_section(bad, written.shape, model)
     beyond = SymbolWriter(model.tables, peaked=True)
     for c, z in enumerate(written.hours[0].hyper):
+        beyond.symbol(OFFSET_MAX, offset_model(True))
         beyond.phase(np.full(z.size, 999, np.int32), *model.hyper_tables(c, z.size))
     with pytest.raises(CorruptPayloadError, match="hyper-latent of 999"):
         decode_section(section[:3] + beyond.finish() + bytes(400), written.shape, replace(model))

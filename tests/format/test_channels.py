@@ -16,7 +16,7 @@ from isopress.format.payload import inspect
 from isopress.format.store.write import write
 from tests.datasets import errors
 from tests.fields import blocky
-from tests.make_golden import SMALL
+from tests.make_golden import ALONE, SMALL
 
 LABELS = ["t850", "t500", "u10"]
 DIMS = ("time", "channel", "lat", "lon")
@@ -46,6 +46,18 @@ def test_variables_with_the_channels_of_the_weights_are_coded_with_them(
         assert list(out.channel.values) == LABELS
         assert float(abs(out.t2m - states().t2m).max()) <= 0.5
     assert abs(missed).max() <= 0.5 if method == Method.ON_VAEFORMER else np.sqrt((missed**2).mean()) <= 0.42
+
+
+def test_weights_of_any_field_code_every_variable_field_by_field_in_its_unit(tmp_path: Path) -> None:
+    states().assign(mm=states().t2m * 1e-6).to_netcdf(tmp_path / "in.nc")
+    wanted = errors("state=rmse:3", "t2m=rmse:3", "mm=rmse:3e-6")
+    write(str(tmp_path / "in.nc"), tmp_path / "out.zarr", errors=wanted, model=ALONE)
+    with xr.open_zarr(tmp_path / "out.zarr", consolidated=False) as out:
+        assert [out[name].encoding["chunks"] for name in ("state", "mm")] == [(1, 1, 24, 32), (1, 24, 32)]
+        for name, unit in (("t2m", 1), ("mm", 1e-6)):
+            assert float(np.sqrt(((out[name] - unit * states().t2m) ** 2).mean())) <= 3.1 * unit
+    payloads = [path.read_bytes() for path in (tmp_path / "out.zarr/mm").rglob("[0-9]*") if path.is_file()]
+    assert Method.VAEFORMER in [inspect(payload).method for payload in payloads]
 
 
 def test_the_command_and_xarray_take_weights_too(tmp_path: Path) -> None:
