@@ -2,7 +2,8 @@
 and decodes under qemu.
 
 Needs Debian's packages mmdebstrap, qemu-user and gcc-aarch64-linux-gnu. FOLDER keeps the ARM system and packages (about
-400 MB) for the next run; without it they are thrown away. Latents are left out: they need torch.
+400 MB) for the next run; without it they are thrown away. Latents are left out: since they need no torch they have not
+been tried there.
 """
 
 import shutil
