@@ -129,7 +129,8 @@ def kill_on_cluster(place: Place, count: int, moments: random.Random) -> int:
             client.wait_for_workers(2, timeout=SECONDS)
             workers = list(client.run(os.getpid).values())
             process = begin("write", place.source, place.out, resume=True, **there)
-            wait_until(lambda: not process.is_alive() or any(place.folder.glob(f"{PARTIAL}/output/t/c/*")))  # noqa: B023
+            begun = lambda: not process.is_alive() or any(place.folder.glob(f"{PARTIAL}/output/t/c/*"))  # noqa: B023, E731
+            wait_until(begun, SECONDS, "a run on a cluster does not begin")
             time.sleep(moments.uniform(0, 0.5))
             if killed["worker"] < killed["run"]:
                 os.kill(moments.choice(workers), signal.SIGKILL)
@@ -263,11 +264,11 @@ def alive(process: int) -> bool:
         return False
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
+def wait_until(condition: Callable[[], bool], seconds: float = 60, why: str = "workers outlive their parent") -> None:
     """Return when it holds."""
     end = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < end, "workers outlive their parent"
+        assert time.monotonic() < end, why
         time.sleep(0.05)
 
 
@@ -296,6 +297,7 @@ def run(kills: int, points: int, seed: int) -> tuple[Counter[str], list[str]]:
                 done[name] = bring_about(Place(Path(folder).resolve()))
             except AssertionError as error:
                 wrong.append(f"{name}: {error}")
+                print(wrong[-1], flush=True)
         print(f"{name}: {done[name]} ({time.monotonic() - begun:.0f} s)", flush=True)
     return done, wrong
 
