@@ -86,6 +86,6 @@ def test_the_guarantees_say_how_runs_ended() -> None:
     text = (Path(__file__).parents[1] / "format" / "GUARANTEES.md").read_text()
     record = json.loads((soak.RESULTS / "endings.json").read_text())
     assert not record["violations"]
-    assert sum(number for name, number in record["endings"].items() if name.startswith("kills")) == 50
+    assert sum(number for name, number in record["endings"].items() if name.startswith("kills")) >= 50
     section = text.partition("`python -m tests.endings`, ")[2].partition("\n\n")[0]
     assert re.findall(r"\b\d+\b", section) == [str(number) for number in record["endings"].values()]
