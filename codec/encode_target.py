@@ -21,6 +21,7 @@ from isopress.codec.latent.step_forecast import Forecast, next_step
 from isopress.codec.latent.weights import LatentModel, load_latent
 from isopress.codec.limits import TARGET_TOLERANCE, Bound, Target, check_effort, check_fits
 from isopress.codec.models.registry import is_of_kind
+from isopress.codec.threads import IMPORTS
 from isopress.codec.values.fill import fill_smoothly
 from isopress.codec.values.outliers import bits_of
 from isopress.codec.values.special_values import find_specials
@@ -75,7 +76,8 @@ def encode_target(x: np.ndarray, target: Target, *, model: str = "default", effo
     check_fits(target, x.dtype, x.shape)
     check_effort(effort)
     if is_of_kind(model, "vaeformer"):
-        from isopress.codec import encode_vaeformer
+        with IMPORTS:
+            from isopress.codec import encode_vaeformer
 
         return encode_vaeformer.encode_target(x, target, model=model)
     x, codings = contiguous(x), list[EncodedChunk]()

@@ -69,7 +69,7 @@ LOW = {"errors", "bytes", "arrays", "limits", "encoded"}  # files that every roo
 MAY_IMPORT_IN_CODEC = {
     "entropy": set(),
     "values": set(),
-    "models": set(),
+    "models": {"threads"},
     "bounded": {"entropy", "values", "models", "threads"},
     "latent": {"bounded", "entropy", "values", "models", "threads"},
     "vaeformer": {"latent", "bounded", "entropy", "values", "models", "threads"},
@@ -153,3 +153,23 @@ def test_a_fresh_interpreter_loads_only_what_it_needs(code: str, absent: str) ->
 def test_no_entry_point_is_loaded_by_every_user_of_zarr() -> None:
     groups = {entry.group for entry in distribution("isopress").entry_points}
     assert not groups & {"zarr", "zarr.codec_pipeline", "zarr.buffer", "zarr.ndbuffer"}
+
+
+def test_imports_inside_functions_of_the_codec_hold_no_lock_of_python_across_a_fork() -> None:
+    """A module that one thread is importing stays locked for ever in a process that another forks: IMPORTS waits."""
+    loose = []
+    for path in sorted((ROOT / "codec").rglob("*.py")):
+        if "training" in path.parts or path.name == "threads.py":  # which runs where torch is loaded
+            continue
+        tree = ast.parse(path.read_text())
+        guarded = {
+            id(node)
+            for block in ast.walk(tree)
+            if isinstance(block, ast.With) and any(ast.unparse(item.context_expr) == "IMPORTS" for item in block.items)
+            for node in ast.walk(block)
+        }
+        for function in ast.walk(tree):
+            if isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                imports = [node for node in ast.walk(function) if isinstance(node, (ast.Import, ast.ImportFrom))]
+                loose += [f"{path.name}:{node.lineno}" for node in imports if id(node) not in guarded]
+    assert not loose

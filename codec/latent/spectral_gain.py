@@ -8,6 +8,7 @@ end: floats on top.
 from __future__ import annotations
 
 import numpy as np
+from numpy.fft import irfft, rfft  # loaded with this module: later it would be by whichever thread is first
 from numpy.typing import NDArray
 
 F64 = NDArray[np.float64]
@@ -99,7 +100,7 @@ def equalise(fields: F64, gains: F64, periodic: bool) -> None:
         for rows in _by_rows(field):
             spectrum = _spectrum(rows, periodic)
             spectrum *= extra
-            change = np.fft.irfft(spectrum, n=width if periodic else 2 * width)
+            change = irfft(spectrum, n=width if periodic else 2 * width)
             rows += change[:, :width]
 
 
@@ -117,7 +118,7 @@ def _judged(fields: F64, periodic: bool) -> F64:
 def _spectrum(field: F64, periodic: bool) -> NDArray[np.complex64]:
     """Return the Fourier transform of the rows (h, w); those with ends are mirrored there."""
     rows = field.astype(np.float32)
-    return np.fft.rfft(rows if periodic else np.concatenate([rows, rows[:, ::-1]], -1)).astype(np.complex64, copy=False)
+    return rfft(rows if periodic else np.concatenate([rows, rows[:, ::-1]], -1)).astype(np.complex64, copy=False)
 
 
 def _log_wavelengths(count: int, width: int, periodic: bool) -> F64:

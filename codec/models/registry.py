@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Literal, TypeVar, get_args
 
 from isopress.codec.errors import ArgumentError, ModelNotFoundError
+from isopress.codec.threads import IMPORTS
 
 Kind = Literal["pyramid", "latent", "vaeformer"]
 Model = TypeVar("Model")
@@ -77,7 +78,8 @@ class Weights:
         ModelNotFoundError
             The file has not the tensors or texts that weights of its kind have, or has changed.
         """
-        from safetensors import SafetensorError
+        with IMPORTS:  # here, so that opening a store does not pay for it
+            from safetensors import SafetensorError
 
         data = self.read()
         try:
@@ -97,7 +99,8 @@ def folders() -> tuple[Path, ...]:
 
 def user_folder() -> Path:
     """Return the folder of this user's own weights, where the system keeps the data of programs."""
-    from platformdirs import user_data_path  # here, so that reading with the weights of the package is light
+    with IMPORTS:  # here, so that reading with the weights of the package is light
+        from platformdirs import user_data_path
 
     return user_data_path("isopress", appauthor=False) / "models"
 
@@ -237,7 +240,8 @@ def _files() -> Iterator[Path]:
 
 def _described(path: Path) -> tuple[str, dict[str, str]] | None:
     """Return kind and metadata from the header of a safetensors file; None if it is none, or not whole."""
-    from safetensors import SafetensorError, safe_open
+    with IMPORTS:
+        from safetensors import SafetensorError, safe_open
 
     status = os.stat(path) if os.path.exists(path) else None
     if status is None or not stat.S_ISREG(status.st_mode) or not 8 < status.st_size <= MAX_NBYTES:

@@ -6,6 +6,7 @@
 import json
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,6 +17,7 @@ import xarray as xr
 from xarray.backends.common import ArrayWriter
 
 from isopress.codec.errors import ArgumentError
+from isopress.format.store.pool import threads_of_dask
 
 _LOG = logging.getLogger(__name__)
 _STORES: dict[str, Any] = {"netCDF4": xr.backends.NetCDF4DataStore, "h5netcdf": xr.backends.H5NetCDFStore}
@@ -74,7 +76,8 @@ def write_netcdf(out: Path, path: str, group: Group, library: str, kind: str) ->
     store = _STORES[library].open(
         str(out), mode="a" if path else "w", group=path or None, **({"format": model} if model else {})
     )
-    try:
+    with ExitStack() as stack:
+        stack.callback(store.close)
         there = store.get_dimensions()
         for name, size in group.dimensions.items():
             used = any(name in variable.dims for variable in variables.values())
@@ -83,10 +86,10 @@ def write_netcdf(out: Path, path: str, group: Group, library: str, kind: str) ->
         _check_filters(variables, store.ds if library == "netCDF4" else None)
         unlimited = [name for name in group.unlimited if any(name in v.dims for v in variables.values())]
         writer = ArrayWriter()
+        # Left before the file is closed: what threads still write when another fails would open it anew.
+        stack.enter_context(threads_of_dask())
         store.store(variables, {key: _attribute(v) for key, v in group.attrs.items()}, frozenset(), writer, unlimited)
         writer.sync()
-    finally:
-        store.close()
 
 
 def _writable(name: str, variable: xr.Variable) -> xr.Variable:

@@ -16,6 +16,8 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, Thr
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager, contextmanager
 
+import dask
+
 from isopress.codec.errors import WorkerLostError
 from isopress.codec.threads import VARIABLE, threads
 from isopress.format.store.tasks import Outcome, Task, Work
@@ -70,6 +72,13 @@ def run(worker: Worker, tasks: Iterable[Task], *, jobs: int, scheduler: str | No
             raise
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def threads_of_dask() -> Iterator[None]:
+    """Let dask compute in threads that have all ended afterwards, also when one has failed: none writes any more."""
+    with ThreadPoolExecutor(threads()) as pool, dask.config.set(pool=pool):
+        yield
 
 
 def _run_here(work: Work, tasks: Iterator[Task]) -> Iterator[Outcome]:

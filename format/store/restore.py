@@ -18,6 +18,7 @@ from isopress.format.attributes import DIMENSIONS, ERROR, KIND, ORDER, PREFIX, S
 from isopress.format.source.packing import RANGES
 from isopress.format.source.record import read_attrs, read_layout, read_packing
 from isopress.format.store.netcdf import Group, netcdf_library, write_netcdf
+from isopress.format.store.pool import threads_of_dask
 from isopress.format.store.progress import Observer, Progress
 from isopress.format.store.staging import staged
 from isopress.format.zarr.groups import DAMAGE, arrays, open_group, quiet_zarr, subgroups
@@ -120,13 +121,14 @@ def _write_group(out: Path, path: str, opened: xr.Dataset, library: str | None, 
         group = Group(variables, attrs, known, unlimited)
         write_netcdf(out, path, group, library, str(root.attrs.get(KIND, "")))
         return
-    xr.Dataset(attrs=attrs).assign(variables).to_zarr(
-        out,
-        group=path or None,
-        mode="a" if path else "w-",
-        zarr_format=root.metadata.zarr_format,
-        consolidated=False,
-    )
+    with threads_of_dask():
+        xr.Dataset(attrs=attrs).assign(variables).to_zarr(
+            out,
+            group=path or None,
+            mode="a" if path else "w-",
+            zarr_format=root.metadata.zarr_format,
+            consolidated=False,
+        )
 
 
 def _restored(variable: xr.Variable, library: str | None, unlimited: Sequence[str]) -> xr.Variable:
