@@ -24,7 +24,7 @@ from benchmarks.datasets.releases import DatasetError
 from benchmarks.environment import RESULTS, environment
 from benchmarks.equal_rmse import GROUPS
 from benchmarks.report.tables import overview
-from isopress.codec.bounded.pyramid import looks_periodic
+from isopress.codec.bounded.fields_alone import looks_periodic
 from isopress.codec.encoded import Method, Section
 from isopress.codec.vaeformer.section import INDEX_MAX, encode_fields
 from isopress.codec.vaeformer.weights import VaeformerModel, load_vaeformer

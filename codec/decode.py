@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from isopress.codec.bounded import pyramid, weights
+from isopress.codec.bounded import fields_alone, weights
 from isopress.codec.bounded.block import BlockDecoder
 from isopress.codec.encoded import EncodedChunk, Method, Section, checked_sections, is_paid_for
 from isopress.codec.errors import ArgumentError, CorruptPayloadError, TruncatedPayloadError
@@ -107,7 +107,7 @@ class ChunkDecoder:
             v = self._decode_pyramid_on_latents()
         elif method == Method.PYRAMID:
             model = weights.load_pyramid(self._encoded.models[0].hex())
-            v = pyramid.decode(sections[Section.PYRAMID], self._fields, model=model)
+            v = fields_alone.decode(sections[Section.PYRAMID], self._fields, model=model)
         elif method == Method.INTEGERS:
             v = decode_integers(sections[Section.INTEGERS], self._fields)
         return assemble(sections, v, self._dtype, self._fields)

@@ -15,7 +15,7 @@ import numpy as np
 
 from isopress.codec import native
 from isopress.codec.arrays import contiguous
-from isopress.codec.bounded import block, pyramid, weights
+from isopress.codec.bounded import block, fields_alone, pyramid, weights
 from isopress.codec.bounded.choice import ContextMode, choose_context
 from isopress.codec.decode import FLOATS, ChunkDecoder, Sections, Value, assemble, field_shape
 from isopress.codec.encoded import EncodedChunk, Method, Section, is_paid_for
@@ -202,7 +202,7 @@ def _pyramids(chunk: Chunk, plan: Plan, shared: Sections, model: str, context: C
     chosen = choose_context(plan, chunk.leading, alone, related, context)
     found = []
     if chosen.alone:
-        section, v = pyramid.encode(plan.y, plan.valid, model=alone, snap=plan.snap)
+        section, v = fields_alone.encode(plan.y, plan.valid, model=alone, snap=plan.snap)
         sections = {**shared, Section.PYRAMID: section}
         found.append(_verified(chunk, Method.PYRAMID, sections, v, (alone.sha256,)))
     if chosen.axes is not None:

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isopress.codec.arrays import contiguous
-from isopress.codec.bounded.pyramid import PyramidModel, looks_periodic
+from isopress.codec.bounded.fields_alone import looks_periodic
+from isopress.codec.bounded.pyramid import PyramidModel
 from isopress.codec.decode import Sections, assemble_latent, field_shape
 from isopress.codec.encode import encode_value, lossless_coding, measure, special_section
 from isopress.codec.encode_target import FARTHEST, evenly_coded, is_within_reach

@@ -11,7 +11,7 @@ import numpy as np
 import isopress
 from isopress import ModelNotFoundError, PayloadError
 from isopress.codec import native
-from isopress.codec.bounded import block, pyramid
+from isopress.codec.bounded import block, fields_alone
 from isopress.codec.encoded import Method
 from isopress.codec.latent import section as latents
 from isopress.codec.vaeformer import section as patches
@@ -40,7 +40,7 @@ OFTEN = {
 }
 LONGEST = 6000  # bytes of a payload to begin from
 NUMPY_SHARE = 0.02  # of payloads that the level numpy decodes: it takes ten times as long
-CHECKSUMS = ((pyramid, "checksum"), (block, "checksum"), (latents, "_checksum"), (patches, "_checksum"))
+CHECKSUMS = ((fields_alone, "checksum"), (block, "checksum"), (latents, "_checksum"), (patches, "_checksum"))
 
 Pool = dict[Method, list[bytes]]
 

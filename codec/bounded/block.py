@@ -15,16 +15,9 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from isopress.codec.bounded.fields_alone import looks_periodic
 from isopress.codec.bounded.predictor import F64
-from isopress.codec.bounded.pyramid import (
-    Coding,
-    PyramidModel,
-    Quantisation,
-    check_range,
-    decode_fields,
-    encode_fields,
-    looks_periodic,
-)
+from isopress.codec.bounded.pyramid import Coding, PyramidModel, Quantisation, check_range, decode_fields, encode_fields
 from isopress.codec.bounded.reference_fit import fit
 from isopress.codec.bounded.reference_order import Axes, Node, chain, order
 from isopress.codec.bounded.reference_prediction import Proxies, proxies_of, read_coefficients, write_coefficients
@@ -59,7 +52,7 @@ def encode(
     y : (B, H, W) float64
         Values in units of one step, finite and within +-2**21; B is the product of `leading`.
     valid : (B, H, W) bool, or None for all
-        Points that matter; see `pyramid.encode`.
+        Points that matter; see `fields_alone.encode`.
     leading : lengths of the axes before the field, at most 14.
     axes : which of them carry references.
     model : PyramidModel

@@ -12,9 +12,10 @@ from typing import Literal, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from isopress.codec.bounded import block, pyramid
+from isopress.codec.bounded import block, fields_alone
+from isopress.codec.bounded.fields_alone import taper_for_rate
 from isopress.codec.bounded.predictor import F64
-from isopress.codec.bounded.pyramid import PyramidModel, Quantisation, taper_for_rate
+from isopress.codec.bounded.pyramid import PyramidModel, Quantisation
 from isopress.codec.bounded.reference_order import Axes
 from isopress.codec.errors import ArgumentError
 from isopress.codec.threads import share
@@ -96,7 +97,7 @@ def _field_bits(piece: F64, valid: NDArray[np.bool_] | None, model: PyramidModel
     """Return the size of the piece coded field by field."""
     y, ok = _as_fields(piece, valid)
     snap, taper = quantisation.snap, quantisation.taper
-    return 8.0 * len(pyramid.encode(y, ok, model=model, snap=snap, periodic=False, taper=taper)[0])
+    return 8.0 * len(fields_alone.encode(y, ok, model=model, snap=snap, periodic=False, taper=taper)[0])
 
 
 def _block_bits(

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from isopress.codec.bounded import pyramid
-from isopress.codec.bounded.pyramid import PyramidModel, looks_periodic
+from isopress.codec.bounded import fields_alone
+from isopress.codec.bounded.fields_alone import looks_periodic
+from isopress.codec.bounded.pyramid import PyramidModel
 from isopress.codec.encoded import Section
 from isopress.codec.errors import CorruptPayloadError, TruncatedPayloadError
 from isopress.codec.latent.section import Latent, code_fields, decode_fields
@@ -56,7 +57,7 @@ def encode_rest(
     if margin > MOST_MARGIN:
         return None
     rest = (y - y0) * (1 + margin)
-    refined, v = pyramid.encode(rest, valid, model=refinement, periodic=periodic, taper=0)
+    refined, v = fields_alone.encode(rest, valid, model=refinement, periodic=periodic, taper=0)
     return {Section.PYRAMID: refined, Section.MARGIN: _MARGIN.pack(margin)}, _joined(y0, v, margin)
 
 
@@ -101,7 +102,7 @@ class Rest:
         (margin,) = _MARGIN.unpack_from(stored)
         if len(stored) > _MARGIN.size or not 0 <= margin <= MOST_MARGIN:
             raise CorruptPayloadError(f"the margin section holds {margin} in {len(stored)} bytes")
-        return cls(pyramid.decode(sections[Section.PYRAMID], shape, model=refinement), margin)
+        return cls(fields_alone.decode(sections[Section.PYRAMID], shape, model=refinement), margin)
 
     def on(self, y0: F64, fields: slice) -> F64:
         """Return v of some fields on their base, in 1/64 steps."""

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
 from isopress.codec.latent.attention import TransformerBlock
-from isopress.codec.latent.correction import GAIN, MARGIN, POOL, PREFIX, STRIP, WIDE, SynthesisConfig
+from isopress.codec.latent.correction import GAIN, MARGIN, POOL, PREFIX, WIDE, SynthesisConfig
+from isopress.codec.latent.integer_transformer import STRIP
 
 
 class Synthesis(nn.Module):

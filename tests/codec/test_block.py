@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from isopress.codec import native
-from isopress.codec.bounded import block, predictor, pyramid
+from isopress.codec.bounded import block, fields_alone, predictor
 from isopress.codec.bounded.pyramid import Quantisation
 from isopress.codec.bounded.reference_order import GAPS, KINDS, Axes
 from isopress.codec.entropy.integer_mlp import IntegerNetwork
@@ -103,7 +103,7 @@ def test_of_points_that_do_not_matter_only_the_anchors_are_looked_at():
 @pytest.mark.parametrize(("shape", "axes"), [((9, 40, 50), Axes(0)), ((4, 3, 40, 50), Axes(0, 1))])
 def test_a_smooth_sequence_is_smaller_as_a_block_than_field_by_field(shape, axes):
     y = drifting_fields(*shape) * 30
-    alone, _ = pyramid.encode(y.reshape(-1, *shape[-2:]), None, model=MODEL)
+    alone, _ = fields_alone.encode(y.reshape(-1, *shape[-2:]), None, model=MODEL)
     assert len(encode(y, axes)[0]) < len(alone)
 
 

@@ -9,7 +9,8 @@ import pytest
 from numpy.typing import NDArray
 
 from isopress.codec import native
-from isopress.codec.latent.correction import (
+from isopress.codec.latent.correction import features, spread_of
+from isopress.codec.latent.integer_transformer import (
     TOP,
     TOP_SCORED,
     Product,
@@ -17,11 +18,9 @@ from isopress.codec.latent.correction import (
     attended,
     depthwise,
     exp2,
-    features,
     gelu,
     log,
     normalised,
-    spread_of,
 )
 
 COMPILED = [name for name in native.levels() if name != native.NUMPY]

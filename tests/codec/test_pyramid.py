@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from isopress.codec.bounded import pyramid
+from isopress.codec.bounded import fields_alone, pyramid
 from isopress.codec.bounded.traversal import depth
 from isopress.codec.bounded.weights import load_pyramid
 from isopress.codec.errors import ArgumentError, PayloadError
@@ -34,8 +34,8 @@ def test_every_valid_point_is_within_half_a_step(shape, snap, model):
     y = rng.normal(size=shape) * 50
     y = np.rint(y) if snap else y
     valid = rng.random(shape) < 0.8
-    section, v = pyramid.encode(y, valid, model=model, snap=snap)
-    np.testing.assert_array_equal(pyramid.decode(section, shape, model=model), v)
+    section, v = fields_alone.encode(y, valid, model=model, snap=snap)
+    np.testing.assert_array_equal(fields_alone.decode(section, shape, model=model), v)
     assert np.abs(y - v / 64)[valid].max(initial=0) <= (0 if snap else 0.5)
 
 
@@ -49,8 +49,8 @@ def test_every_valid_point_is_within_half_a_step(shape, snap, model):
 )
 def test_any_shape_size_taper_and_wrap_round_trips(shape, size, seed, taper, periodic):
     y = np.random.default_rng(seed).uniform(-size, size, shape)
-    section, v = pyramid.encode(y, None, model=MODEL, taper=taper, periodic=periodic)
-    np.testing.assert_array_equal(pyramid.decode(section, shape, model=MODEL), v)
+    section, v = fields_alone.encode(y, None, model=MODEL, taper=taper, periodic=periodic)
+    np.testing.assert_array_equal(fields_alone.decode(section, shape, model=MODEL), v)
     assert np.abs(y - v / 64).max(initial=0) <= 0.5
 
 
@@ -58,9 +58,9 @@ def test_the_size_of_blocks_does_not_change_a_byte(monkeypatch):
     from isopress.codec.bounded import predictor
 
     y = np.stack([spectral_field(90, 120, seed=s) for s in range(3)]) * 20
-    whole, _ = pyramid.encode(y, None, model=MODEL)
+    whole, _ = fields_alone.encode(y, None, model=MODEL)
     monkeypatch.setattr(predictor.blocks, "__defaults__", (500,))
-    assert pyramid.encode(y, None, model=MODEL)[0] == whole
+    assert fields_alone.encode(y, None, model=MODEL)[0] == whole
 
 
 def test_smooth_fields_cost_much_less_than_noise():
@@ -68,7 +68,7 @@ def test_smooth_fields_cost_much_less_than_noise():
         spectral_field(128, 128, slope=3) * 20,
         np.random.default_rng(0).normal(size=(128, 128)) * 20,
     )
-    sizes = [len(pyramid.encode(y[None], None, model=MODEL)[0]) for y in (smooth, noise)]
+    sizes = [len(fields_alone.encode(y[None], None, model=MODEL)[0]) for y in (smooth, noise)]
     assert sizes[0] < 0.3 * sizes[1]
     assert sizes[1] < noise.size * (np.log2(20) + 2.6) / 8  # half a bit over the entropy of rounded noise
 
@@ -77,7 +77,7 @@ def test_masked_points_cost_next_to_nothing():
     y = spectral_field(128, 128, slope=2) * 20
     valid = np.ones((1, 128, 128), bool)
     valid[:, :, 32:] = False
-    full, masked = (len(pyramid.encode(y[None], ok, model=MODEL)[0]) for ok in (None, valid))
+    full, masked = (len(fields_alone.encode(y[None], ok, model=MODEL)[0]) for ok in (None, valid))
     assert masked < 0.35 * full
 
 
@@ -86,48 +86,48 @@ def test_of_masked_points_only_the_anchors_are_looked_at():
     valid = np.random.default_rng(1).random(y.shape) < 0.5
     step = 2 ** depth(40, 50)
     valid[:, ::step, ::step] = True
-    expected = pyramid.encode(y, valid, model=MODEL, periodic=False)[0]
-    assert pyramid.encode(np.where(valid, y, -9.0), valid, model=MODEL, periodic=False)[0] == expected
+    expected = fields_alone.encode(y, valid, model=MODEL, periodic=False)[0]
+    assert fields_alone.encode(np.where(valid, y, -9.0), valid, model=MODEL, periodic=False)[0] == expected
 
 
 def test_a_periodic_field_is_found_and_coded_smaller():
     y = spectral_field(64, 256, slope=3)[None] * 100
-    found = pyramid.encode(y, None, model=MODEL)[0]
+    found = fields_alone.encode(y, None, model=MODEL)[0]
     assert found[0] & pyramid.WRAP
-    assert len(found) < len(pyramid.encode(y, None, model=MODEL, periodic=False)[0])
+    assert len(found) < len(fields_alone.encode(y, None, model=MODEL, periodic=False)[0])
     cliff = np.linspace(0, 100, 256)[None, None] + y
-    assert not pyramid.encode(cliff, None, model=MODEL)[0][0] & pyramid.WRAP
+    assert not fields_alone.encode(cliff, None, model=MODEL)[0][0] & pyramid.WRAP
 
 
 def test_values_beyond_the_range_are_refused_with_the_remedy():
     with pytest.raises(ArgumentError, match="larger bound"):
-        pyramid.encode(np.full((1, 2, 2), 3e6), None, model=MODEL)
+        fields_alone.encode(np.full((1, 2, 2), 3e6), None, model=MODEL)
 
 
 def test_huge_steps_at_the_edge_of_the_range_stay_exact():
     y = np.where(np.indices((1, 33, 47)).sum(0) % 2, 2.0**21, -(2.0**21))
-    section, v = pyramid.encode(y, None, model=MODEL)
+    section, v = fields_alone.encode(y, None, model=MODEL)
     assert np.abs(y - v / 64).max() <= 0.5
-    np.testing.assert_array_equal(pyramid.decode(section, y.shape, model=MODEL), v)
+    np.testing.assert_array_equal(fields_alone.decode(section, y.shape, model=MODEL), v)
 
 
 def test_a_cut_section_raises_a_payload_error():
     y = spectral_field(20, 30)[None] * 5
-    section, _ = pyramid.encode(y, None, model=MODEL)
+    section, _ = fields_alone.encode(y, None, model=MODEL)
     for end in range(len(section)):
         with pytest.raises(PayloadError):
-            pyramid.decode(section[:end], y.shape, model=MODEL)
+            fields_alone.decode(section[:end], y.shape, model=MODEL)
 
 
 def test_a_flipped_bit_raises_a_payload_error_or_changes_no_value():
     y = spectral_field(20, 30)[None] * 5
-    section, v = pyramid.encode(y, None, model=MODEL)
+    section, v = fields_alone.encode(y, None, model=MODEL)
     silent = 0
     for i in range(len(section)):
         damaged = bytearray(section)
         damaged[i] ^= 1 << (i % 8)
         try:
-            np.testing.assert_array_equal(pyramid.decode(bytes(damaged), y.shape, model=MODEL), v)
+            np.testing.assert_array_equal(fields_alone.decode(bytes(damaged), y.shape, model=MODEL), v)
             silent += 1
         except PayloadError:
             continue
@@ -143,24 +143,24 @@ def test_depth_leaves_at_most_four_anchors():
 
 @pytest.mark.parametrize("shape", [(2**24, 4, 4), (2**20, 1, 1), (1, 2**16, 2)])
 def test_a_section_too_short_for_its_fields_is_refused_at_once(shape):
-    section, _ = pyramid.encode(np.zeros((1, 4, 4)), None, model=MODEL)
+    section, _ = fields_alone.encode(np.zeros((1, 4, 4)), None, model=MODEL)
     with pytest.raises(PayloadError):
-        pyramid.decode(section, shape, model=MODEL)
+        fields_alone.decode(section, shape, model=MODEL)
 
 
 @pytest.mark.parametrize("slope", [1.0, 2.5])
 def test_small_fields_have_the_taper_of_their_rate_whichever_way_is_tried_first(slope, monkeypatch):
     tapers = []
-    encode = pyramid._encode
+    encode = fields_alone._encode
     monkeypatch.setattr(
-        pyramid, "_encode", lambda y, valid, c: tapers.append(c.quantisation.taper) or encode(y, valid, c)
+        fields_alone, "_encode", lambda y, valid, c: tapers.append(c.quantisation.taper) or encode(y, valid, c)
     )
     once = 0
     for size in 10.0 ** np.arange(-2, 4, 0.5):
         y = spectral_field(40, 50, slope=slope)[None] * size
-        rate = 8 * len(pyramid.encode(y, None, model=MODEL, taper=1)[0]) / y.size
+        rate = 8 * len(fields_alone.encode(y, None, model=MODEL, taper=1)[0]) / y.size
         tapers.clear()
-        section, _ = pyramid.encode(y, None, model=MODEL)
-        assert section[0] >> pyramid.TAPER_BIT == pyramid.taper_for_rate(rate)
+        section, _ = fields_alone.encode(y, None, model=MODEL)
+        assert section[0] >> pyramid.TAPER_BIT == fields_alone.taper_for_rate(rate)
         once += len(tapers) == 1
     assert once > 5

@@ -11,7 +11,7 @@ import pytest
 
 import isopress
 from isopress.codec import native
-from isopress.codec.bounded import block, pyramid
+from isopress.codec.bounded import block, fields_alone
 from isopress.codec.bounded.reference_order import Axes
 from isopress.codec.errors import CorruptPayloadError
 from isopress.codec.threads import set_threads, share, slot
@@ -113,7 +113,7 @@ def test_blocks_and_fields_are_the_same_bytes_and_values_with_any_number_of_thre
     context: str, shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(block, "GROUP", 2400)
-    monkeypatch.setattr(pyramid, "GROUP", 4800)
+    monkeypatch.setattr(fields_alone, "GROUP", 4800)
     x = (9 * drifting_fields(*shape)).astype(np.float32)
     payloads, decoded = set(), list[np.ndarray]()
     for number in (1, 2, 8):

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from isopress.cli.train import train as train_group
 from isopress.codec.arrays import Scratch
-from isopress.codec.bounded import block, pyramid
+from isopress.codec.bounded import block, fields_alone
 from isopress.codec.bounded.geometry import CONTEXTS
 from isopress.codec.bounded.predictor import PROXY_FEATURES
 from isopress.codec.bounded.pyramid import Quantisation
@@ -165,8 +165,8 @@ def test_training_writes_weights_that_code_and_resumes_where_it_stopped(tmp_path
     model = parse_pyramid("w", out.read_bytes())
     assert model.takes_references
     y = FIELDS[0].values[0] * 10
-    section, v = pyramid.encode(y, None, model=model)
-    np.testing.assert_array_equal(pyramid.decode(section, y.shape, model=model), v)
+    section, v = fields_alone.encode(y, None, model=model)
+    np.testing.assert_array_equal(fields_alone.decode(section, y.shape, model=model), v)
     assert np.abs(y - v / 64).max() <= 0.5
     longer = TrainConfig(**{**QUICK.__dict__, "minutes": first.seconds / 60 + 0.02})
     second = train(FIELDS, FIELDS[:1], out, longer, resume=True)
@@ -185,9 +185,9 @@ def test_the_finest_levels_get_small_networks_and_the_others_stay(tmp_path, name
         assert (fine[:2], middle[:2]) == ((1, 12), (1, 16))
         assert coarse == large.networks[-1][context.name].layers[0].affine.shape
     y = FIELDS[0].values[0] * 10
-    section, v = pyramid.encode(y, None, model=model)
-    np.testing.assert_array_equal(pyramid.decode(section, y.shape, model=model), v)
-    assert len(section) < 1.2 * len(pyramid.encode(y, None, model=large)[0])
+    section, v = fields_alone.encode(y, None, model=model)
+    np.testing.assert_array_equal(fields_alone.decode(section, y.shape, model=model), v)
+    assert len(section) < 1.2 * len(fields_alone.encode(y, None, model=large)[0])
     if not large.takes_references:
         longer = replace(QUICK_FINEST, minutes=first.seconds / 60 + 0.005)
         assert train_finest([*FIELDS, SEQUENCE], FIELDS[:1], init, out, longer, resume=True).rounds > first.rounds

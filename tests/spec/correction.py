@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from math import ceil, log, log2, sqrt
 from typing import Any
 
@@ -11,7 +10,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from tests.spec.synthesis import blocks, pad, unblocked, windows
+from tests.spec.layers import Tensors, blocks, pad, unblocked, windows
 
 Array = NDArray[np.float64]
 Floats = NDArray[np.float32]
@@ -59,15 +58,8 @@ def total(x: Floats) -> Floats:
     return x
 
 
-@dataclass(frozen=True)
-class Weights:
-    """The tensors whose names begin with `prefix`."""
-
-    tensors: Mapping[str, NDArray[Any]]
-    prefix: str
-
-    def part(self, name: str) -> Weights:
-        return Weights(self.tensors, f"{self.prefix}{name}.")
+class Weights(Tensors):
+    """Layers in whole numbers."""
 
     def of(self, name: str) -> tuple[Floats, Floats]:
         weight, bias = (self.tensors[f"{self.prefix}{name}.{kind}"].astype(f32) for kind in ("weight", "bias"))

@@ -5,7 +5,7 @@ import pytest
 from safetensors.numpy import save
 
 from isopress.codec import native
-from isopress.codec.bounded import pyramid
+from isopress.codec.bounded import fields_alone, pyramid
 from isopress.codec.bounded.weights import DEFAULT_FOR_BLOCKS, FINEST, load_pyramid, parse_pyramid
 from tests.fields import half_smooth, spectral_field
 from tests.spec import pyramid as spec_pyramid
@@ -29,7 +29,7 @@ CASES = [
 def test_a_reader_written_from_the_spec_gets_the_same_values(shape, size, options, name):
     y = np.stack([spectral_field(*shape[1:], slope=1.5, seed=b) for b in range(shape[0])]) * size
     y = np.rint(y) if options.get("snap") else y
-    section, v = pyramid.encode(y, None, model=load_pyramid(name), **options)
+    section, v = fields_alone.encode(y, None, model=load_pyramid(name), **options)
     assert np.array_equal(spec_pyramid.decode(section, shape, tensors_of(name)), v)
 
 
@@ -38,11 +38,11 @@ def test_quiet_points_are_read_from_the_spec_alone(periodic, snap, taper, monkey
     y = half_smooth(130, 136)[None]
     y = np.rint(y) if snap else y
     options = {"model": load_pyramid(), "periodic": periodic, "snap": snap, "taper": taper}
-    section, v = pyramid.encode(y, None, **options)
+    section, v = fields_alone.encode(y, None, **options)
     assert np.array_equal(spec_pyramid.decode(section, y.shape, tensors_of("field-0.9")), v)
     monkeypatch.setattr(pyramid, "LEAST", y.size)
     with native.using(native.NUMPY):
-        assert pyramid.encode(y, None, **options)[0] != section  # there were quiet points
+        assert fields_alone.encode(y, None, **options)[0] != section  # there were quiet points
 
 
 def test_these_weights_are_of_both_kinds():
@@ -58,6 +58,6 @@ def test_the_finest_levels_may_have_networks_of_their_own(groups):
             own = tensors[name]
             tensors[group + name] = own[i : i + 1] if name.endswith(".bias") else own
     model, y = parse_pyramid("own", save(tensors)), spectral_field(33, 46, slope=1.5)[None] * 30
-    section, v = pyramid.encode(y, None, model=model)
+    section, v = fields_alone.encode(y, None, model=model)
     assert len({id(networks) for networks in model.networks}) == 1 + len(groups)
     assert np.array_equal(spec_pyramid.decode(section, y.shape, tensors), v)

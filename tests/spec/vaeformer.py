@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tests.spec.entropy import CodedStream, Integers, Tensors, crc32c
-from tests.spec.synthesis import Array, Weights, block, gelu, windows
+from tests.spec.layers import Array, Weights, block, gelu, windows
 from tests.spec.wavelet import lifted
 
 Config = Mapping[str, Any]

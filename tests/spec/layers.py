@@ -1,12 +1,12 @@
-"""The correction of latents, written from SPEC 6.8 alone: numpy in binary64, no torch, no hurry."""
+"""Layers of VAEformers in binary64, and windows and grids that corrections have too, written from the SPEC alone."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import ceil, erf, sqrt
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -19,14 +19,18 @@ ERF = np.vectorize(erf, otypes=[np.float64])
 
 
 @dataclass(frozen=True)
-class Weights:
-    """The tensors whose names begin with `prefix`."""
+class Tensors:
+    """Those whose names begin with `prefix`."""
 
     tensors: Mapping[str, NDArray[Any]]
     prefix: str
 
-    def part(self, name: str) -> Weights:
-        return Weights(self.tensors, f"{self.prefix}{name}.")
+    def part(self, name: str) -> Self:
+        return replace(self, prefix=f"{self.prefix}{name}.")
+
+
+class Weights(Tensors):
+    """Layers in binary64."""
 
     def has(self, name: str) -> bool:
         return any(key.startswith(f"{self.prefix}{name}.") for key in self.tensors)
