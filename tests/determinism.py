@@ -36,7 +36,8 @@ from isopress.format.payload import METHODS, VERSION, parse
 from isopress.format.zarr.v2_codec import Isopress
 from isopress.format.zarr.v3_codec import IsopressCodec
 from tests.contract import Array
-from tests.make_golden import FLOATING, GOLDEN, digest, in_layers
+from tests.golden_payloads import GOLDEN, Golden, read
+from tests.make_golden import FLOATING, digest, in_layers
 
 ROOT = Path(__file__).parent.parent
 SHORT = {
@@ -80,15 +81,9 @@ class Column:
             return cls(**json.loads(path.read_text()), values=dict(values))
 
 
-def golden(short: bool) -> list[Path]:
-    """Return the folders of the golden arrays of this version."""
-    folder = GOLDEN / f"v{VERSION[0]}.{VERSION[1]}"
-    return [path for path in sorted(folder.iterdir()) if not short or path.name in SHORT]
-
-
-def method_of(folder: Path) -> Method:
-    """Return the method of a golden payload."""
-    return Method(json.loads((folder / "config.json").read_text())["method"])
+def golden(short: bool) -> list[Golden]:
+    """Return the golden payloads of this version."""
+    return [one for one in read(GOLDEN / "v{}.{}".format(*VERSION)) if not short or one.name in SHORT]
 
 
 # --- one way of computing -----------------------------------------------------------------------------------------
@@ -106,29 +101,28 @@ def columns(given: str, short: bool) -> Iterator[Column]:
         yield column("field by field", short, field_by_field)
 
 
-def column(name: str, short: bool, read: Callable[[bytes], Array]) -> Column:
+def column(name: str, short: bool, decoded: Callable[[bytes], Array]) -> Column:
     """Code every golden array, decode every golden payload; floats only where there is torch."""
     found = Column(name, versions())
-    for folder in golden(short):
-        floating = method_of(folder) in FLOATING
-        x, settings = np.load(folder / "input.npy"), json.loads((folder / "config.json").read_text())["settings"]
-        if (floating or settings["mode"] == "latent") and "torch" not in found.versions:
+    for one in golden(short):
+        floating = one.method in FLOATING
+        if (floating or one.settings["mode"] == "latent") and "torch" not in found.versions:
             continue
-        if not floating or not short or folder.name == "latent-rmse":  # targets are searched for: seconds each
-            found.payload[folder.name] = _sha(again(folder, x, settings))
+        if not floating or not short or one.name == "latent-rmse":  # targets are searched for: seconds each
+            found.payload[one.name] = _sha(again(one))
         CACHE.clear()  # of what another level decoded
-        y = read((folder / "payload.bin").read_bytes())
-        found.decoded[folder.name] = digest(y)
+        y = decoded(one.payload)
+        found.decoded[one.name] = digest(y)
         if floating:
-            found.values[folder.name] = y
+            found.values[one.name] = y
     for name in STORES:
         found.payload[name], found.decoded[name] = store(name)
     return found
 
 
-def again(folder: Path, x: Array, settings: dict[str, Any]) -> bytes:
+def again(one: Golden) -> bytes:
     """Return a new payload of a golden array."""
-    return in_layers(x, settings) if folder.name == "layers" else compress(x, **settings)
+    return in_layers(one.x, one.settings) if one.name == "layers" else compress(one.x, **one.settings)
 
 
 def whole(payload: bytes) -> Array:
@@ -164,7 +158,7 @@ def store(name: str) -> tuple[str, str]:
     """Return sha256 of the chunks that zarr writes, and of the values that it reads."""
     import zarr
 
-    x = np.load(GOLDEN / f"v{VERSION[0]}.{VERSION[1]}" / "block" / "input.npy")
+    x = next(one.x for one in golden(short=False) if one.name == "block")
     where: dict[str, Any] = {"shape": x.shape, "chunks": (4, 24, 30), "dtype": x.dtype, "fill_value": float("nan")}
     if name == STORES[0]:
         coding: dict[str, Any] = {"zarr_format": 2, "compressors": Isopress(mode="abs", bound=0.01), "filters": None}
@@ -239,7 +233,7 @@ def cell(name: str, one: Column, reference: Column, *, floating: bool) -> tuple[
 def table(found: list[Column], faults: list[str]) -> tuple[str, bool]:
     """Return the report as Markdown, and whether all that must be equal is."""
     reference = next(one for one in found if one.name == REFERENCE)
-    methods = {path.name: method_of(path) for path in golden(short=False)}
+    methods = {one.name: Method(one.method) for one in golden(short=False)}
     lines = ["# What is the same where", "", _summary(found), ""]
     lines += [f"| array | method | payload, values ({REFERENCE}) | {' | '.join(one.name for one in found[1:])} |"]
     lines += ["|-" * (len(found) + 2) + "|"]

@@ -1,7 +1,6 @@
 """Write the golden payloads of the present format version: `python -m tests.make_golden`. Overwrites none."""
 
 import hashlib
-import json
 import os
 import sys
 import warnings
@@ -18,8 +17,8 @@ from isopress.format.rewrites import PartialWriteWarning
 from isopress.format.zarr.v2_codec import Isopress
 from tests.contract import MODES, OTHERS, Array, many_nans, smooth
 from tests.fields import blocky, half_smooth, spectral_field, sphere_field
+from tests.golden_payloads import GOLDEN, Golden, write
 
-GOLDEN = Path(__file__).parent / "golden"
 # Weights in golden/models, made once by tests.vaeformer_models: of three channels; of any field, normalised by itself.
 SMALL, ALONE = "vaeformer-small", "vaeformer-alone"
 FLOATING = (
@@ -154,19 +153,14 @@ def in_layers(x: Array, settings: dict[str, Any]) -> bytes:
     return payload
 
 
-def write(folder: Path, x: Array, settings: dict[str, Any]) -> None:
-    """Write one feature; the folder must not exist."""
-    payload = in_layers(x, settings) if folder.name == "layers" else isopress.compress(x, **settings)
+def made(version: str, name: str, x: Array, settings: dict[str, Any]) -> Golden:
+    """Return one feature as this version writes it."""
+    payload = in_layers(x, settings) if name == "layers" else isopress.compress(x, **settings)
     y = isopress.decompress(payload)
     info = isopress.inspect(payload)
     decoded = {"sha256": digest(y), "dtype": y.dtype.str, "shape": list(y.shape), "order": info.order}
-    folder.mkdir(parents=True)
-    np.save(folder / "input.npy", x)
-    if info.method in FLOATING:
-        np.save(folder / "decoded.npy", y)
-    (folder / "payload.bin").write_bytes(payload)
-    text = json.dumps({"settings": settings, "method": int(info.method), "decoded": decoded}, indent=1)
-    (folder / "config.json").write_text(text + "\n")
+    values = y if info.method in FLOATING else None
+    return Golden(version, name, x, settings, int(info.method), payload, decoded, values)
 
 
 def main(golden: Path = GOLDEN) -> int:
@@ -176,9 +170,7 @@ def main(golden: Path = GOLDEN) -> int:
     if folder.exists():
         print(f"{folder} exists and is kept for ever: new bytes need a new version", file=sys.stderr)
         return 1
-    for name, (x, settings) in features().items():
-        write(folder / name, x, settings)
-        print(name)
+    write(folder, [made(folder.name, name, x, settings) for name, (x, settings) in features().items()])
     return 0
 
 

@@ -3,7 +3,6 @@
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +21,7 @@ from isopress.format.payload import PayloadInfo, pack, parse
 from tests.contract import Array, smooth
 from tests.fields import blocky
 from tests.format.test_payload import repaired
+from tests.golden_payloads import all_golden
 from tests.make_golden import SMALL, drifting
 from tests.soak_arrays import array_of, settings_of
 
@@ -47,7 +47,7 @@ Pool = dict[Method, list[bytes]]
 
 def pool(seed: int, count: int = 300) -> Pool:
     """Return payloads of every method to begin from: the golden ones and more than `count` new ones."""
-    found = [path.read_bytes() for path in sorted(Path(__file__).parent.glob("golden/*/*/payload.bin"))]
+    found = [one.payload for one in all_golden()]
     rng = np.random.default_rng(seed)
     with np.errstate(all="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -39,4 +39,4 @@ def test_columns_come_back_from_files(tmp_path: Path) -> None:
 
 
 def test_the_short_form_has_every_method() -> None:
-    assert {determinism.method_of(folder) for folder in determinism.golden(short=True)} == set(Method)
+    assert {one.method for one in determinism.golden(short=True)} == set(Method)

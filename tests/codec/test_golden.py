@@ -1,8 +1,6 @@
 """Every payload ever released decodes to the values it decoded to when it was written."""
 
-import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -10,40 +8,48 @@ import pytest
 import isopress
 from isopress.codec.encoded import Method
 from tests.contract import assert_kept
-from tests.make_golden import FLOATING, GOLDEN, digest, features, main
+from tests.golden_payloads import Golden, all_golden, read, write
+from tests.make_golden import FLOATING, digest, features, main
 
-FOLDERS = sorted(path.parent for path in GOLDEN.glob("v*/*/payload.bin"))
+PAYLOADS = all_golden()
 NEWEST = "v{}.{}".format(*isopress.inspect(isopress.compress(0.0, mode="lossless")).version)
 
 
-def config(folder: Path) -> dict[str, Any]:
-    loaded: dict[str, Any] = json.loads((folder / "config.json").read_text())
-    return loaded
-
-
 def test_every_feature_and_method_of_this_version_has_a_golden_payload() -> None:
-    folders = [folder for folder in FOLDERS if folder.parent.name == NEWEST]
-    assert {folder.name for folder in folders} == set(features())
-    assert {config(folder)["method"] for folder in folders} == set(Method)
+    newest = [one for one in PAYLOADS if one.version == NEWEST]
+    assert {one.name for one in newest} == set(features())
+    assert {one.method for one in newest} == set(Method)
 
 
-@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: f"{folder.parent.name}/{folder.name}")
-def test_a_golden_payload_decodes_to_the_recorded_values(folder: Path) -> None:
-    y = isopress.decompress((folder / "payload.bin").read_bytes())
-    expected = config(folder)["decoded"]
-    assert (y.dtype.str, list(y.shape)) == (expected["dtype"], expected["shape"])
-    if config(folder)["method"] in FLOATING:
-        recorded = np.load(folder / "decoded.npy")
-        finite = np.isfinite(recorded)
-        assert y[~finite].tobytes() == recorded[~finite].tobytes()
-        np.testing.assert_allclose(y[finite], recorded[finite], rtol=1e-5, atol=1e-4 * recorded[finite].std())
+@pytest.mark.parametrize("one", PAYLOADS, ids=str)
+def test_a_golden_payload_decodes_to_the_recorded_values(one: Golden) -> None:
+    y = isopress.decompress(one.payload)
+    assert (y.dtype.str, list(y.shape)) == (one.decoded["dtype"], one.decoded["shape"])
+    if one.method in FLOATING:
+        assert one.values is not None
+        finite = np.isfinite(one.values)
+        assert y[~finite].tobytes() == one.values[~finite].tobytes()
+        np.testing.assert_allclose(y[finite], one.values[finite], rtol=1e-5, atol=1e-4 * one.values[finite].std())
     else:
-        assert digest(y) == expected["sha256"]
-    assert y.flags.f_contiguous if expected["order"] == "F" else y.flags.c_contiguous
-    settings = config(folder)["settings"]
-    for name in ("effort", "model"):
-        settings.pop(name, None)
-    assert_kept(np.load(folder / "input.npy"), y, **settings)
+        assert digest(y) == one.decoded["sha256"]
+    assert y.flags.f_contiguous if one.decoded["order"] == "F" else y.flags.c_contiguous
+    settings = {name: value for name, value in one.settings.items() if name not in ("effort", "model")}
+    assert_kept(one.x, y, **settings)
+
+
+def test_what_is_written_comes_back(tmp_path: Path) -> None:
+    some = [one for one in PAYLOADS if one.name in ("big-endian", "fortran-order", "latent-rmse", "empty")]
+    write(tmp_path / "v1.2", some)
+    for one, back in zip(some, read(tmp_path / "v1.2"), strict=True):
+        assert str(back) == f"v1.2/{one.name}"
+        assert (back.payload, back.settings, back.method, back.decoded) == (
+            one.payload,
+            one.settings,
+            one.method,
+            one.decoded,
+        )
+        assert (back.x.tobytes("A"), back.x.dtype, back.x.strides) == (one.x.tobytes("A"), one.x.dtype, one.x.strides)
+        assert (back.values is None) == (one.values is None)
 
 
 def test_golden_payloads_are_never_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,7 +18,8 @@ from isopress.codec.models import registry as model_files
 from isopress.codec.models.registry import PACKAGE_FOLDER, SUFFIX, describe, find, folders, installed, user_folder
 from isopress.format.store.embedded_models import install
 from tests.contract import smooth
-from tests.make_golden import GOLDEN, SMALL
+from tests.golden_payloads import GOLDEN
+from tests.make_golden import SMALL
 from tests.model_folders import MINE, MINE_ID, SHIPPED, in_a_fresh_process, latent, put, pyramid, run
 
 # --- looking for files ------------------------------------------------------------------------------------------------

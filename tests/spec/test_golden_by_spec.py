@@ -12,14 +12,12 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import load
 
+from tests.golden_payloads import GOLDEN, Golden, all_golden
 from tests.spec import reader, values
 from tests.spec.entropy import Tensors
 
-FOLDERS = sorted(path.parent for path in (Path(__file__).parents[1] / "golden").glob("v*/*/payload.bin"))
 FLOATING = (5, 6, 8, 9)  # methods that are not the same to the last bit on every machine
-
-
-FOLDERS_OF_MODELS = (Path(str(files("isopress.codec.models"))), Path(__file__).parents[1] / "golden" / "models")
+FOLDERS_OF_MODELS = (Path(str(files("isopress.codec.models"))), GOLDEN / "models")
 
 
 @cache
@@ -37,17 +35,16 @@ def tensors_of(name: str) -> Tensors:
     return load((FOLDERS_OF_MODELS[0] / f"{name}.safetensors").read_bytes())
 
 
-@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: f"{folder.parent.name}/{folder.name}")
-def test_a_golden_payload_decodes_by_the_spec_alone(folder: Path) -> None:
-    parsed = reader.parse((folder / "payload.bin").read_bytes())
+@pytest.mark.parametrize("one", all_golden(), ids=str)
+def test_a_golden_payload_decodes_by_the_spec_alone(one: Golden) -> None:
+    parsed = reader.parse(one.payload)
     y = values.decode(parsed, weights)
-    expected = json.loads((folder / "config.json").read_text())["decoded"]
-    assert (y.dtype.str, list(y.shape)) == (expected["dtype"], expected["shape"])
-    assert y.flags.f_contiguous if expected["order"] == "F" else y.flags.c_contiguous
+    assert (y.dtype.str, list(y.shape)) == (one.decoded["dtype"], one.decoded["shape"])
+    assert y.flags.f_contiguous if one.decoded["order"] == "F" else y.flags.c_contiguous
     if parsed.method in FLOATING:
-        recorded = np.load(folder / "decoded.npy")
-        finite = np.isfinite(recorded)
-        assert y[~finite].tobytes() == recorded[~finite].tobytes()
-        np.testing.assert_allclose(y[finite], recorded[finite], rtol=1e-5, atol=1e-4 * recorded[finite].std())
+        assert one.values is not None
+        finite = np.isfinite(one.values)
+        assert y[~finite].tobytes() == one.values[~finite].tobytes()
+        np.testing.assert_allclose(y[finite], one.values[finite], rtol=1e-5, atol=1e-4 * one.values[finite].std())
     else:
-        assert sha256(y.astype(y.dtype.newbyteorder("<")).tobytes()).hexdigest() == expected["sha256"]
+        assert sha256(y.astype(y.dtype.newbyteorder("<")).tobytes()).hexdigest() == one.decoded["sha256"]
