@@ -114,7 +114,7 @@ def clock(work: Callable[[], RESULT], n_bytes: int, before: int, repeat: int) ->
 
 def _python(arguments: list[str], threads: int) -> str:
     """Return what a new interpreter prints."""
-    environment = dict.fromkeys(THREAD_VARIABLES, str(threads)) | {"ISOPRESS_CACHE_MB": "0"}
+    environment = dict.fromkeys((*THREAD_VARIABLES, "ISOPRESS_THREADS"), str(threads)) | {"ISOPRESS_CACHE_MB": "0"}
     done = subprocess.run(
         [sys.executable, *arguments], env=os.environ | environment, cwd=ROOT, capture_output=True, text=True
     )

@@ -275,12 +275,15 @@ def field_shape(shape: tuple[int, ...]) -> Shape3:
 
 
 def assemble(sections: Sections, v: np.ndarray | None, dtype: np.dtype, shape: Shape3) -> np.ndarray:
-    """Return the final values (B, H, W): decoded steps (or the constant), then signs, special values, exceptions."""
+    """Return the final values (B, H, W): decoded steps (or the constant), then signs, special values, exceptions.
+
+    `v` is used up: values may take its place.
+    """
     if v is None:
         x_hat = np.full(shape, decode_value(sections[Section.PARAMETERS], dtype))
     else:
         quantiser = Quantiser.from_bytes(sections[Section.PARAMETERS], shape[0])
-        x_hat = quantiser.to_data(v, dtype)
+        x_hat = quantiser.to_data(v, dtype, in_place=True)
     Overlay.read(sections, dtype, shape).lay(x_hat, slice(None))
     if Section.EXCEPTIONS in sections:
         apply_exceptions(x_hat, decode_exceptions(sections[Section.EXCEPTIONS], x_hat))

@@ -170,7 +170,8 @@ def decode(parsed: Payload, selection: Any = ()) -> Array:
     """
     info = parsed.info
     whole = isinstance(selection, tuple) and not selection
-    if info.method not in _KEPT:
+    # Whatever no later read can find in the cache is not copied out of it.
+    if info.method not in _KEPT or (whole and _decoder_nbytes(info) > CACHE.limit):
         with slot():
             array = np.asarray(_decoder(parsed).decode().reshape(info.shape), info.dtype, order=info.order)
         return array if whole else np.array(array[selection])

@@ -185,7 +185,8 @@ def _encode_group(
 ) -> dict[int, bytes]:
     """Enter the decoded values of the fields of `nodes` in v; return their streams."""
     fields = [node.field for node in nodes]
-    y, ok = y[fields], None if valid is None else valid[fields]
+    at = slice(fields[0], fields[0] + 1) if len(fields) == 1 and valid is None else fields  # large ones are not copied
+    y, ok = y[at], None if valid is None else valid[at]
     if ok is not None:
         _copy_references(y, ok, v, nodes)
     exponents, coefficients = fit(nodes, y, v)

@@ -247,7 +247,7 @@ def _walk(shape: Shape3, streams: Sequence[native.Kept], coding: Coding, proxies
         thin = min(-(-n >> level) for n in shape[1:]) == 1  # such grids look at nothing but themselves
         condition = ALONE if proxies is None or thin else proxies.condition
         of_level = networks[min(level, len(networks) - 1)]
-        kept = [of_level[c.name].kept(native.level(), level, condition.kind, condition.gap) for c in CONTEXTS]
+        kept = [of_level[c.name].kept_at(level, condition.kind, condition.gap) for c in CONTEXTS]
         width = coding.quantisation.width(level)
         levels.append((width, SCALE_OF_WIDTH[width], tuple(kept)))
     fields, coefficients = tuple[I32, ...](), None

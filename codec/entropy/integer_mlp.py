@@ -147,6 +147,11 @@ class IntegerNetwork:
         result[:, -1] += c.kind[kind] + c.gap[gap]
         return result
 
+    def kept_at(self, level: int, kind: int = 0, gap: int = 0) -> native.Kept:
+        """Return the network of `level` as the compiled kernels in use take it."""
+        distinct = max(len(layer.affine) for layer in self.layers)
+        return self.kept(native.level(), min(level, distinct - 1), kind, gap)
+
     @cache  # noqa: B019
     def kept(self, name: str, level: int, kind: int = 0, gap: int = 0) -> native.Kept:
         """Return the network of `level` as the compiled kernels called `name` take it."""

@@ -107,11 +107,11 @@ def _pointwise_plan(x: np.ndarray, valid: np.ndarray | None, bound: Bound) -> Pl
 
 
 def _plan(quantiser: Quantiser, t: np.ndarray, valid: np.ndarray | None, *, snap: bool) -> Plan | None:
-    y = quantiser.to_steps(t)
+    y = quantiser.to_steps(t)  # t's array: a second one would be the peak of the memory
     if valid is not None:
         y[~valid] = 0
     if not np.isfinite(y).all():
         return None
     if valid is not None:
         y = fill_smoothly(y, valid)
-    return Plan(quantiser, np.rint(y) if snap else y, snap, valid)
+    return Plan(quantiser, np.rint(y, out=y) if snap else y, snap, valid)

@@ -40,15 +40,16 @@ class Quantiser:
         return Quantiser(offset, step, self.transform, self.knee)
 
     def to_steps(self, t: np.ndarray) -> np.ndarray:
-        """Return y = (t - offset) / step for t of shape (B, H, W), float64; a new array."""
+        """Return y = (t - offset) / step for t of shape (B, H, W), float64, in its place."""
         with np.errstate(over="ignore"):
-            y: np.ndarray = t - self.offset[:, None, None]
-            y /= self.step[:, None, None]
-        return y
+            t -= self.offset[:, None, None]
+            t /= self.step[:, None, None]
+        return t
 
-    def to_data(self, v: np.ndarray, dtype: np.dtype) -> np.ndarray:
-        """Return the values, (B, H, W) of `dtype`, that v (float64 integers, in steps / 64) stand for."""
-        x = np.empty(v.shape, dtype)
+    def to_data(self, v: np.ndarray, dtype: np.dtype, *, in_place: bool = False) -> np.ndarray:
+        """Return the values, (B, H, W) of `dtype`, that v (integers, in steps / 64) stand for; if they take as many
+        bytes as v, and `in_place` says so, where v was."""
+        x = v.view(dtype) if in_place and v.itemsize == dtype.itemsize else np.empty(v.shape, dtype)
         rows = max(1, PIECE // max(1, v.shape[2]))  # in the cache, and without a second array of binary64
         steps, offsets = np.broadcast_to(self.step, len(v)).tolist(), np.broadcast_to(self.offset, len(v)).tolist()
         with np.errstate(over="ignore", invalid="ignore"):  # wrong v must surface as wrong values, no warning

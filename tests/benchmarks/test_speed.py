@@ -52,6 +52,10 @@ def test_seconds_are_those_of_the_code_alone() -> None:
     assert 0.01 <= seconds_of("time.sleep(0.01)", repeat=1) < 0.5
 
 
+def test_on_one_core_isopress_has_one_thread() -> None:
+    assert seconds_of("from isopress.codec.threads import threads\nassert threads() == 1", repeat=1) > 0
+
+
 def test_chunks_and_sizes_are_measured() -> None:
     rows = [*speed.by_chunks(waves(128, 256), [1, 2])]
     assert [row["n_values"] for row in rows] == [128 * 256, 2 * 128 * 256]

@@ -145,3 +145,14 @@ def test_the_gaps_of_a_sparse_sample_still_give_the_common_step() -> None:
 def test_the_power_of_two_step_divides_every_value() -> None:
     assert power_of_two_step(np.array([0.0, 0.75, -12.0])) == 0.25
     assert power_of_two_step(np.array([2.0**-1074, 1.0])) == 2.0**-1074
+
+
+@pytest.mark.parametrize(("v", "dtype"), [("i4", "f4"), ("f8", "f8"), ("i4", "f8"), ("f8", "f4")])
+def test_values_take_the_place_of_steps_of_their_size(v: str, dtype: str) -> None:
+    quantiser = Quantiser(np.array([3.0]), np.array([0.01]))
+    steps = np.rint(1000 * SMOOTH).astype(v)
+    apart, before = quantiser.to_data(steps, np.dtype(dtype)), steps.copy()
+    np.testing.assert_array_equal(steps, before)
+    x = quantiser.to_data(steps, np.dtype(dtype), in_place=True)
+    np.testing.assert_array_equal(x, apart)
+    assert np.shares_memory(x, steps) == (v[1] == dtype[1])
