@@ -55,6 +55,11 @@ PROCESSES: dict[str, dict[str, str]] = {
     "Nehalem": {"OPENBLAS_CORETYPE": "Nehalem", "NPY_DISABLE_CPU_FEATURES": NO_AVX},
     "SSE2 torch": {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41", "OPENBLAS_CORETYPE": "Sandybridge"},
 }
+# In the short form what differs is put together: the long one says which of them it was.
+SHORT_PROCESSES = {
+    "2 threads, Nehalem": PROCESSES["2 threads"] | PROCESSES["Nehalem"],
+    "SSE2 torch": PROCESSES["SSE2 torch"],
+}
 REFERENCE = native.NUMPY
 
 
@@ -202,7 +207,8 @@ def start(name: str, folder: Path, command: list[str], settings: dict[str, str],
 def run_all(folder: Path, short: bool, pythons: list[str], arm: Path | None) -> tuple[list[Column], list[str]]:
     """Return all columns, the reference first, and what went wrong."""
     here = [sys.executable]
-    tasks = [(name, here, settings) for name, settings in {REFERENCE: dict[str, str](), **PROCESSES}.items()]
+    others = SHORT_PROCESSES if short else PROCESSES
+    tasks = [(name, here, settings) for name, settings in {REFERENCE: dict[str, str](), **others}.items()]
     tasks += [(f"Python {Path(python).resolve().name}", [python], {}) for python in pythons]
     if arm:
         from tests import aarch64

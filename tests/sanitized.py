@@ -2,6 +2,8 @@
 
     python -m tests.sanitized tests/codec/test_golden.py tests/codec/test_hostile_bytes.py
 
+`--build FOLDER` only builds, which needs nothing but Python; `--built FOLDER`, before the tests, takes what is there.
+
 Every out-of-bounds access, overflow of a signed number, bad shift or misaligned access of compiled code ends the
 process with a report. Needs gcc or clang and their runtime; `tests.soak --sanitize` uses the same build.
 """
@@ -17,6 +19,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 MODULE = "isopress.codec.native._kernels"
+LIBRARY = "_kernels.so"
 VARIABLE = "ISOPRESS_TEST_KERNELS"  # where this process finds the build
 FLAGS = ("-g", "-O1", "-fPIC", "-shared", "-fno-omit-frame-pointer", "-fsanitize=address,undefined",
          "-fno-sanitize-recover=all")  # fmt: skip
@@ -27,10 +30,9 @@ def build(folder: Path) -> Path:
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["ext-modules"][0]
     flags = [flag for flag in settings["extra-compile-args"] if not flag.startswith("-O")]
     sources = [str(ROOT / source) for source in settings["sources"]]
-    library = folder / "_kernels.so"
     include = "-I" + sysconfig.get_path("include")
-    subprocess.run([compiler(), *FLAGS, *flags, include, *sources, "-o", str(library)], check=True)
-    return library
+    subprocess.run([compiler(), *FLAGS, *flags, include, *sources, "-o", str(folder / LIBRARY)], check=True)
+    return folder / LIBRARY
 
 
 def compiler() -> str:
@@ -63,14 +65,20 @@ def load() -> None:
         raise SystemExit("the kernels were imported before those with sanitizers")
 
 
-def run(module: str, arguments: list[str]) -> int:
-    """Run `python -m module arguments` with the kernels built and loaded so; return its exit code."""
+def run(module: str, arguments: list[str], library: Path | None = None) -> int:
+    """Run `python -m module arguments` with the kernels loaded so, built now if they are not; return its exit code."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", module, *arguments]
-        return subprocess.run(command, env=environment(build(Path(folder))), check=False, cwd=ROOT).returncode
+        library = library or build(Path(folder))
+        return subprocess.run(command, env=environment(library), check=False, cwd=ROOT).returncode
 
 
 if __name__ == "__main__":
-    sys.exit(run("pytest", ["-p", "tests.sanitized", "-p", "no:cacheprovider", "-q", *sys.argv[1:]]))
+    first, *rest = sys.argv[1:] or [""]
+    if first == "--build":
+        build(Path(rest[0]))
+        sys.exit()
+    built, tests = (Path(rest[0]) / LIBRARY, rest[1:]) if first == "--built" else (None, sys.argv[1:])
+    sys.exit(run("pytest", ["-p", "tests.sanitized", "-p", "no:cacheprovider", "-q", *tests], built))
 
 load()  # as a plugin of pytest, before any test is imported

@@ -1,5 +1,6 @@
 """Hypothesis strategies: arrays and bounds that a codec meets in the wild, and those nobody meets."""
 
+import os
 from typing import Any
 
 import numpy as np
@@ -11,14 +12,21 @@ from isopress.codec.limits import Bound
 
 Array = np.ndarray[Any, Any]
 
-# Fixed examples and no deadline: a red test is red everywhere, a slow machine is no failure.
-QUICK = settings(
-    derandomize=True,
-    deadline=None,
-    max_examples=60,
-    database=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-)
+WIDER = "ISOPRESS_EXAMPLES"  # environment variable: so many times as many examples of every property
+
+
+def examples(count: int) -> settings:
+    """Return settings of a property: fixed examples, so that a red test is red everywhere, and no deadline."""
+    return settings(
+        derandomize=True,
+        deadline=None,
+        max_examples=count * int(os.environ.get(WIDER, "1")),
+        database=None,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+    )
+
+
+QUICK = examples(40)
 
 SPECIAL_VALUES = (np.nan, -np.nan, np.inf, -np.inf, -0.0, 0.0)
 MAGNITUDES = (1e-320, 1e-300, 1e-45, 1e-30, 1e-3, 1.0, 273.15, 1e5, 3e38, 1e300)

@@ -1,6 +1,6 @@
 """The READMEs run: the blocks of each, one after another in one folder, but for those that say why not."""
 
-import os
+import json
 import re
 import subprocess
 import sys
@@ -48,18 +48,34 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+# What a process does with the blocks of a README: `isopress` is called here, so that all is imported once.
+RUN = """
+import json, shlex, sys
+from pathlib import Path
+from click.testing import CliRunner
+from isopress.cli.main import main
+
+for language, code in json.loads(sys.argv[1]):
+    if language == "python":
+        exec(compile(code, "a block", "exec"), {})
+    for line in code.replace("\\\\\\n", " ").splitlines() if language == "sh" else ():
+        (name, *words), into = shlex.split(line, comments=True), None
+        if ">" in words:
+            *words, _, into = words
+        assert name == "isopress", line
+        done = CliRunner().invoke(main, words)
+        assert done.exit_code == 0, (line, done.stderr)
+        if into:
+            Path(into).write_text(done.stdout)
+"""
+
+
 @pytest.mark.parametrize("readme", [r for r in READMES if any(not b[1] for b in blocks(r))], ids=name_of)
 def test_the_blocks_of_a_readme_run_without_a_warning(readme: Path, folder: Path) -> None:
-    scripts = os.environ | {"PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])}
-    for language, skipped, code in blocks(readme):
-        if not skipped:
-            command = (
-                [sys.executable, "-W", "error", "-c"] if language == "python" else ["bash", "-euo", "pipefail", "-c"]
-            )
-            done = subprocess.run(
-                [*command, code], cwd=folder, env=scripts, capture_output=True, text=True, check=False
-            )
-            assert done.returncode == 0, f"{code}\n{done.stderr}"
+    run = json.dumps([(language, code) for language, skipped, code in blocks(readme) if not skipped])
+    command = [sys.executable, "-W", "error", "-c", RUN, run]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{readme}\n{done.stderr}"
 
 
 def test_every_block_has_a_language_that_is_run_or_none() -> None:

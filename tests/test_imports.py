@@ -3,7 +3,7 @@
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
+from functools import cache
 from importlib.metadata import distribution
 from pathlib import Path
 
@@ -39,14 +39,17 @@ def sources(room: str) -> list[Path]:
     return sorted(path for path in found if path.parent.name != "_root" or room == "codec/_root")
 
 
-def imported(path: Path) -> Iterator[str]:
-    """Yield every module that a file imports, anywhere in it."""
+@cache
+def imported(path: Path) -> list[str]:
+    """Return every module that a file imports, anywhere in it."""
+    found = []
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            found += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path.name} imports relatively"
-            yield node.module or ""
+            found.append(node.module or "")
+    return found
 
 
 def name_of(path: Path) -> str:

@@ -4,9 +4,10 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from statistics import geometric_mean
 from typing import Any
 
-from benchmarks.report import archive, bounded, chunks, equal, fidelity, speed
+from benchmarks.report import archive, bounded, equal, fidelity, speed
 from benchmarks.report.markdown import markdown
 
 Result = dict[str, Any]
@@ -81,6 +82,25 @@ def hops(result: Result) -> str:
     return markdown(["functions / files / depth", *result], rows)
 
 
+def lengths(result: Result) -> str:
+    """Return size, bytes moved for one field and its seconds, by the times in a chunk; means of all blocks."""
+    apart = {_case(run): run["nbytes"] for run in result["sizes"] if run["length"] == 1}
+    rows = []
+    for row in result["seconds"]:
+        bound, length = row["relative_bound"], row["length"]
+        runs = [run for run in result["sizes"] if (run["relative_bound"], run["length"]) == (bound, length)]
+        size = geometric_mean(run["nbytes"] / apart[_case(run)] for run in runs)
+        moved = geometric_mean(run["largest"] * run["fields"] / run["nbytes"] for run in runs)
+        cells = [f"{bound:g}", str(length), f"{size:.3f}", f"{moved:.2f}", f"{size * moved:.2f}"]
+        rows.append([*cells, str(row["decoded"]), f"{row['seconds']:.2f}"])
+    header = ["bound / deviation", "times in a chunk", "bytes / fields apart", "moved for one field / its share"]
+    return markdown([*header, "moved / a field apart", "fields decoded for one", "s for one, 0.25 degree"], rows)
+
+
+def _case(run: Result) -> tuple[str, float]:
+    return run["block"], run["relative_bound"]
+
+
 TABLES: dict[str, tuple[str, Callable[[Result], str]]] = {
     "origin": ("rate_distortion.json", origin),
     "targets": ("rate_distortion.json", bounded.targets),
@@ -119,7 +139,7 @@ TABLES: dict[str, tuple[str, Callable[[Result], str]]] = {
     "archive-scheduler": ("archive.json", archive.scheduler),
     "archive-estimate": ("archive.json", archive.estimate_of_era5),
     "chunks-origin": ("chunks.json", origin),
-    "chunks": ("chunks.json", chunks.lengths),
+    "chunks": ("chunks.json", lengths),
     "versions": ("compare_versions.json", versions),
     "hops": ("hops.json", hops),
 }

@@ -1,6 +1,7 @@
 """The benchmarks on tiny generated input: no network, no peer but pcodec, which isopress needs itself."""
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,14 +9,18 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from benchmarks import blocks, rate_distortion
+from benchmarks import blocks, drift, rate_distortion
 from benchmarks.cases.bounded import BlockCase, Case, block_verdicts, verdicts
 from benchmarks.datasets.public import Block, cache_folder
+from benchmarks.hops import Counter, field
 from benchmarks.peers.bounded import BOUNDED_PEERS, Outcome
 from benchmarks.report import bounded, tables
 from benchmarks.report.__main__ import DOCUMENTS
 from benchmarks.report.__main__ import main as report_main
-from tests.fields import waves
+from benchmarks.report.tables import hops
+from isopress.codec.encoded import Method
+from isopress.format import api
+from tests.fields import drifting_fields, waves
 
 PCODEC = next(peer for peer in BOUNDED_PEERS if peer.package == "pcodec")
 
@@ -215,3 +220,47 @@ def test_every_table_stands_in_one_document_and_the_overview_in_the_readme() -> 
     names = [[match[2] for match in tables.TABLE.finditer(document.read_text())] for document in DOCUMENTS]
     assert names[-1] == ["overview"]
     assert sorted(name for document in names for name in document) == sorted(tables.TABLES)
+
+
+# --- hops -------------------------------------------------------------------------------------------------------------
+
+
+def test_functions_are_counted_once_and_by_file() -> None:
+    counter = Counter()
+    sys.setprofile(counter)
+    try:
+        found = counter.count(lambda: [api.compress(field(12, 16), bound=0.05) for _ in range(2)])
+        none = counter.count(lambda: sorted([2, 1]))
+    finally:
+        sys.setprofile(None)
+    assert found["functions"] >= found["files"] > 1
+    assert found["depth"] > 1
+    assert none == {"functions": 0, "files": 0, "depth": 0}
+
+
+def test_the_table_has_a_column_per_version() -> None:
+    figures = {"functions": 9, "files": 3, "depth": 2}
+    table = hops({"0.7.0": {"compress a field": figures}, "0.8.0": {"compress a field": figures | {"functions": 4}}})
+    assert table.splitlines()[0] == "| functions / files / depth | 0.7.0 | 0.8.0 |"
+    assert table.splitlines()[-1] == "| compress a field | 9 / 3 / 2 | 4 / 3 / 2 |"
+
+
+# --- drift ------------------------------------------------------------------------------------------------------------
+
+
+def test_every_payload_is_decoded_elsewhere_and_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    x = (280 + 10 * drifting_fields(2, 24, 30)).astype("f4")
+
+    def decoded_here(folder: Path, settings: dict[str, str]) -> dict[str, np.ndarray]:
+        drift.decode(folder)
+        with np.load(folder / "decoded.npz") as found:
+            return {name: y + np.float32(bool(settings) and "ratio" in name) for name, y in found.items()}
+
+    monkeypatch.setattr(drift, "decoded_elsewhere", decoded_here)
+    monkeypatch.setattr(drift, "VARIANTS", {"other": {"A": "1"}})
+    found = drift.measure(x)
+    assert {row["method"] for row in found} >= {"pyramid", Method.BLOCK.name.lower()}
+    assert all(row["kept"] for row in found)
+    lines = drift.table(found).splitlines()
+    assert lines[2].split("|")[3].strip() == "same"
+    assert "e-0" in lines[-1].split("|")[3]

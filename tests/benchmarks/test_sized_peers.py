@@ -1,5 +1,6 @@
 """Peers of the benchmarks at equal RMSE are driven to sizes, in all settings and layouts, on tiny input."""
 
+import json
 import math
 import struct
 from collections.abc import Callable
@@ -11,10 +12,13 @@ import pytest
 
 from benchmarks.cases.metrics import distortion
 from benchmarks.datasets.public import Block
-from benchmarks.equal_rmse import bars_of
-from benchmarks.peers import sized
+from benchmarks.environment import RESULTS
+from benchmarks.equal_rmse import RATIOS, SECONDS, bars_of
+from benchmarks.peers import recorded, sized
+from benchmarks.peers.bounded import BOUNDED_PEERS, Outcome
 from benchmarks.peers.cache import PeerCache
-from benchmarks.peers.sized import Layout, Search, Setting, SizedPeer, SizeNotReachedError, split
+from benchmarks.peers.sized import SIZED_PEERS, Layout, Search, Setting, SizedPeer, SizeNotReachedError, split
+from tests.fields import waves
 from tests.zlib_peer import dequantise, noise, peer, quantise, setting
 
 
@@ -177,3 +181,42 @@ def test_every_setting_of_an_installed_peer_codes_a_field(tried: SizedPeer) -> N
         n_bytes, x_hat = sized.code(each, "fields", waves, coarseness)
         assert n_bytes < waves.nbytes / 15
         assert distortion(waves, x_hat).rmse < 0.02
+
+
+# --- what results record ----------------------------------------------------------------------------------------------
+
+
+def test_recorded_outcomes_are_found_under_their_keys(tmp_path: Path) -> None:
+    sperr = next(peer for peer in BOUNDED_PEERS if peer.name == "SPERR")
+    if sperr.version() is None:
+        pytest.skip("SPERR is not installed")
+    x = Block("tiny", "wave", waves(8, 12))
+    outcome = {"n_bytes": 77, "max_error": 0.01, "rmse": 0.004, "setting": "pwe", "factor": 1.0, "layout": "block"}
+    case = {"data_sha256": x.sha256, "bound": 0.01, "peers": {"SPERR": outcome}, "failures": {}}
+    versions = {sperr.package: sperr.version()}
+    for name in ("rate_distortion.json", "blocks.json"):
+        (tmp_path / name).write_text(json.dumps({"versions": versions, "cases": [case]}))
+    cache = PeerCache(tmp_path / "cache.json")
+    cache.add(dict(recorded.under_bounds(tmp_path)))
+    assert cache.outcome(sperr, x, 0.01) == Outcome(**outcome)
+
+
+def test_recorded_points_at_equal_rmse_are_found_under_their_keys(tmp_path: Path) -> None:
+    result = json.loads((RESULTS / "equal_rmse.json").read_text())
+    jpeg = next(peer for peer in SIZED_PEERS if peer.name == "JPEG2000")
+    if jpeg.version() is None:
+        pytest.skip("JPEG2000 is not installed")
+    block = Block("tiny", "wave", waves(8, 12))
+    cases = [case | {"data_sha256": block.sha256} for case in result["cases"][: len(RATIOS)]]
+    versions = dict(zip(jpeg.packages, jpeg.version().split(), strict=True))
+    (tmp_path / "equal_rmse.json").write_text(json.dumps({**result, "versions": versions, "cases": cases}))
+    cache = PeerCache(tmp_path / "cache.json")
+    cache.add(dict(recorded.at_sizes(tmp_path)))
+    found = bars_of(block, RATIOS, [jpeg], cache, SECONDS)
+    assert [best["JPEG2000"].n_bytes for best, _ in found] == [case["peers"]["JPEG2000"]["n_bytes"] for case in cases]
+
+
+def test_records_of_another_version_are_not_used(tmp_path: Path) -> None:
+    for name in ("rate_distortion.json", "blocks.json"):
+        (tmp_path / name).write_text(json.dumps({"versions": {"pcodec": "0"}, "cases": [{}]}))
+    assert dict(recorded.under_bounds(tmp_path)) == {}

@@ -19,7 +19,7 @@ from isopress.codec.training.pyramid_pool import Field
 from isopress.codec.vaeformer.config import ModelSpec
 from isopress.codec.vaeformer.weights import load_vaeformer
 from tests.fields import spectral_field
-from tests.patch_models import TINY
+from tests.vaeformer_models import TINY
 
 PNG = b"\x89PNG\r\n\x1a\n"
 WEIGHTS = save({"a": np.zeros(3, "f4")}, metadata={"kind": "latent"})

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from isopress.codec.latent.attention import Axis, DepthwiseConv, TransformerBlock, WindowAttention, window_mask
-from tests.patch_models import shaken
+from tests.vaeformer_models import shaken
 
 pytestmark = pytest.mark.usefixtures("seeded")
 GRIDS = [(8, 16), (9, 13), (3, 7), (17, 9), (1, 1), (5, 1), (1, 6), (23, 11)]

@@ -134,12 +134,12 @@ def test_damaged_parts_are_an_error(damaged: Section) -> None:
     whole = sections()
     rng = np.random.default_rng(0)
     start = 17 if damaged == Section.LATENT else 1  # before it: step and offset, any of which is valid
-    for bit in 8 * start + rng.permutation(8 * (len(whole[damaged]) - start))[:40]:
+    for bit in 8 * start + rng.permutation(8 * (len(whole[damaged]) - start))[:12]:
         data = bytearray(whole[damaged])
         data[bit // 8] ^= 1 << bit % 8
         with pytest.raises(PayloadError):
             based.decode(whole | {damaged: bytes(data)}, SHAPE, SHAPE[:1], LATENTS, PYRAMID)
-    for length in range(0, len(whole[damaged]), 37):
+    for length in range(0, len(whole[damaged]), len(whole[damaged]) // 8):
         with pytest.raises(PayloadError):
             based.decode(whole | {damaged: whole[damaged][:length]}, SHAPE, SHAPE[:1], LATENTS, PYRAMID)
 

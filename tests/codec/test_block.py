@@ -6,7 +6,7 @@ from itertools import permutations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from isopress.codec import native
@@ -17,6 +17,7 @@ from isopress.codec.entropy.integer_mlp import IntegerNetwork
 from isopress.codec.errors import ArgumentError
 from tests.blocks import MODEL, OLD, PLAIN, SNAP, chain_of, cut, decode, decoder, encode
 from tests.fields import drifting_fields, spectral_field
+from tests.strategies import examples
 
 # --- values ---------------------------------------------------------------------------------------------------
 
@@ -48,7 +49,7 @@ def blocks(draw):
     )
 
 
-@settings(derandomize=True, deadline=None, max_examples=40)
+@examples(25)
 @given(blocks())
 def test_every_valid_point_of_any_block_is_within_half_a_step(case):
     y, axes, valid, quantisation, periodic = case

@@ -4,13 +4,14 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from isopress.codec.bounded.reference_order import Axes
 from isopress.codec.errors import ArgumentError, CorruptPayloadError, PayloadError, TruncatedPayloadError
 from tests.blocks import OLD, chain_of, cut, decode, decoder, encode
 from tests.fields import drifting_fields
+from tests.strategies import examples
 
 DAMAGED = (3, 2, 6, 7)
 
@@ -48,7 +49,7 @@ def test_a_flipped_bit_raises_a_payload_error_or_changes_no_value():
     assert silent <= math.prod(DAMAGED[:2])  # the last word of every range coder has bits that nobody reads
 
 
-@settings(derandomize=True, deadline=None, max_examples=40)
+@examples(20)
 @given(st.binary(max_size=60), st.integers(1, 3), st.integers(1, 6), st.integers(1, 6))
 def test_streams_of_any_bytes_raise_payload_errors(content, fields, height, width):
     one, rest = divmod(len(content), fields)

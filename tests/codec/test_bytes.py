@@ -2,14 +2,15 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from isopress.codec.bytes import crc32c, read_varint, varint
 from isopress.codec.errors import CorruptPayloadError, TruncatedPayloadError
+from tests.strategies import examples
 
 
-@settings(derandomize=True, deadline=None, max_examples=50)
+@examples(50)
 @given(st.integers(0, 2**35 - 1))
 def test_varints_come_back(value):
     data = varint(value)

@@ -1,5 +1,6 @@
 """Symbols, scale indexes and their bytes."""
 
+import constriction
 import numpy as np
 import pytest
 
@@ -115,3 +116,27 @@ def test_damaged_streams_raise_or_decode_to_something_but_never_crash():
             assert reader.phase(scale, tail).shape == symbols.shape
         except PayloadError:
             continue
+
+
+# --- the second decoder -----------------------------------------------------------------------------------------------
+
+
+queue, Uniform = constriction.stream.queue, constriction.stream.model.Uniform
+
+
+def test_both_range_decoders_agree_on_what_is_exhausted() -> None:
+    rng = np.random.default_rng(0)
+    found = []
+    for trial in range(300):
+        sizes = rng.choice([2, 3, 63, 256, 1000], rng.integers(0, 12)).tolist()
+        encoder = queue.RangeEncoder()
+        for size in sizes:
+            encoder.encode(rng.integers(0, size, 1).astype(np.int32), Uniform(size))
+        more = rng.integers(0, 3, trial % 3).astype(np.uint32)
+        words = np.append(encoder.get_compressed(), more).astype(np.uint32)
+        theirs, ours = queue.RangeDecoder(words), RangeDecoder(words.tolist())
+        for size in sizes[: len(sizes) - trial % 2]:
+            assert theirs.decode(Uniform(size), 1)[0] == ours.decode(uniform(size))
+        found.append(ours.exhausted)
+        assert theirs.maybe_exhausted() == found[-1]
+    assert set(found) == {False, True}

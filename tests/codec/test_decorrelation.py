@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from isopress.codec.entropy.coder import SymbolReader, SymbolWriter
@@ -11,9 +11,9 @@ from isopress.codec.latent.decorrelation import COSINE, IDENTITY, MAX_STORED, ON
 from isopress.codec.latent.section import Latent, decode_fields
 from tests.fields import drifting_fields, spectral_field
 from tests.latent_models import encode_fields, small_model
-from tests.strategies import Array
+from tests.strategies import Array, examples
 
-QUICK = settings(derandomize=True, deadline=None, max_examples=40, database=None)
+QUICK = examples(20)
 MODEL = small_model()
 TABLES = MODEL.contexts.tables
 

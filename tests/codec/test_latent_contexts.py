@@ -6,7 +6,7 @@ from dataclasses import fields, replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from isopress.codec import native
@@ -25,9 +25,9 @@ from isopress.codec.latent.context_model import ContextModel, Prediction, evalua
 from isopress.codec.latent.reduced_grid import levels
 from tests.fields import drifting_fields
 from tests.latent_models import Visit, small_model, visits
-from tests.strategies import Array
+from tests.strategies import Array, examples
 
-QUICK = settings(derandomize=True, deadline=None, max_examples=30, database=None)
+QUICK = examples(15)
 CONTEXTS = small_model().contexts
 QUIET = CONTEXTS.quiet.shape[-1]
 EVERY = np.arange(-8, 60, dtype=np.int16)  # scale offsets

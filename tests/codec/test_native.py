@@ -46,7 +46,7 @@ def references(rng: np.random.Generator, y: np.ndarray, kind: int) -> Proxies | 
     return Proxies(found, coefficients, Condition(kind, kind % 4))
 
 
-SHAPES = [(1, 2, 3), (2, 1, 9), (2, 11, 1), (1, 17, 64), (3, 5, 33), (7, 3, 4), (1, 70, 101), (1, 32, 48), (2, 6, 5)]
+SHAPES = [(1, 2, 3), (2, 1, 9), (2, 11, 1), (1, 17, 64), (3, 5, 33), (7, 3, 4), (1, 36, 101), (1, 32, 48), (2, 6, 5)]
 
 
 @needs_kernels
@@ -83,12 +83,19 @@ def walk_alike(
     return wanted[0]
 
 
-QUIET = [(0, 1, False, None), (0, 3, True, None), (3, 1, True, 0.9), (6, 2, True, None), (5, 2, False, None)]
+# Kind of references, fields, a stream for each, part of valid points, whether values are snapped to whole steps.
+QUIET = [
+    (0, 1, False, None, False),
+    (0, 3, True, None, True),
+    (3, 1, True, 0.9, True),
+    (3, 1, True, 0.9, False),
+    (6, 2, True, None, False),
+    (5, 2, False, None, True),
+]
 
 
 @needs_kernels
-@pytest.mark.parametrize(("kind", "size", "each", "part"), QUIET)
-@pytest.mark.parametrize("snap", [False, True])
+@pytest.mark.parametrize(("kind", "size", "each", "part", "snap"), QUIET)
 def test_every_instruction_set_finds_the_same_quiet_points(
     kind: int, size: int, each: bool, part: float | None, snap: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -240,15 +247,12 @@ def varied(seed: int) -> tuple[np.ndarray, Bound]:
 def test_every_level_gives_the_same_payloads_and_values() -> None:
     for seed in range(200):
         x, bound = varied(seed)
-        with native.using(native.NUMPY):
-            wanted = encode_chunk(x, bound)
+        found = []
         for level in native.levels():
             with native.using(level):
-                assert encode_chunk(x, bound) == wanted, (seed, level)
-                values = decode_chunk(wanted, x.dtype, x.shape)
-            if level == native.levels()[0]:
-                first = values
-            np.testing.assert_array_equal(values.view(np.uint8), first.view(np.uint8))
+                coded = encode_chunk(x, bound)
+                found.append((coded, decode_chunk(coded, x.dtype, x.shape).tobytes()))
+        assert all(one == found[0] for one in found), seed
 
 
 def test_a_level_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from isopress.codec.bounded import fields_alone, pyramid
@@ -10,6 +10,7 @@ from isopress.codec.bounded.traversal import depth
 from isopress.codec.bounded.weights import load_pyramid
 from isopress.codec.errors import ArgumentError, PayloadError
 from tests.fields import spectral_field
+from tests.strategies import examples
 
 MODEL = load_pyramid(references=True)
 RELATED = load_pyramid(references=True)  # made for fields with references
@@ -39,7 +40,7 @@ def test_every_valid_point_is_within_half_a_step(shape, snap, model):
     assert np.abs(y - v / 64)[valid].max(initial=0) <= (0 if snap else 0.5)
 
 
-@settings(derandomize=True, deadline=None, max_examples=40)
+@examples(20)
 @given(
     st.tuples(st.integers(0, 3), st.integers(0, 20), st.integers(0, 20)),
     st.floats(1e-3, 1e6),

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from isopress.codec.entropy.coder import SymbolReader, SymbolWriter
@@ -15,9 +15,9 @@ from isopress.codec.latent.section import Latent, code_fields, decode_fields
 from isopress.codec.latent.wavelet import fitted
 from tests.fields import spectral_field, sphere_field
 from tests.latent_models import small_model
-from tests.strategies import Array
+from tests.strategies import Array, examples
 
-QUICK = settings(derandomize=True, deadline=None, max_examples=40, database=None)
+QUICK = examples(15)
 MODEL = small_model()
 Case = tuple[tuple[int, int], tuple[int, ...]]
 
@@ -170,7 +170,7 @@ def test_impossible_halvings_are_corrupt(changes: list[int]) -> None:
         read_ahead(reader, 721, 1440)
 
 
-@settings(QUICK, max_examples=8)
+@examples(4)
 @given(cases(), st.booleans(), st.integers(1, 2))
 def test_sections_decode_to_what_was_coded_whatever_is_halved_ahead(case: Case, periodic: bool, n: int) -> None:
     shape, ahead = case

@@ -3,10 +3,11 @@
 from itertools import permutations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from isopress.codec.bounded.reference_order import Axes, Node, bisection, chain, order, slots_of
+from tests.strategies import examples
 
 LEADINGS = [(), (1,), (2,), (3,), (24,), (1, 1), (5, 3), (4, 1, 7), (3, 2, 4)]
 
@@ -116,7 +117,7 @@ def needed(batches: list[list[Node]], wanted: set[int]) -> set[int]:
     return found
 
 
-@settings(derandomize=True, deadline=None, max_examples=60)
+@examples(40)
 @given(st.sampled_from(CASES), st.data())
 def test_a_chain_is_what_the_wanted_fields_need_in_coding_order(case, data):
     batches = order(*case)

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 
 from isopress.codec.errors import CorruptPayloadError, PayloadError
+from isopress.codec.values.fill import fill_smoothly
 from isopress.codec.values.label_map import decode_classes, encode_classes
 from isopress.codec.values.outliers import bits_of
 from isopress.codec.values.special_values import decode_specials, encode_specials, find_specials, restore_specials
@@ -99,3 +100,27 @@ def test_runs_that_would_fill_the_memory_are_refused() -> None:
     bomb = bytes([1]) + (1).to_bytes(4, "little") + b"\0\0" + (2**32 - 1).to_bytes(4, "little")
     with pytest.raises(CorruptPayloadError, match="add up"):
         decode_classes(bomb, (1, 2, 2), 2)
+
+
+# --- what lies under a mask -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (2, 1, 7), (1, 5, 1), (3, 8, 8), (2, 13, 22)])
+def test_valid_points_stay_and_others_lie_within_their_range(shape: tuple[int, int, int]) -> None:
+    rng = np.random.default_rng(0)
+    y = rng.normal(size=shape) + 50
+    for share in (0.0, 0.02, 0.5, 0.98, 1.0):
+        valid = rng.random(shape) < share
+        filled = fill_smoothly(np.where(valid, y, 1e9), valid)
+        assert (filled[valid] == y[valid]).all()
+        for field, known in zip(filled, valid, strict=True):
+            assert field.min() >= (field[known].min() - 1e-9 if known.any() else 0)
+            assert field.max() <= (field[known].max() + 1e-9 if known.any() else 0)
+
+
+def test_a_hole_in_a_smooth_field_is_filled_with_nearby_values() -> None:
+    y = smooth_field(1, 40, 60)
+    valid = np.ones(y.shape, bool)
+    valid[:, 15:18, 20:24] = False
+    filled = fill_smoothly(np.where(valid, y, 0), valid)
+    assert np.abs(filled - y).max() < np.ptp(y) / 4

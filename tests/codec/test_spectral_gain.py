@@ -12,7 +12,7 @@ from isopress.codec.latent.section import Latent, code_fields, decode_fields
 from isopress.codec.latent.spectral_gain import KNOTS, MOST_ERROR, ONE_OCTAVE, SPACING, equalise, find_gains
 from tests.fields import drifting_fields, spectral_field
 from tests.latent_models import encode_fields, small_model
-from tests.spec import gains as spec_gains
+from tests.spec.latent import equalised
 from tests.strategies import Array
 
 MODEL = small_model()
@@ -138,7 +138,7 @@ def test_what_gains_add_is_what_the_spec_says(width: int, periodic: bool) -> Non
     gains = rng.integers(-128, 128, 9) / ONE_OCTAVE
     y = x.copy()
     equalise(y, gains, periodic)
-    expected = spec_gains.equalised(x, gains.tolist(), periodic)
+    expected = equalised(x, gains.tolist(), periodic)
     assert np.abs(expected - x).max() > 0.1
     np.testing.assert_allclose(y, expected, atol=1e-4)
 

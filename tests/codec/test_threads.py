@@ -17,9 +17,8 @@ import zarr
 import isopress
 from isopress.codec.errors import ArgumentError
 from isopress.codec.threads import LARGEST_TEAM, VARIABLE, in_team, processors, set_threads, slot, threads
-from isopress.format.store.pool import run
-from isopress.format.store.tasks import Outcome
-from tests.crowd import Crowd
+from isopress.format.store.pool import _threads_shared_out, run
+from tests.crowd import Crowd, Told
 from tests.fields import drifting_fields
 
 ROOT = Path(__file__).parents[2]
@@ -181,27 +180,20 @@ def test_threads_and_processes_of_every_kind_code_every_mode_at_once() -> None:
 # --- processes of a conversion ----------------------------------------------------------------------------------------
 
 
-class Told:
-    """A worker that says how many threads its process was told to use."""
-
-    def __enter__(self) -> "Told":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-    def __call__(self, task: str) -> Outcome:
-        return Outcome(task, int(os.environ["OMP_NUM_THREADS"]))
-
-
 @pytest.mark.parametrize("said", [None, "7"])
 def test_processes_share_the_processors_unless_somebody_says_otherwise(
     said: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     if said:
         monkeypatch.setenv("OMP_NUM_THREADS", said)
-    outcomes = list(run(partial(Told), ["a", "b", "c"], jobs=2))  # type: ignore[list-item]
-    assert {outcome.nbytes for outcome in outcomes} == {int(said) if said else max(1, processors() // 2)}
+    with _threads_shared_out(2):
+        assert os.environ["OMP_NUM_THREADS"] == (said or str(max(1, processors() // 2)))
     assert os.environ.get("OMP_NUM_THREADS") == said
+
+
+def test_a_process_is_told_before_it_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    outcomes = list(run(partial(Told), ["a", "b", "c"], jobs=2))  # type: ignore[list-item]
+    assert {outcome.nbytes for outcome in outcomes} == {max(1, processors() // 2)}

@@ -36,9 +36,9 @@ QUICK = TrainConfig(
     minutes=0.02,
     widths=(12, 8),
     batch=512,
-    pool_points=20_000,
-    crop=5000,
-    validation_points=20_000,
+    pool_points=8000,
+    crop=4000,
+    validation_points=8000,
     validate_every=0.1,
 )
 
@@ -159,9 +159,15 @@ def test_variables_of_one_source_and_shape_may_be_cropped_together_as_if_they_we
     assert {crop.y.shape[:2] for crop in drawn([one_level[0], *elsewhere], 40)} == {(1, 1)}
 
 
-def test_training_writes_weights_that_code_and_resumes_where_it_stopped(tmp_path):
-    out = tmp_path / "w.safetensors"
-    first = train(FIELDS, FIELDS[:1], out, QUICK)
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Weights of a quick training, beside its checkpoint, and its progress."""
+    out = tmp_path_factory.mktemp("trained") / "w.safetensors"
+    return out, train(FIELDS, FIELDS[:1], out, QUICK)
+
+
+def test_training_writes_weights_that_code_and_resumes_where_it_stopped(trained):
+    out, first = trained
     model = parse_pyramid("w", out.read_bytes())
     assert model.takes_references
     y = FIELDS[0].values[0] * 10
@@ -212,13 +218,12 @@ def test_pruning_only_what_is_not_needed_changes_nothing():
     assert (found - expected).abs().mean() < 0.05 * expected.std()
 
 
-def test_resuming_without_a_checkpoint_or_with_another_shape_is_refused(tmp_path):
+def test_resuming_without_a_checkpoint_or_with_another_shape_is_refused(trained, tmp_path):
     with pytest.raises(FileNotFoundError, match="resume"):
         train(FIELDS, FIELDS, tmp_path / "w.safetensors", QUICK, resume=True)
-    train(FIELDS, FIELDS[:1], tmp_path / "w.safetensors", QUICK)
     other = TrainConfig(**{**QUICK.__dict__, "widths": (16, 8)})
     with pytest.raises(ValueError, match="widths"):
-        train(FIELDS, FIELDS, tmp_path / "w.safetensors", other, resume=True)
+        train(FIELDS, FIELDS, trained[0], other, resume=True)
 
 
 def dataset(folder, name: str, **variables: np.ndarray) -> None:

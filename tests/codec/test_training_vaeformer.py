@@ -18,7 +18,7 @@ from isopress.codec.vaeformer.config import ModelSpec
 from isopress.codec.vaeformer.model import PatchVAEformer
 from isopress.codec.vaeformer.section import encode_fields
 from isopress.codec.vaeformer.weights import VaeformerModel, load_vaeformer, parse
-from tests.patch_models import TINY, fields, rough
+from tests.vaeformer_models import TINY, fields, rough
 
 pytestmark = pytest.mark.usefixtures("seeded")
 TRAINING = replace(

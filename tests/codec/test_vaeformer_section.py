@@ -31,10 +31,9 @@ from isopress.format.decode_cache import CACHE
 from isopress.format.payload import parse
 from tests.fields import BLOCKY_DEVIATION, BLOCKY_MEAN, blocky, spectral_field
 from tests.make_golden import ALONE, SMALL
-from tests.patch_models import TINY
 from tests.spec import vaeformer as second
 from tests.spec.test_golden_by_spec import weights
-from tests.vaeformer_models import CONFIG, save_small
+from tests.vaeformer_models import CONFIG, TINY, save_small
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +67,7 @@ def test_both_readers_find_the_symbols_and_values_of_the_writer(
 ) -> None:
     model = load_vaeformer(name)
     x = blocky(2, shape=shape).astype(np.float64)[:, : model.network.config.channels]
-    for index in (-90, 0, 64):
+    for index in (-90, 0, 64) if shape == (17, 16) else (0,):
         section, written = encode_fields(x, index, model, periodic=periodic)
         read = decode_section(section, written.shape, model)
         others = second.symbols(section, x.shape, *weights(model.sha256[:16]))
@@ -194,15 +193,11 @@ def test_threads_and_kernels_of_other_processors_find_the_same_symbols(model: Va
     path = tmp_path / "section"
     path.write_bytes(section)
     expected = hashlib.sha256(b"".join(h.hyper.tobytes() + h.symbols.tobytes() for h in written.hours)).hexdigest()
-    variants = (
-        ("2", {}),
-        ("1", {"ATEN_CPU_CAPABILITY": "default", "OPENBLAS_CORETYPE": "Prescott", "MKL_CBWR": "COMPATIBLE"}),
-    )
-    for threads, variant in variants:
-        environment = {**os.environ, "OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads, **variant}
-        command = [sys.executable, "-c", _READ, str(path), threads, SMALL]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-        assert done.stdout.strip() == expected
+    otherwise = {"ATEN_CPU_CAPABILITY": "default", "OPENBLAS_CORETYPE": "Prescott", "MKL_CBWR": "COMPATIBLE"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "2", "OPENBLAS_NUM_THREADS": "2", **otherwise}
+    command = [sys.executable, "-c", _READ, str(path), "2", SMALL]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == expected
 
 
 def test_one_channel_is_made_without_the_others_and_hours_are_synthesised_once(model: VaeformerModel) -> None:

@@ -4,7 +4,7 @@ from itertools import product
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from isopress.codec import native
@@ -12,9 +12,9 @@ from isopress.codec.latent.coefficients import Latents
 from isopress.codec.latent.reduced_grid import STOP, AnyLevel, levels
 from isopress.codec.latent.wavelet import LATITUDE, LONGITUDE, join, split
 from tests.fields import spectral_field
-from tests.strategies import Array
+from tests.strategies import Array, examples
 
-QUICK = settings(derandomize=True, deadline=None, max_examples=50, database=None)
+QUICK = examples(25)
 SHAPES = st.tuples(st.integers(1, 70), st.integers(1, 70))
 
 

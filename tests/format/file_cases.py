@@ -11,11 +11,11 @@ import numpy as np
 import xarray as xr
 
 from isopress.format.source.dataset import Request
-from tests.format.source_case import Case
 from tests.format.sources import (
     HOLE,
     SHAPE,
     Array,
+    Case,
     fields,
     grib_field,
     masked,

@@ -5,8 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from isopress.format.source.dataset import open_source
-from tests.format.source_case import Case
-from tests.format.sources import grib_field, save_grib
+from tests.format.sources import Case, grib_field, save_grib
 
 
 def mixed_levels(tmp: Path) -> Case:

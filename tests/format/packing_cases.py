@@ -7,8 +7,7 @@ import numpy as np
 import xarray as xr
 
 from tests.datasets import smooth
-from tests.format.source_case import Case
-from tests.format.sources import HOLE, LAKE, SHAPE, fields, filled, masked, save, save_raw, temperature
+from tests.format.sources import HOLE, LAKE, SHAPE, Case, fields, filled, masked, save, save_raw, temperature
 
 
 def two_fill_values(tmp: Path) -> Case:

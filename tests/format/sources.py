@@ -1,6 +1,7 @@
 """Real files of every kind that people have, written with the libraries that they use."""
 
 import json
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import netCDF4
 import numpy as np
 import xarray as xr
 
+from isopress.format.source.dataset import Request
 from tests.datasets import smooth
 
 SHAPE = (3, 12, 16)
@@ -106,3 +108,21 @@ def filled(x: Array, hole: float, lake: float | None = None) -> Array:
     if lake is not None:
         x[LAKE] = lake
     return x
+
+
+# --- a case -----------------------------------------------------------------------------------------------------------
+
+
+BOUND = 0.1  # of whatever is not exact
+
+
+@dataclass(frozen=True)
+class Case:
+    """A source, the values that its variables have, what is to be said about it, and the names that are lossy."""
+
+    source: str | Request
+    values: dict[str, Array]
+    warnings: tuple[str, ...] = ()
+    lossy: tuple[str, ...] = ()
+    errors: tuple[str, ...] = (f"{BOUND}",)
+    read: dict[str, int] = field(default_factory=dict)

@@ -1,5 +1,6 @@
 """What `decompress` gives back besides values: order, dimensions, groups, types, filters, attributes."""
 
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,21 @@ from isopress.format.store.restore import restore
 from isopress.format.store.verify import verify
 from isopress.format.store.write import write
 from tests.datasets import errors, raw
-from tests.format.sources import SHAPE, fields, save_raw, temperature
+from tests.format.file_cases import netcdf_groups
+from tests.format.packing_cases import (
+    holes_of_both_kinds,
+    missing_values_as_text,
+    packed_shorts,
+    two_fill_values,
+    unsigned_bytes,
+)
+from tests.format.sources import HOLE, SHAPE, fields, save, save_raw, temperature
 
-pytestmark = pytest.mark.filterwarnings("ignore::zarr.errors.UnstableSpecificationWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::zarr.errors.UnstableSpecificationWarning"),
+    pytest.mark.filterwarnings("ignore:variable .* has multiple fill values:xarray.SerializationWarning"),
+    pytest.mark.filterwarnings("ignore:variable .* has non-conforming:xarray.SerializationWarning"),
+]
 
 DIMS = ("time", "lat", "lon")
 FILTERS: dict[str, dict[str, Any]] = {
@@ -148,3 +161,107 @@ def test_a_second_missing_value_that_nobody_declared_does_not_take_the_declared_
     assert float(back.attrs["_FillValue"]) == float(np.float32(1e20))
     assert np.array_equal(back.values == np.float32(1e20), x == np.float32(1e20))
     assert np.array_equal(back.values == -9999, x == -9999)
+
+
+# --- packing, fill values, layout -------------------------------------------------------------------------------------
+
+
+def test_decompress_gives_back_what_fills_and_packing_were(tmp_path: Path) -> None:
+    for build in (two_fill_values, holes_of_both_kinds, packed_shorts, unsigned_bytes, missing_values_as_text):
+        name = build.__name__
+        folder = tmp_path / name
+        folder.mkdir()
+        source = Path(str(build(folder).source))
+        write(str(source), folder / "out.zarr", errors=errors("lossless"))
+        restore(folder / "out.zarr", folder / "back.nc")
+        with netCDF4.Dataset(source) as a, netCDF4.Dataset(folder / "back.nc") as b:
+            for file in (a, b):
+                file.set_auto_maskandscale(False)
+            assert b["x"].dtype == a["x"].dtype, name
+            assert set(a["x"].ncattrs()) == set(b["x"].ncattrs()), name
+            np.testing.assert_array_equal(a["x"][:], b["x"][:], err_msg=name)
+            for key in a["x"].ncattrs():
+                assert np.asarray(a["x"].getncattr(key)).dtype.kind == np.asarray(b["x"].getncattr(key)).dtype.kind, key
+                np.testing.assert_equal(a["x"].getncattr(key), b["x"].getncattr(key))
+
+
+def test_decompress_gives_back_fill_values_of_changed_floats(tmp_path: Path) -> None:
+    source = str(two_fill_values(tmp_path).source)
+    write(source, tmp_path / "out.zarr", errors=errors("0.1"))
+    for out in ("back.nc", "back.zarr"):
+        restore(tmp_path / "out.zarr", tmp_path / out)
+        a, b = raw(Path(source))["x"], raw(tmp_path / out)["x"]
+        assert float(b.attrs["_FillValue"]) == pytest.approx(9.96921e36)
+        assert float(b.attrs["missing_value"]) == -999
+        assert np.array_equal(a.values == -999, b.values == -999)
+        assert np.array_equal(a.values > 1e36, b.values > 1e36)
+
+
+def test_valid_ranges_follow_the_packing_and_mask_nothing_that_was_valid(tmp_path: Path) -> None:
+    x = np.clip(np.round(100 * (temperature() - 280)), -800, 800).astype("i2")
+    x[HOLE] = -32767
+    for attrs in (
+        {"valid_range": np.array([-800, 800], "i2")},
+        {"valid_min": np.int16(-800), "valid_max": np.int16(800)},
+    ):
+        path = save_raw(
+            tmp_path / "a.nc", x, fill=np.int16(-32767), scale_factor=0.01, add_offset=280.0, units="K", **attrs
+        )
+        write(str(path), tmp_path / "out.zarr", errors=errors("0.3"), overwrite=True)
+        restore(tmp_path / "out.zarr", tmp_path / "back.nc", overwrite=True)
+        with netCDF4.Dataset(path) as a, netCDF4.Dataset(tmp_path / "back.nc") as b:
+            hidden = np.ma.getmaskarray(np.ma.masked_invalid(b["x"][:]))
+            assert np.array_equal(np.ma.getmaskarray(a["x"][:]), hidden)
+
+
+def test_decompress_lays_a_file_out_as_it_was(tmp_path: Path) -> None:
+    x = np.round(temperature(1, (40, 60, 60)) * 8) / 8
+    with netCDF4.Dataset(tmp_path / "a.nc", "w") as file:
+        for name, size in (("time", None), ("lat", 60), ("lon", 60)):
+            file.createDimension(name, size)
+        options: dict[str, Any] = {"zlib": True, "complevel": 7, "shuffle": True, "fletcher32": True}
+        file.createVariable("zz", "f4", ("time", "lat", "lon"), chunksizes=(8, 30, 60), **options)[:] = x
+        file.createVariable("aa", "i2", ("time",))[:] = np.arange(40)
+        file["zz"].half, file["zz"].many = np.float32(0.5), np.array([1, 2], "i2")
+    write(str(tmp_path / "a.nc"), tmp_path / "out.zarr", errors=errors("lossless"))
+    restore(tmp_path / "out.zarr", tmp_path / "back.nc")
+    with netCDF4.Dataset(tmp_path / "a.nc") as a, netCDF4.Dataset(tmp_path / "back.nc") as b:
+        assert list(b.variables) == ["zz", "aa"]
+        assert b["zz"].chunking() == a["zz"].chunking() == [8, 30, 60]
+        assert b["zz"].filters() == a["zz"].filters()
+        assert b.dimensions["time"].isunlimited()
+        assert b["zz"].half.dtype == np.float32
+        assert b["zz"].many.dtype == np.int16
+    sizes = [(tmp_path / name).stat().st_size for name in ("a.nc", "back.nc")]
+    assert sizes[1] <= 1.1 * sizes[0]
+
+
+def test_decompress_gives_back_groups_and_the_older_formats(tmp_path: Path) -> None:
+    case = netcdf_groups(tmp_path)
+    write(case.source, tmp_path / "out.zarr", errors=errors("lossless"))
+    for out in ("back.nc", "back.zarr"):
+        restore(tmp_path / "out.zarr", tmp_path / out)
+        engine = {} if out.endswith(".nc") else {"engine": "zarr"}
+        for path, ds in xr.open_groups(str(case.source)).items():
+            with ds, xr.open_dataset(tmp_path / out, group=path, **engine) as back:  # type: ignore[arg-type]
+                assert ds.identical(back), path
+    for kind in ("NETCDF3_CLASSIC", "NETCDF3_64BIT_OFFSET", "NETCDF4_CLASSIC"):
+        save_raw(tmp_path / "old.nc", temperature(), kind=kind, units="K")
+        write(str(tmp_path / "old.nc"), tmp_path / "old.zarr", overwrite=True)
+        restore(tmp_path / "old.zarr", tmp_path / "old-back.nc", overwrite=True)
+        with netCDF4.Dataset(tmp_path / "old-back.nc") as file:
+            assert file.data_model == kind
+
+
+def test_an_output_that_does_not_fit_is_named_and_nothing_is_left(tmp_path: Path) -> None:
+    path = save(fields(t2m=temperature(1, (40, *SHAPE[1:]))), tmp_path / "a.nc")
+    write(str(path), tmp_path / "out.zarr")
+    before = sorted(tmp_path.iterdir())
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+    try:
+        with pytest.raises(ArgumentError, match=r"back\.nc: cannot be written"):
+            restore(tmp_path / "out.zarr", tmp_path / "back.nc")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert sorted(tmp_path.iterdir()) == before

@@ -4,7 +4,6 @@ import bz2
 import contextlib
 import functools
 import http.server
-import resource
 import shutil
 import threading
 from collections.abc import Callable, Iterator
@@ -15,22 +14,28 @@ import netCDF4
 import numpy as np
 import pytest
 import xarray as xr
-import zarr
 
 from isopress.codec.errors import ArgumentError
 from isopress.format.report.records import StoreReport
 from isopress.format.source.damage import check_grib
 from isopress.format.source.dataset import Request
-from isopress.format.store.restore import restore
 from isopress.format.store.verify import verify
 from isopress.format.store.write import write
-from isopress.format.zarr.groups import quiet_zarr
 from tests.datasets import errors, raw, smooth
 from tests.format import file_cases, grib_cases, packing_cases
-from tests.format.file_cases import a_packed_file, day_of, days, netcdf_groups
-from tests.format.packing_cases import two_fill_values
-from tests.format.source_case import BOUND, Case
-from tests.format.sources import HOLE, SHAPE, fields, filled, grib_field, save, save_grib, save_raw, temperature
+from tests.format.file_cases import a_packed_file, day_of, days
+from tests.format.sources import (
+    BOUND,
+    SHAPE,
+    Case,
+    fields,
+    filled,
+    grib_field,
+    save,
+    save_grib,
+    save_raw,
+    temperature,
+)
 
 CASES = {
     build.__name__.replace("_", " "): build for build in (*grib_cases.CASES, *packing_cases.CASES, *file_cases.CASES)
@@ -269,161 +274,6 @@ def test_a_file_behind_a_url_is_read(tmp_path: Path) -> None:
             write(f"{url}/none.nc", tmp_path / "none.zarr")
 
 
-# Both sides are compared
-
-
-def changed_attribute(group: zarr.Group) -> None:
-    group["t2m"].attrs["units"] = "degC"
-
-
-def changed_group(group: zarr.Group) -> None:
-    group.attrs["title"] = "other"
-
-
-def changed_coordinate(group: zarr.Group) -> None:
-    array: Any = group["lat"]
-    array[0] = 81.0
-
-
-def more_variables(group: zarr.Group) -> None:
-    group.create_array("extra", data=np.zeros(3), dimension_names=["time"])
-
-
-def another_type(group: zarr.Group) -> None:
-    attrs = dict(group["lat"].attrs)
-    values = np.asarray(group["lat"][:])  # type: ignore[index]
-    group.create_array("lat", data=values.astype("f4"), dimension_names=["lat"], attributes=attrs, overwrite=True)
-
-
-@pytest.mark.parametrize(
-    ("change", "name", "reason"),
-    [
-        (changed_attribute, "t2m", "attribute units is 'degC', in the source 'K'"),
-        (changed_coordinate, "lat", None),
-        (more_variables, "extra", "not in the source"),
-        (another_type, "lat", "has type float32, the source float64"),
-        (changed_group, None, "attribute title is 'other', in the source missing"),
-    ],
-)
-def test_verify_sees_what_differs_on_either_side(
-    change: Callable[[zarr.Group], None], name: str | None, reason: str | None, tmp_path: Path
-) -> None:
-    path = save(fields(t2m=temperature()), tmp_path / "a.nc")
-    write(str(path), tmp_path / "out.zarr")
-    assert verify(tmp_path / "out.zarr", str(path)).kept
-    change(zarr.open_group(tmp_path / "out.zarr", mode="r+", use_consolidated=False))
-    with quiet_zarr():
-        zarr.consolidate_metadata(tmp_path / "out.zarr")
-    report = verify(tmp_path / "out.zarr", str(path))
-    assert not report.kept
-    bad = {variable.name: variable for variable in report.variables if not variable.kept}
-    assert set(bad) == ({name} if name else set())
-    said = [*report.differences, *(text for v in bad.values() for text in (v.damage, *v.differences) if text)]
-    assert said == ([reason] if reason else [])
-
-
-def test_only_limits_a_comparison_on_purpose_and_the_part_that_was_taken_is_known(tmp_path: Path) -> None:
-    path = save(fields(t2m=temperature(1), d2m=temperature(2)), tmp_path / "a.nc")
-    write(Request((str(path),), variables=("t2m",), isel=(("time", "0:2"),)), tmp_path / "out.zarr")
-    report = verify(tmp_path / "out.zarr", str(path))
-    assert report.kept
-    assert "it has t2m time=0:2 of the source" in report.not_compared[0]
-    write(str(path), tmp_path / "whole.zarr")
-    changed_attribute(zarr.open_group(tmp_path / "whole.zarr", mode="r+", use_consolidated=False))
-    report = verify(tmp_path / "whole.zarr", str(path), only=("d2m",))
-    assert report.kept
-    assert "t2m: not asked for" in report.not_compared
-
-
-# What comes back
-
-
-def test_decompress_gives_back_what_fills_and_packing_were(tmp_path: Path) -> None:
-    for name in ("two fill values", "holes of both kinds", "packed shorts", "unsigned bytes", "missing values as text"):
-        folder = tmp_path / name
-        folder.mkdir()
-        source = Path(str(CASES[name](folder).source))
-        write(str(source), folder / "out.zarr", errors=errors("lossless"))
-        restore(folder / "out.zarr", folder / "back.nc")
-        with netCDF4.Dataset(source) as a, netCDF4.Dataset(folder / "back.nc") as b:
-            for file in (a, b):
-                file.set_auto_maskandscale(False)
-            assert b["x"].dtype == a["x"].dtype, name
-            assert set(a["x"].ncattrs()) == set(b["x"].ncattrs()), name
-            np.testing.assert_array_equal(a["x"][:], b["x"][:], err_msg=name)
-            for key in a["x"].ncattrs():
-                assert np.asarray(a["x"].getncattr(key)).dtype.kind == np.asarray(b["x"].getncattr(key)).dtype.kind, key
-                np.testing.assert_equal(a["x"].getncattr(key), b["x"].getncattr(key))
-
-
-def test_decompress_gives_back_fill_values_of_changed_floats(tmp_path: Path) -> None:
-    source = str(two_fill_values(tmp_path).source)
-    write(source, tmp_path / "out.zarr", errors=errors("0.1"))
-    for out in ("back.nc", "back.zarr"):
-        restore(tmp_path / "out.zarr", tmp_path / out)
-        a, b = raw(Path(source))["x"], raw(tmp_path / out)["x"]
-        assert float(b.attrs["_FillValue"]) == pytest.approx(9.96921e36)
-        assert float(b.attrs["missing_value"]) == -999
-        assert np.array_equal(a.values == -999, b.values == -999)
-        assert np.array_equal(a.values > 1e36, b.values > 1e36)
-
-
-def test_valid_ranges_follow_the_packing_and_mask_nothing_that_was_valid(tmp_path: Path) -> None:
-    x = np.clip(np.round(100 * (temperature() - 280)), -800, 800).astype("i2")
-    x[HOLE] = -32767
-    for attrs in (
-        {"valid_range": np.array([-800, 800], "i2")},
-        {"valid_min": np.int16(-800), "valid_max": np.int16(800)},
-    ):
-        path = save_raw(
-            tmp_path / "a.nc", x, fill=np.int16(-32767), scale_factor=0.01, add_offset=280.0, units="K", **attrs
-        )
-        write(str(path), tmp_path / "out.zarr", errors=errors("0.3"), overwrite=True)
-        restore(tmp_path / "out.zarr", tmp_path / "back.nc", overwrite=True)
-        with netCDF4.Dataset(path) as a, netCDF4.Dataset(tmp_path / "back.nc") as b:
-            hidden = np.ma.getmaskarray(np.ma.masked_invalid(b["x"][:]))
-            assert np.array_equal(np.ma.getmaskarray(a["x"][:]), hidden)
-
-
-def test_decompress_lays_a_file_out_as_it_was(tmp_path: Path) -> None:
-    x = np.round(temperature(1, (40, 60, 60)) * 8) / 8
-    with netCDF4.Dataset(tmp_path / "a.nc", "w") as file:
-        for name, size in (("time", None), ("lat", 60), ("lon", 60)):
-            file.createDimension(name, size)
-        options: dict[str, Any] = {"zlib": True, "complevel": 7, "shuffle": True, "fletcher32": True}
-        file.createVariable("zz", "f4", ("time", "lat", "lon"), chunksizes=(8, 30, 60), **options)[:] = x
-        file.createVariable("aa", "i2", ("time",))[:] = np.arange(40)
-        file["zz"].half, file["zz"].many = np.float32(0.5), np.array([1, 2], "i2")
-    write(str(tmp_path / "a.nc"), tmp_path / "out.zarr", errors=errors("lossless"))
-    restore(tmp_path / "out.zarr", tmp_path / "back.nc")
-    with netCDF4.Dataset(tmp_path / "a.nc") as a, netCDF4.Dataset(tmp_path / "back.nc") as b:
-        assert list(b.variables) == ["zz", "aa"]
-        assert b["zz"].chunking() == a["zz"].chunking() == [8, 30, 60]
-        assert b["zz"].filters() == a["zz"].filters()
-        assert b.dimensions["time"].isunlimited()
-        assert b["zz"].half.dtype == np.float32
-        assert b["zz"].many.dtype == np.int16
-    sizes = [(tmp_path / name).stat().st_size for name in ("a.nc", "back.nc")]
-    assert sizes[1] <= 1.1 * sizes[0]
-
-
-def test_decompress_gives_back_groups_and_the_older_formats(tmp_path: Path) -> None:
-    case = netcdf_groups(tmp_path)
-    write(case.source, tmp_path / "out.zarr", errors=errors("lossless"))
-    for out in ("back.nc", "back.zarr"):
-        restore(tmp_path / "out.zarr", tmp_path / out)
-        engine = {} if out.endswith(".nc") else {"engine": "zarr"}
-        for path, ds in xr.open_groups(str(case.source)).items():
-            with ds, xr.open_dataset(tmp_path / out, group=path, **engine) as back:  # type: ignore[arg-type]
-                assert ds.identical(back), path
-    for kind in ("NETCDF3_CLASSIC", "NETCDF3_64BIT_OFFSET", "NETCDF4_CLASSIC"):
-        save_raw(tmp_path / "old.nc", temperature(), kind=kind, units="K")
-        write(str(tmp_path / "old.nc"), tmp_path / "old.zarr", overwrite=True)
-        restore(tmp_path / "old.zarr", tmp_path / "old-back.nc", overwrite=True)
-        with netCDF4.Dataset(tmp_path / "old-back.nc") as file:
-            assert file.data_model == kind
-
-
 @pytest.mark.parametrize("zarr_format", [2, 3])
 def test_long_series_at_a_point_are_as_small_as_series_alone(zarr_format: Any, tmp_path: Path) -> None:
     hours = np.arange(20_000)
@@ -436,17 +286,3 @@ def test_long_series_at_a_point_are_as_small_as_series_alone(zarr_format: Any, t
     assert verify(tmp_path / "out.zarr", str(source)).kept
     nbytes = [variable.stored_nbytes for variable in report.variables]
     assert max(nbytes) <= 1.2 * nbytes[0]
-
-
-def test_an_output_that_does_not_fit_is_named_and_nothing_is_left(tmp_path: Path) -> None:
-    path = save(fields(t2m=temperature(1, (40, *SHAPE[1:]))), tmp_path / "a.nc")
-    write(str(path), tmp_path / "out.zarr")
-    before = sorted(tmp_path.iterdir())
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
-    try:
-        with pytest.raises(ArgumentError, match=r"back\.nc: cannot be written"):
-            restore(tmp_path / "out.zarr", tmp_path / "back.nc")
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert sorted(tmp_path.iterdir()) == before

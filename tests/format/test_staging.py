@@ -274,7 +274,7 @@ def test_many_runs_at_once_publish_whole_outputs_and_one_at_a_time(tmp_path: Pat
         from pathlib import Path
         from isopress.codec.errors import ArgumentError
         from isopress.format.store.staging import staged
-        end, done = time.monotonic() + 1.5, 0
+        end, done = time.monotonic() + 0.7, 0
         while time.monotonic() < end:
             try:
                 with staged(Path(sys.argv[1]), store=True, overwrite=True) as path:

@@ -1,15 +1,21 @@
 """Stores against their sources: verify keeps what was written and sees whatever is not as it should be."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import xarray as xr
 import zarr
 
+from isopress.format.source.dataset import Request
 from isopress.format.store.verify import verify
+from isopress.format.store.write import write
+from isopress.format.zarr.groups import quiet_zarr
 from tests.datasets import raw, save_netcdf, save_zarr, smooth
+from tests.format.sources import fields, save, temperature
 
 pytestmark = pytest.mark.filterwarnings("ignore::zarr.errors.UnstableSpecificationWarning")  # |S1 and <U in v3
 
@@ -77,3 +83,69 @@ def test_a_store_written_through_xarray_is_verified_by_its_codec(tmp_path: Path)
     report = verify(tmp_path / "out.zarr", str(source))
     assert report.kept
     assert report.variables[0].error == "range:0.01"
+
+
+# --- what differs on either side --------------------------------------------------------------------------------------
+
+
+def changed_attribute(group: zarr.Group) -> None:
+    group["t2m"].attrs["units"] = "degC"
+
+
+def changed_group(group: zarr.Group) -> None:
+    group.attrs["title"] = "other"
+
+
+def changed_coordinate(group: zarr.Group) -> None:
+    array: Any = group["lat"]
+    array[0] = 81.0
+
+
+def more_variables(group: zarr.Group) -> None:
+    group.create_array("extra", data=np.zeros(3), dimension_names=["time"])
+
+
+def another_type(group: zarr.Group) -> None:
+    attrs = dict(group["lat"].attrs)
+    values = np.asarray(group["lat"][:])  # type: ignore[index]
+    group.create_array("lat", data=values.astype("f4"), dimension_names=["lat"], attributes=attrs, overwrite=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "name", "reason"),
+    [
+        (changed_attribute, "t2m", "attribute units is 'degC', in the source 'K'"),
+        (changed_coordinate, "lat", None),
+        (more_variables, "extra", "not in the source"),
+        (another_type, "lat", "has type float32, the source float64"),
+        (changed_group, None, "attribute title is 'other', in the source missing"),
+    ],
+)
+def test_verify_sees_what_differs_on_either_side(
+    change: Callable[[zarr.Group], None], name: str | None, reason: str | None, tmp_path: Path
+) -> None:
+    path = save(fields(t2m=temperature()), tmp_path / "a.nc")
+    write(str(path), tmp_path / "out.zarr")
+    assert verify(tmp_path / "out.zarr", str(path)).kept
+    change(zarr.open_group(tmp_path / "out.zarr", mode="r+", use_consolidated=False))
+    with quiet_zarr():
+        zarr.consolidate_metadata(tmp_path / "out.zarr")
+    report = verify(tmp_path / "out.zarr", str(path))
+    assert not report.kept
+    bad = {variable.name: variable for variable in report.variables if not variable.kept}
+    assert set(bad) == ({name} if name else set())
+    said = [*report.differences, *(text for v in bad.values() for text in (v.damage, *v.differences) if text)]
+    assert said == ([reason] if reason else [])
+
+
+def test_only_limits_a_comparison_on_purpose_and_the_part_that_was_taken_is_known(tmp_path: Path) -> None:
+    path = save(fields(t2m=temperature(1), d2m=temperature(2)), tmp_path / "a.nc")
+    write(Request((str(path),), variables=("t2m",), isel=(("time", "0:2"),)), tmp_path / "out.zarr")
+    report = verify(tmp_path / "out.zarr", str(path))
+    assert report.kept
+    assert "it has t2m time=0:2 of the source" in report.not_compared[0]
+    write(str(path), tmp_path / "whole.zarr")
+    changed_attribute(zarr.open_group(tmp_path / "whole.zarr", mode="r+", use_consolidated=False))
+    report = verify(tmp_path / "whole.zarr", str(path), only=("d2m",))
+    assert report.kept
+    assert "t2m: not asked for" in report.not_compared

@@ -13,7 +13,7 @@ from isopress.codec.encoded import Method, Section
 from isopress.format import IsopressCodec, payload
 from isopress.format.payload import PayloadInfo
 from isopress.format.zarr.v2_codec import Isopress
-from tests.contract import ARRAYS, MODES, OTHERS, bits
+from tests.contract import ARRAYS, MODES, OTHERS, PAIRS, bits
 from tests.format.test_payload import repaired
 from tests.spec import reader as spec_reader
 from tests.spec import values as spec_values
@@ -64,8 +64,7 @@ def numbers(cell: str) -> list[int]:
     return [int(number) for number in re.findall(r"\d+", cell)]
 
 
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("case", ARRAYS)
+@pytest.mark.parametrize(("case", "mode"), PAIRS)
 def test_the_second_reader_agrees_on_header_sections_and_values(case: str, mode: str) -> None:
     data = isopress.compress(ARRAYS[case]().astype(">f4"), **MODES[mode])
     parsed, info = spec_reader.parse(data), isopress.inspect(data)
