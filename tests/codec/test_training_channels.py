@@ -1,9 +1,8 @@
 """Training of named channels: streamed windows, running mean, resuming, several processes, and coding with it."""
 
+import multiprocessing
 import os
 import socket
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +17,7 @@ import isopress
 from isopress.cli.main import main
 from isopress.codec.encoded import Method
 from isopress.codec.errors import ArgumentError
-from isopress.codec.training.loop import load_checkpoint
+from isopress.codec.training.loop import load_checkpoint, together
 from isopress.codec.training.vaeformer_channels import ChannelTraining, noise_of, train, trial
 from isopress.codec.vaeformer.config import ModelSpec, spec_of
 from isopress.codec.vaeformer.model import PatchVAEformer
@@ -101,16 +100,13 @@ def test_a_run_goes_on_as_if_it_had_never_stopped(tmp_path: Path) -> None:
         train(other, Blocks(), Blocks(), parts, training, resume=True)
 
 
-_PROCESS = """
-import sys
-import torch
-from pathlib import Path
-from isopress.codec.training.loop import together
-from tests.codec.test_training_channels import SMOOTH, SPEC, Blocks, train
-torch.set_num_threads(1)
-with together("cpu") as (rank, device):
-    train(SPEC, Blocks(), Blocks(), Path(sys.argv[1]), SMOOTH, device=device)
-"""
+def _learn(rank: int, port: str, out: Path) -> None:
+    """Train in one of two processes."""
+    os.environ |= {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+    torch.set_num_threads(1)
+    with together("cpu") as (_, device):
+        train(SPEC, Blocks(), Blocks(), out, SMOOTH, device=device)
 
 
 def test_two_processes_learn_what_one_learns_with_twice_the_batch(tmp_path: Path) -> None:
@@ -119,16 +115,14 @@ def test_two_processes_learn_what_one_learns_with_twice_the_batch(tmp_path: Path
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    environment = {**os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    root = str(Path(__file__).parents[2])
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", _PROCESS, str(both)],
-            env={**environment, "RANK": str(rank), "LOCAL_RANK": str(rank), "PYTHONPATH": root},
-        )
-        for rank in range(2)
-    ]
-    assert [process.wait(timeout=300) for process in processes] == [0, 0]
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.codec.test_training_channels", "torch._dynamo"])  # once for both: seconds
+    processes = [context.Process(target=_learn, args=(rank, port, both)) for rank in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(300)
+    assert [process.exitcode for process in processes] == [0, 0]
     train(SPEC, Blocks(), Blocks(), tmp_path / "less.safetensors", SMOOTH)
     one, two, less = (load_checkpoint(tmp_path / f"{name}.ckpt")["task"] for name in ("alone", "both", "less"))
     torch.manual_seed(TRAINING.seed)

@@ -12,7 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
+from click.testing import CliRunner
 
+from isopress.cli.main import main
 from isopress.format.store.write import write
 from tests.datasets import errors, smooth
 
@@ -91,16 +93,13 @@ def test_a_signal_to_all_processes_leaves_what_can_be_resumed_and_no_traceback(
 def test_decompress_on_a_full_disk_leaves_nothing(name: str, tmp_path: Path) -> None:
     values = np.random.default_rng(0).normal(size=(4, 256, 256)).astype("f4")
     xr.Dataset({"t": (("k", "y", "x"), values)}).to_zarr(tmp_path / "in.zarr", consolidated=False, zarr_format=3)
-    command = [sys.executable, "-m", "isopress.cli.main", "decompress", str(tmp_path / "in.zarr"), str(tmp_path / name)]
-    done = subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        check=False,
-        # No file may grow beyond this: writing more fails as on a full disk.
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)),
-    )
-    assert done.returncode == 2, done.stderr
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))  # a file that grows beyond fails as on a full disk
+    try:
+        done = CliRunner().invoke(main, ["decompress", str(tmp_path / "in.zarr"), str(tmp_path / name)])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert done.exit_code == 2, done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["in.zarr"]
     assert "Traceback" not in done.stderr
     assert done.stderr.strip().splitlines()[-1].startswith("isopress: ")
