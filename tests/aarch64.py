@@ -2,10 +2,10 @@
 and decodes under qemu.
 
 Needs Debian's packages mmdebstrap, qemu-user and gcc-aarch64-linux-gnu. FOLDER keeps the ARM system and packages (about
-400 MB) for the next run; without it they are thrown away. Latents are left out: since they need no torch they have not
-been tried there.
+400 MB) for the next run; without it they are thrown away. VAEformers are left out: they need torch.
 """
 
+import os
 import shutil
 import subprocess
 import sys
@@ -39,10 +39,10 @@ def install(folder: Path) -> None:
     own = folder / "own"
     shutil.rmtree(own, ignore_errors=True)
     command = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(own), str(ROOT)]
-    subprocess.run(command, check=True)
+    subprocess.run(command, check=True, env=os.environ | {"CC": "false"})  # kernels of this machine are not needed
     native = own / "isopress" / "codec" / "native"
     for path in native.glob("*.so"):
-        path.unlink()  # of this machine
+        path.unlink()  # of an earlier build in the source tree
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["ext-modules"][0]
     include = folder / "root" / "usr" / "include"
     command = ["aarch64-linux-gnu-gcc", "-shared", "-fPIC", *settings["extra-compile-args"]]
@@ -58,8 +58,8 @@ def command(folder: Path) -> list[str]:
 
 
 def test(folder: Path) -> int:
-    """Run the tests of golden payloads, bounded and lossless, under qemu; return the exit code."""
-    chosen = "decodes_to and not latent and not based and not vaeformer"
+    """Run the tests of golden payloads under qemu; return the exit code."""
+    chosen = "decodes_to and not vaeformer"
     arguments = ["-m", "pytest", "-q", "--noconftest", "-p", "no:cacheprovider", "-o", "addopts="]
     arguments += ["tests/codec/test_golden.py", "-k", chosen]
     return subprocess.run([*command(folder), *arguments], cwd=ROOT, check=False).returncode

@@ -2,9 +2,10 @@
 
 Every golden array is coded and decoded again in processes that compute in other ways: numpy and every level of the
 kernels, one and two threads, in batches of another size and field by field, with other instruction sets of OpenBLAS,
-numpy and torch; with `--python`, by another Python and its packages; with `--aarch64 FOLDER`, on ARM under qemu (see
-tests/aarch64.py). What must be equal and is not makes the exit code 1; where floats may drift, the report says by how
-much, in standard deviations of the array. `--short` takes a payload of each kind, in half a minute.
+numpy and torch; with `--python`, by another Python and its packages, for which isopress is built; with `--aarch64
+FOLDER`, on ARM under qemu (see tests/aarch64.py). What must be equal and is not makes the exit code 1; where floats may
+drift, the report says by how much, in standard deviations of the array. `--short` takes a payload of each kind, in half
+a minute.
 """
 
 import argparse
@@ -30,6 +31,7 @@ os.environ.setdefault("ISOPRESS_MODELS", str(Path(__file__).parent / "golden" / 
 
 from isopress.codec import native
 from isopress.codec.encoded import Method
+from isopress.codec.latent import context_model
 from isopress.format.api import compress, decode, decompress
 from isopress.format.decode_cache import CACHE
 from isopress.format.payload import METHODS, VERSION, parse
@@ -37,13 +39,13 @@ from isopress.format.zarr.v2_codec import Isopress
 from isopress.format.zarr.v3_codec import IsopressCodec
 from tests.contract import Array
 from tests.golden_payloads import GOLDEN, Golden, read
-from tests.make_golden import FLOATING, digest, in_layers
+from tests.make_golden import BY_TORCH, FLOATING, digest, in_layers, may_drift
 
 ROOT = Path(__file__).parent.parent
 SHORT = {
     *("range", "pointwise-signs", "special-values", "exceptions", "one-axis", "float64", "joint", "block-two-axes"),
     *("lossless", "lossless-int16", "constant", "lattice", "categories", "layers"),
-    *("latent-rmse", "based", "vaeformer", "on-vaeformer"),
+    *("latent-rmse", "latent-halved-ahead", "based", "vaeformer", "on-vaeformer"),
 }
 STORES = ("Zarr 2 store", "Zarr 3 store")
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -91,6 +93,20 @@ def golden(short: bool) -> list[Golden]:
     return [one for one in read(GOLDEN / "v{}.{}".format(*VERSION)) if not short or one.name in SHORT]
 
 
+@dataclass(frozen=True)
+class Kind:
+    """A method; whether another writer may choose other symbols, and whether values may differ in their last digits."""
+
+    method: Method
+    other_payload: bool
+    drift: bool
+
+    @classmethod
+    def of(cls, one: Golden) -> "Kind":
+        """Return what a golden payload is."""
+        return cls(Method(one.method), one.method in FLOATING, may_drift(one.payload))
+
+
 # --- one way of computing -----------------------------------------------------------------------------------------
 
 
@@ -107,18 +123,18 @@ def columns(given: str, short: bool) -> Iterator[Column]:
 
 
 def column(name: str, short: bool, decoded: Callable[[bytes], Array]) -> Column:
-    """Code every golden array, decode every golden payload; floats only where there is torch."""
+    """Code every golden array, decode every golden payload; VAEformers only where there is torch."""
     found = Column(name, versions())
     for one in golden(short):
-        floating = one.method in FLOATING
-        if (floating or one.settings["mode"] == "latent") and "torch" not in found.versions:
+        kind = Kind.of(one)
+        if kind.method in BY_TORCH and "torch" not in found.versions:
             continue
-        if not floating or not short or one.name == "latent-rmse":  # targets are searched for: seconds each
+        if not kind.other_payload or not short or one.name == "latent-rmse":  # a search: seconds each
             found.payload[one.name] = _sha(again(one))
         CACHE.clear()  # of what another level decoded
         y = decoded(one.payload)
         found.decoded[one.name] = digest(y)
-        if floating:
+        if kind.drift:
             found.values[one.name] = y
     for name in STORES:
         found.payload[name], found.decoded[name] = store(name)
@@ -147,11 +163,6 @@ def field_by_field(payload: bytes) -> Array:
 @contextmanager
 def small_batches() -> Iterator[None]:
     """Let contexts of latents be computed for a few points at a time."""
-    try:
-        from isopress.codec.latent import context_model
-    except ImportError:  # no torch, no latents
-        yield
-        return
     before, context_model.BLOCK = context_model.BLOCK, 7
     try:
         yield
@@ -204,12 +215,21 @@ def start(name: str, folder: Path, command: list[str], settings: dict[str, str],
     return f"{name}: {done.stderr[-2000:]}" if done.returncode else ""
 
 
+def install(python: str, folder: Path) -> Path:
+    """Build isopress of this source for another interpreter, into a folder that comes before what it has of it."""
+    command = [sys.executable, "-m", "pip", "--python", python, "install", "-q", "--no-deps", "--target", str(folder)]
+    subprocess.run([*command, str(ROOT)], check=True)
+    return folder
+
+
 def run_all(folder: Path, short: bool, pythons: list[str], arm: Path | None) -> tuple[list[Column], list[str]]:
     """Return all columns, the reference first, and what went wrong."""
     here = [sys.executable]
     others = SHORT_PROCESSES if short else PROCESSES
     tasks = [(name, here, settings) for name, settings in {REFERENCE: dict[str, str](), **others}.items()]
-    tasks += [(f"Python {Path(python).resolve().name}", [python], {}) for python in pythons]
+    for number, python in enumerate(pythons):
+        own = install(python, folder / str(number))
+        tasks.append((f"Python {Path(python).resolve().name}", [python], {"PYTHONPATH": f"{own}:{ROOT}"}))
     if arm:
         from tests import aarch64
 
@@ -222,34 +242,34 @@ def run_all(folder: Path, short: bool, pythons: list[str], arm: Path | None) -> 
     return sorted(found, key=lambda one: order.index(one.name)), [fault for fault in faults if fault]
 
 
-def cell(name: str, one: Column, reference: Column, *, floating: bool) -> tuple[str, bool]:
+def cell(name: str, one: Column, reference: Column, kind: Kind) -> tuple[str, bool]:
     """Return what the report says of an array in a column, and whether it is as promised."""
     if name not in one.decoded:
         return "-", True
     payload = one.payload.get(name) == reference.payload.get(name)
     if one.decoded[name] == reference.decoded[name]:
-        return ("=", True) if payload else ("other payload", floating)
-    if not floating:
+        return ("=", True) if payload else ("other payload", kind.other_payload)
+    if not kind.drift:
         return "DIFFERS", False
     drift = np.abs(one.values[name].astype("f8") - reference.values[name])
     deviation = np.nanstd(np.where(np.isfinite(reference.values[name]), reference.values[name], np.nan), dtype="f8")
-    return f"{np.nanmax(drift) / deviation:.1e}{'' if payload else ', other payload'}", True
+    return f"{np.nanmax(drift) / deviation:.1e}{'' if payload else ', other payload'}", payload or kind.other_payload
 
 
 def table(found: list[Column], faults: list[str]) -> tuple[str, bool]:
     """Return the report as Markdown, and whether all that must be equal is."""
     reference = next(one for one in found if one.name == REFERENCE)
-    methods = {one.name: Method(one.method) for one in golden(short=False)}
+    kinds = {one.name: Kind.of(one) for one in golden(short=False)}
     lines = ["# What is the same where", "", _summary(found), ""]
     lines += [f"| array | method | payload, values ({REFERENCE}) | {' | '.join(one.name for one in found[1:])} |"]
     lines += ["|-" * (len(found) + 2) + "|"]
     kept = not faults
     for name, sha in reference.decoded.items():
-        method = methods.get(name, Method.BLOCK)
-        cells = [cell(name, one, reference, floating=method in FLOATING) for one in found[1:]]
+        kind = kinds.get(name, Kind(Method.BLOCK, other_payload=False, drift=False))
+        cells = [cell(name, one, reference, kind) for one in found[1:]]
         kept = kept and all(good for _, good in cells)
         both = f"`{reference.payload.get(name, '')[:8]}` `{sha[:8]}`"
-        lines.append(f"| {name} | {METHODS[method]} | {both} | {' | '.join(text for text, _ in cells)} |")
+        lines.append(f"| {name} | {METHODS[kind.method]} | {both} | {' | '.join(text for text, _ in cells)} |")
     lines += ["", *(f"FAILED {fault}" for fault in faults), "All that must be equal is." if kept else "NOT EQUAL."]
     return "\n".join(lines) + "\n", kept
 
@@ -258,8 +278,9 @@ def _summary(found: list[Column]) -> str:
     text = (
         "Made by `python -m tests.determinism --report FILE`. Payloads of the golden arrays of version "
         f"{VERSION[0]}.{VERSION[1]}, and what they decode to: `=` is the same sha256 of both as in the column of "
-        "numpy. Methods that end in floats may drift, by what is said, in standard deviations of the array, and their "
-        "writer may choose other symbols.\n\n"
+        "numpy. Writers of latents and VAEformers may choose other symbols. Values may drift, by what is said, in "
+        "standard deviations of the array, where floats are summed at the end: VAEformers, gains, and transforms of "
+        "several fields.\n\n"
     )
     return text + "\n".join(
         f"* {one.name}: {', '.join(f'{name} {value}' for name, value in one.versions.items())}" for one in found
@@ -271,7 +292,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--report", type=Path, help="write the report here too")
     parser.add_argument("--short", action="store_true", help="a payload of each kind")
-    parser.add_argument("--python", action="append", default=[], help="another interpreter that has isopress")
+    parser.add_argument("--python", action="append", default=[], help="an interpreter with what isopress needs")
     parser.add_argument("--aarch64", type=Path, metavar="FOLDER", help="as tests.aarch64 makes it")
     parser.add_argument("--column", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)

@@ -9,11 +9,12 @@ from tests import determinism
 from tests.determinism import REFERENCE, Column, table
 
 
-def column(name: str, payload: str = "ab", decoded: str = "cd", drift: float = 0.0) -> Column:
-    """Return a column of one array that is exact and one that may drift."""
-    payloads = {"abs": payload, "based": payload}
+def column(name: str, payload: str = "ab", decoded: str = "cd", drift: float = 0.0, field: str = "ef") -> Column:
+    """Return a column of an array that is exact, one that may drift, and a latent of one field."""
+    payloads = {"abs": payload, "based": payload, "latent-halved-ahead": f"{payload}{drift}"}
     values = np.float32([1, 2, 3, np.nan]) + np.float32(drift)
-    return Column(name, {"python": "3"}, payloads, {"abs": decoded, "based": f"{drift}"}, {"based": values})
+    decoded_to = {"abs": decoded, "based": f"{drift}", "latent-halved-ahead": field}
+    return Column(name, {"python": "3"}, payloads, decoded_to, {"based": values})
 
 
 def test_equal_columns_pass_and_floats_may_drift_by_what_is_said() -> None:
@@ -21,10 +22,11 @@ def test_equal_columns_pass_and_floats_may_drift_by_what_is_said() -> None:
     assert kept
     assert "| abs | block | `ab` `cd` | = |" in text
     assert "| based | based | `ab` `0.0` | 6.1e-01 |" in text
+    assert "| latent-halved-ahead | latent | `ab0.0` `ef` | other payload |" in text
 
 
 def test_other_bytes_values_and_processes_that_fail_are_no_pass() -> None:
-    for other in (column("other", payload="xx"), column("other", decoded="xx")):
+    for other in (column("other", payload="xx"), column("other", decoded="xx"), column("other", field="xx")):
         text, kept = table([column(REFERENCE), other], [])
         assert not kept
         assert "NOT EQUAL" in text
@@ -39,4 +41,4 @@ def test_columns_come_back_from_files(tmp_path: Path) -> None:
 
 
 def test_the_short_form_has_every_method() -> None:
-    assert {one.method for one in determinism.golden(short=True)} == set(Method)
+    assert {determinism.Kind.of(one).method for one in determinism.golden(short=True)} == set(Method)
