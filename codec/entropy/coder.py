@@ -38,6 +38,7 @@ I32 = NDArray[np.int32]
 SCALES = 72  # tables per tail class: scales of 0.06 to 31 steps; beyond, low bits are coded raw
 TAILS = 4
 FIRST_SCALE = -11  # scale index of the first table: 0.06 steps
+SCALE_MAX = 1024  # magnitude of a scale index that weights may give
 SHIFT_MAX = 20  # raw low bits of a symbol
 SYMBOL_MAX = 2**29
 SUPPORT_MAX = 2**16  # of a table

@@ -21,6 +21,7 @@ F32 = NDArray[np.float32]
 ACTIVATION_MAX = 127
 WEIGHT_MAX = 127
 EXACT = 2**24
+SHIFT_MAX = 64  # of sums: their powers of two are far from the ends of float32
 
 
 @dataclass(frozen=True)
@@ -65,8 +66,13 @@ class IntegerLayer:
         Raises
         ------
         ValueError
-            A sum could exceed 2**24.
+            Shapes do not fit, a shift is beyond 64, or a sum could exceed 2**24.
         """
+        out = weight.shape[:1]
+        if weight.ndim != 2 or bias.shape != (len(bias) or 1, *out) or shift.shape != out:
+            raise ValueError(f"weights {weight.shape} with biases {bias.shape} and shifts {shift.shape}")
+        if np.abs(shift.astype(np.int32)).max(initial=0) > SHIFT_MAX:
+            raise ValueError(f"shifts of {shift.min()} to {shift.max()} bits")
         reach = np.abs(weight.astype(np.int64)).sum(1) * input_max + np.abs(bias.astype(np.int64)).max(0) + more
         if reach.max(initial=0) >= EXACT:
             raise ValueError(f"integer layer can reach {reach.max()}, beyond the exact {EXACT} of float32")

@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 from safetensors.torch import load, save_file
 from torch import Tensor
 
-from isopress.codec.entropy.coder import TAILS, Tables
+from isopress.codec.entropy.coder import SCALE_MAX, TAILS, Tables
 from isopress.codec.entropy.integer_mlp import IntegerNetwork
 from isopress.codec.errors import ArgumentError
 from isopress.codec.models.registry import Kind, Weights, find, installed, model_id
 from isopress.codec.vaeformer.channels import Channels, Name
 from isopress.codec.vaeformer.config import Pair, PatchConfig, tuple_of
 from isopress.codec.vaeformer.cra5 import Cra5Model
-from isopress.codec.vaeformer.integer_scales import integer_network, scale_indexes
+from isopress.codec.vaeformer.integer_scales import HYPER_MAX, integer_network, scale_indexes
 from isopress.codec.vaeformer.layers import token_count
 from isopress.codec.vaeformer.model import PatchVAEformer
 from isopress.codec.vaeformer.rans import Rows
@@ -271,6 +271,8 @@ def _parse(weights: Weights, data: bytes) -> VaeformerModel:
         raise ValueError("its integers are not those of its networks")
     if model.scale_indexes(np.zeros((config.hyper_latents, 1, 1), np.int32), 0, config.kernel, False).ndim != 3:
         raise ValueError("its integer network gives no scales of latents")
+    if np.abs(model.hyper_centre).max() > HYPER_MAX or np.abs(model.hyper_scale.astype(int)).max() > SCALE_MAX:
+        raise ValueError("hyper-latents have centres or scale indexes beyond reach")
     for tails in (model.tails, model.hyper_tail):
         if tails.min() < 0 or tails.max() >= TAILS:
             raise ValueError(f"tail classes {tails.min()} to {tails.max()}")

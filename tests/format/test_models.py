@@ -167,6 +167,9 @@ def test_weights_without_the_right_tensors_are_one_clear_error(
         "one network of a group": {f"middle.{c}.{i}.weight": None for c in "HV" for i in range(3)},
         "a feature more": {"V.0.weight": np.zeros((80, 41), "i1")},
         "four numbers": {"fine.H.2.weight": np.zeros((4, 24), "i1")},
+        "a shift of 65 bits": {"D.1.shift": np.full(64, 65, "i1")},
+        "a shift for each input": {"D.1.shift": np.full(80, 5, "i1")},
+        "a support of 0": {"tables.support": np.zeros(288, "i4")},
         "a wide support": {"tables.support": np.full(288, 2**30, "i4")},
         "a negative support": {"tables.support": np.full(288, -1, "i4")},
         "no frequencies": {"tables.frequencies": np.zeros((288, 999), "f4")},
@@ -182,6 +185,34 @@ def test_pyramids_whose_tensors_do_not_fit_are_refused(
     whole = {name: tensor for name, tensor in tensors.items() if tensor is not None}
     with pytest.raises(ArgumentError, match="does not hold pyramid weights"):
         install(put(tmp_path, "hostile", save(whole, metadata={"kind": "pyramid"})))
+    assert not list(user.iterdir())
+
+
+QUIET = np.zeros((3, 6, 2, 26), "i2")
+FOUR = ("weight", (4, 64), "i1"), ("bias", (6, 4), "i4"), ("shift", (4,), "i1")
+
+
+@pytest.mark.parametrize(
+    "changed",
+    {
+        "a layer less": {"contexts.2.2.weight": None},
+        "a feature more": {"contexts.1.0.weight": np.zeros((96, 96), "i1")},
+        "four numbers": {f"contexts.0.2.{part}": np.zeros(shape, code) for part, shape, code in FOUR},
+        "no quiet points": {"quiet": QUIET[..., :0]},
+        "quiet points of two bands": {"quiet": QUIET[:2]},
+        "quiet points of a fifth tail class": {"quiet": QUIET + np.int16(4)},
+        "quiet points of a huge scale": {"quiet": QUIET + np.array([[1025], [0]], "i2")},
+    }.items(),
+    ids=lambda item: item[0],
+)
+def test_latents_whose_tensors_do_not_fit_are_refused(
+    changed: tuple[str, dict[str, np.ndarray | None]], user: Path, tmp_path: Path
+) -> None:
+    file = PACKAGE_FOLDER / f"latent-0.8{SUFFIX}"
+    tensors = load(file.read_bytes()) | changed[1]
+    whole = {name: tensor for name, tensor in tensors.items() if tensor is not None}
+    with pytest.raises(ArgumentError, match="does not hold latent weights"):
+        install(put(tmp_path, "hostile", save(whole, metadata=dict(describe(file).metadata))))
     assert not list(user.iterdir())
 
 
@@ -229,6 +260,26 @@ def test_weights_of_vaeformers_with_hostile_texts_are_refused(
 ) -> None:
     with pytest.raises(ArgumentError, match="does not hold vaeformer weights"):
         install(put(tmp_path, "hostile", vaeformer(**texts[1])))
+    assert not list(user.iterdir())
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"hyper.scale": np.full(4, 2000, "i2")},
+        {"hyper.centre": np.full(4, 128, "i4")},
+        {"hyper.tail": np.full(4, 4, "i1")},
+        {"scales.last.shift": np.full(48, -128, "i1")},
+    ],
+    ids=lambda changed: next(iter(changed)),
+)
+def test_weights_of_vaeformers_with_hostile_integers_are_refused(
+    changed: dict[str, np.ndarray], user: Path, tmp_path: Path
+) -> None:
+    with safe_open(FORMER, "numpy") as tensors:
+        hostile = save(load(FORMER.read_bytes()) | changed, metadata=tensors.metadata())
+    with pytest.raises(ArgumentError, match="does not hold vaeformer weights"):
+        install(put(tmp_path, "hostile", hostile))
     assert not list(user.iterdir())
 
 
