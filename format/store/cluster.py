@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -67,27 +68,31 @@ def run_on_cluster(worker: "Worker", tasks: Iterable[Task], scheduler: str) -> I
         stack.callback(_close_everywhere, client, run)
         threads = max(1, sum(client.nthreads().values()))
         waiting = batches(iter(tasks), threads)
-        first = [_submit(client, run, worker, batch) for batch in islice(waiting, _AHEAD * threads)]
-        running = as_completed(first, loop=client.loop)
+        send = partial(_send, client, run, worker)
+        running = as_completed(send(islice(waiting, _AHEAD * threads)), loop=client.loop)
         stack.callback(_cancel, client, running)  # at the end this comes first
         try:
-            for future in running:
-                yield from future.result()
-                for batch in islice(waiting, 1):
-                    running.add(_submit(client, run, worker, batch))
+            for ended in running.batches():  # one message each way for all that ended meanwhile
+                failed = [future for future in ended if future.status != "finished"]
+                if not failed:
+                    running.update(send(islice(waiting, len(ended))))
+                for outcomes in client.gather([future for future in ended if future not in failed]):
+                    yield from outcomes
+                for future in failed:
+                    yield from future.result()  # which raises what it failed of
         except (KilledWorker, CancelledError, CommClosedError) as error:
             raise WorkerLostError(f"the cluster has lost its workers, perhaps out of memory ({error})") from error
 
 
 def batches(tasks: Iterator[Task], threads: int) -> Iterator[tuple[Task, ...]]:
     """Yield tasks as they are sent: one by one to few threads, several at once to many, fewer again towards the end."""
-    room, largest = _AHEAD * threads, max(1, min(LARGEST_BATCH, threads // _THREADS_PER_TASK))
+    largest = max(1, min(LARGEST_BATCH, threads // _THREADS_PER_TASK))
     known: deque[Task] = deque()
     while True:
-        known.extend(islice(tasks, largest * room - len(known)))
+        known.extend(islice(tasks, largest * threads - len(known)))
         if not known:
             return
-        yield tuple(known.popleft() for _ in range(max(1, len(known) // room)))
+        yield tuple(known.popleft() for _ in range(max(1, len(known) // threads)))
 
 
 def _connect(scheduler: str, stack: ExitStack) -> Any:
@@ -110,8 +115,11 @@ def _connect(scheduler: str, stack: ExitStack) -> Any:
         raise ArgumentError(f"--scheduler {scheduler}: no scheduler answers there ({error})") from error
 
 
-def _submit(client: Any, run: str, worker: "Worker", batch: tuple[Task, ...]) -> Any:
-    return client.submit(_call, run, worker, batch, pure=False, key=f"isopress-{run}-{batch[0]}")
+def _send(client: Any, run: str, worker: "Worker", sent: Iterable[tuple[Task, ...]]) -> list[Any]:
+    """Send batches of tasks to the scheduler in one message; return a future of each."""
+    every = list(sent)
+    keys = [f"isopress-{run}-{batch[0]}" for batch in every]
+    return list(client.map(partial(_call, run, worker), every, key=keys, pure=False)) if every else []
 
 
 def _call(run: str, worker: "Worker", batch: tuple[Task, ...]) -> list[Outcome]:
