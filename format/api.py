@@ -17,7 +17,7 @@ from isopress.codec.float_environment import subnormal_numbers
 from isopress.codec.limits import Target
 from isopress.codec.threads import IMPORTS, slot
 from isopress.format import payload
-from isopress.format.decode_cache import CACHE
+from isopress.format.decode_cache import CACHE, keeping
 from isopress.format.layers import LayeredDecoder
 from isopress.format.payload import BytesLike, Payload, PayloadInfo, inspect
 from isopress.format.settings import Limit, Settings
@@ -170,15 +170,16 @@ def decode(parsed: Payload, selection: Any = ()) -> Array:
     """
     info = parsed.info
     whole = isinstance(selection, tuple) and not selection
-    # Whatever no later read can find in the cache is not copied out of it.
-    if info.method not in _KEPT or (whole and _decoder_nbytes(info) > CACHE.limit):
+    fields = None if whole or info.coded_shape != info.shape else _touched(info.shape, selection)
+    # Whatever no later read can find in the cache, or looks for there, is not copied out of it.
+    findable = info.method in _KEPT and not (whole and _decoder_nbytes(info) > CACHE.limit)
+    if not (findable and keeping()):
         with slot():
-            array = np.asarray(_decoder(parsed).decode().reshape(info.shape), info.dtype, order=info.order)
+            array = np.asarray(_decoder(parsed).decode(fields).reshape(info.shape), info.dtype, order=info.order)
         return array if whole else np.array(array[selection])
     with CACHE.decoder(parsed.data, _decoder_nbytes(info), partial(_decoder, parsed)) as decoder:
-        all_fields = whole or info.coded_shape != info.shape
         with slot():  # after the cache's lock, for which nobody waits who has a slot
-            values = decoder.decode(None if all_fields else _touched(info.shape, selection)).reshape(info.shape)
+            values = decoder.decode(fields).reshape(info.shape)
         return np.array(values[selection], info.dtype, order=info.order if whole else "K")
 
 

@@ -10,6 +10,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 DEFAULT_MEGABYTES = 256.0  # of 2^20 bytes
 VARIABLE = "ISOPRESS_CACHE_MB"
+_KEEPING: ContextVar[bool] = ContextVar("isopress_decode_cache", default=True)
 
 
 @dataclass
@@ -116,6 +118,21 @@ class DecodeCache:
         with self._lock:
             if entry := self._entries.pop(key, None):
                 self._nbytes -= entry.nbytes
+
+
+@contextmanager
+def nothing_kept() -> Iterator[None]:
+    """Leave the cache alone in here: for those who read each chunk once, and all of it."""
+    token = _KEEPING.set(False)
+    try:
+        yield
+    finally:
+        _KEEPING.reset(token)
+
+
+def keeping() -> bool:
+    """Return whether what is decoded now is to be kept."""
+    return _KEEPING.get()
 
 
 def set_cache_size(megabytes: float) -> None:

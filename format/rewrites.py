@@ -26,6 +26,7 @@ from isopress.codec.encoded import Method, Section
 from isopress.codec.errors import BoundError
 from isopress.codec.limits import Bound, Target, exceeds
 from isopress.format import api, payload
+from isopress.format.decode_cache import nothing_kept
 from isopress.format.layers import MAX_LAYERS, Layer, bits_of, bounding_box, read_layers, with_hole, write_layers
 from isopress.format.payload import Payload
 from isopress.format.settings import Settings
@@ -43,8 +44,8 @@ class PartialWriteWarning(UserWarning):
 
 @contextmanager
 def whole_chunks() -> Iterator[None]:
-    """Neither remember nor recall in here: for those who always write whole chunks, and read them to compare."""
-    with _set(_WATCHED, False):
+    """Neither remember, recall nor keep in here: for those who always write whole chunks, and read them to compare."""
+    with _set(_WATCHED, False), nothing_kept():
         yield
 
 

@@ -1,5 +1,6 @@
 """How variables are cut into chunks, and the work on them into tasks."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -102,6 +103,45 @@ def test_small_chunks_are_grouped_until_they_are_worth_a_task() -> None:
     assert task_steps((1, 256, 256), (1000, 256, 256), (1, 1, 1), 4) == (32, 256, 256)
     assert task_steps((1, 721, 1440), (1000, 721, 1440), (1, 1, 1), 4) == (2, 721, 1440)
     assert task_steps((24, 721, 1440), (1000, 721, 1440), (1, 1, 1), 4) == (24, 721, 1440)
+
+
+ODD_SHAPES = [  # what one task is made of at least, shape, chunks of the source
+    ((1, 721, 1440), (8760, 721, 1440), (8760, 1, 1)),  # read along time
+    ((1, 721, 1440), (8760, 721, 1440), (8760, 721, 1440)),  # one huge chunk in the source
+    ((24, 721, 1440), (8760, 721, 1440), (1, 721, 1440)),
+    ((64, 2048, 2048), (1000, 2048, 2048), (1, 1, 1)),  # a huge one in the store
+    ((1, 16384, 32768), (3, 16384, 32768), (3, 16384, 32768)),
+    ((1, 1, 1), (10**7, 1, 1), (1, 1, 1)),  # many small ones
+    ((1000, 1, 1), (10**9, 1, 1), (10**9, 1, 1)),
+    ((1, 3, 3), (10**6, 3, 3), (7, 2, 3)),
+    ((1, 1, 4, 5), (37, 10**6, 4, 5), (37, 1, 4, 5)),
+    ((2**26,), (2**33,), (2**33,)),
+    ((1,), (1,), (1,)),
+    ((), (), ()),
+]
+
+
+@pytest.mark.parametrize("itemsize", [1, 4, 8])
+@pytest.mark.parametrize(("unit", "shape", "source_chunks"), ODD_SHAPES)
+def test_a_task_holds_what_is_allowed_or_one_chunk_alone(
+    unit: tuple[int, ...], shape: tuple[int, ...], source_chunks: tuple[int, ...], itemsize: int
+) -> None:
+    steps = task_steps(unit, shape, source_chunks, itemsize)
+    held = itemsize * math.prod(map(min, steps, shape))
+    assert held <= max(chunking.REGION_NBYTES, itemsize * math.prod(unit))
+    assert held >= min(chunking.TASK_NBYTES // 2, itemsize * math.prod(shape))
+    assert not any(step % part for step, part in zip(steps, unit, strict=True))
+
+
+def test_tasks_of_any_shape_hold_what_is_allowed() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(2000):
+        shape = tuple(int(2 ** rng.uniform(0, 16)) for _ in range(rng.integers(1, 5)))
+        source_chunks, dims = tuple(int(rng.integers(1, size + 1)) for size in shape), ("time", "level", "y", "x")
+        chunks = default_blocks(dims[: len(shape)], shape) if rng.random() < 0.5 else default_chunks(shape)
+        unit = default_shards(chunks, shape, 4) or chunks
+        held = 4 * math.prod(map(min, task_steps(unit, shape, source_chunks, 4), shape))
+        assert held <= chunking.REGION_NBYTES, (shape, source_chunks, unit)
 
 
 def test_chunks_of_a_source_are_its_own_or_single_values(tmp_path: Path) -> None:

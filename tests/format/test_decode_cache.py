@@ -8,7 +8,11 @@ from typing import Any
 import pytest
 
 from isopress import ArgumentError
+from isopress.format.api import compress, decode
 from isopress.format.decode_cache import CACHE, VARIABLE, DecodeCache, set_cache_size
+from isopress.format.payload import parse
+from isopress.format.rewrites import whole_chunks
+from tests.contract import smooth
 
 
 def use(cache: DecodeCache, name: str, nbytes: int = 10) -> Any:
@@ -69,6 +73,18 @@ def test_a_decoder_that_fails_is_not_kept() -> None:
         raise ZeroDivisionError
     assert use(cache, "b") is not a
     assert cache.nbytes == 10
+
+
+def test_who_reads_whole_chunks_keeps_none(unset: None) -> None:
+    x = smooth(4, 24, 30).astype("f4")
+    data = parse(compress(x, bound=0.01, context="block"))
+    CACHE.clear()
+    with whole_chunks():
+        values, part = decode(data), decode(data, (slice(1, 3), 5))
+        assert CACHE.nbytes == 0
+    assert values.tobytes() == decode(data).tobytes()
+    assert part.tobytes() == values[1:3, 5].tobytes()
+    assert CACHE.nbytes == 2 * x.nbytes
 
 
 def test_threads_that_want_the_same_chunk_share_one_decoder() -> None:

@@ -209,18 +209,28 @@ def test_single_fields_of_a_chunk_of_layers_are_those_of_the_whole() -> None:
         isopress.format.set_cache_size(256)
 
 
-def test_a_store_is_appended_to_by_xarray_hour_by_hour(tmp_path: Path) -> None:
-    times = np.arange(6, dtype="i8")
-    ds = xr.Dataset(
-        {"t": (("time", "lat", "lon"), truth())}, {"time": ("time", times, {"units": "hours since 2020-01-01"})}
-    )
+def test_ten_generations_of_xarray_appends_and_regions_keep_the_bound(tmp_path: Path) -> None:
+    path, x = tmp_path / "a.zarr", truth(12)
+
+    def hours(start: int, stop: int) -> xr.Dataset:
+        times = ("time", np.arange(start, stop), {"units": "hours since 2020-01-01"})
+        return xr.Dataset({"t": (("time", "lat", "lon"), x[start:stop])}, {"time": times})
+
+    def stored() -> Array:
+        with xr.open_zarr(path, consolidated=False) as back:
+            return np.asarray(back["t"])
+
     encoding: Any = {"t": {"serializer": IsopressCodec(bound=BOUND), "compressors": (), "chunks": (4, 24, 30)}}
     options: Any = {"consolidated": False, "zarr_format": 3}
-    ds.isel(time=slice(0, 2)).to_zarr(tmp_path / "a.zarr", encoding=encoding, **options)
-    for step in range(2, 6):
-        ds.isel(time=slice(step, step + 1)).to_zarr(tmp_path / "a.zarr", append_dim="time", **options)
-    with xr.open_zarr(tmp_path / "a.zarr", consolidated=False) as back:
-        assert float(np.abs(back["t"] - truth()).max()) <= BOUND
+    hours(0, 2).to_zarr(path, encoding=encoding, **options)
+    for step in range(2, 12):
+        before = stored()
+        hours(step, step + 1).to_zarr(path, append_dim="time", **options)
+        x[step - 1 : step + 1] += 1
+        hours(step - 1, step + 1).to_zarr(path, region={"time": slice(step - 1, step + 1)}, **options)
+        after = stored()
+        assert np.abs(after - x[: step + 1].astype("f8")).max() <= BOUND, step
+        assert bits(after[: step - 1]) == bits(before[: step - 1]), step
 
 
 # --- damaged and hostile payloads -------------------------------------------------------------------------------------
