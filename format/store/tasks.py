@@ -134,7 +134,7 @@ def converting(
 @contextmanager
 def comparing(request: Request | Source, store_path: str) -> Iterator[Work]:
     """Yield a function that compares a region of a store with the source; damage is reported, not raised."""
-    with open_source(request) as source, open_source(store_path) as store, whole_chunks():
+    with open_source(request) as source, open_source(store_path) as store:
         yield partial(_compare_stored, source, store)
 
 
@@ -228,7 +228,8 @@ def _compare_stored(source: Source, store: Source, task: Task) -> Outcome:
     x = source.read(task.name, task.region, lossy=task.unpacked)
     nbytes = x.size * source.itemsize(task.name)
     try:
-        x_hat = store.read(task.name, task.region, lossy=False)
+        with whole_chunks():  # for each task, as in _convert: threads have contexts of their own
+            x_hat = store.read(task.name, task.region, lossy=False)
     except ModelNotFoundError:
         raise  # says nothing about the store
     except (IsopressError, ValueError, RuntimeError, OSError) as error:  # what damaged bytes raise
