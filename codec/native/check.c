@@ -60,10 +60,10 @@ const char *isopress_complete_geometry(Geometry *g) {
         for (int k = 0; k < 4; k++)
             if (g->bend[i].at[k] < 0 || g->bend[i].at[k] >= g->n) return "a neighbour of a bend";
     }
-    double weights = 0, cubic = 0;
+    double weights = 0;
     for (int i = 0; i < g->n; i++) {
         if (!(g->weight[i] >= 1)) return "a neighbour's weight";
-        weights += g->weight[i], cubic += g->cubic[i];
+        weights += g->weight[i];
     }
     /* Times 2^20 it is an integer of 32 bits. A residual is at most the roughness / its weight, hence as a feature less than
        32 * 17 / 16 (of a bin's middle) * the sum of weights: 16 bits. */
@@ -76,8 +76,6 @@ const char *isopress_complete_geometry(Geometry *g) {
         for (int k = 0; k < 6; k++)
             if (!(magnitude(numbers[k]) < 1 << 12) || numbers[k] != (int32_t)numbers[k]) return "a neighbour's weight";
     }
-    /* So that neighbours that are all alike leave no residual and are their own prediction: predict.h relies on it. */
-    if (weights * g->mean != g->denominator || cubic != g->cubic_divisor) return "the sum of weights";
     for (g->cubic_shift = 0; 1 << g->cubic_shift < g->cubic_divisor;) g->cubic_shift++;
     if (1 << g->cubic_shift != g->cubic_divisor || !pair_up(g)) return "neighbours that are not symmetric";
     g->whole_mean = (int32_t)g->mean, g->whole_slope_y = (int32_t)g->slope_y, g->whole_slope_x = (int32_t)g->slope_x;

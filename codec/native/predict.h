@@ -60,55 +60,41 @@ INLINE void cubic_wide(const Geometry *g, Work *w, vi (*values)[VECTORS]) {
     }
 }
 
-enum { FITTED = 2 }; /* vectors at once */
-
-/* Both where neighbours differ by less than g->narrow: in 32 bits, pair by pair of a ring. Sums of the values themselves
-   may leave them, but not the results: what all values have in common cancels out (check.c). */
+/* Both where neighbours differ by less than g->narrow: from the first of them, in 32 bits, pair by pair of a ring. */
 INLINE void fit_narrow(const Geometry *g, Work *w, vi (*values)[VECTORS], vi *rough, vi *slope_index) {
-    for (int j = 0; j < VECTORS; j += FITTED) {
-        vu s0[FITTED] = {0}, sy[FITTED] = {0}, sx[FITTED] = {0}, cubic[FITTED] = {0};
+    for (int j = 0; j < VECTORS; j++) {
+        vu first = (vu)values[0][j], s0 = {0}, sy = {0}, sx = {0}, cubic = {0};
         for (int r = 0, p = 0; r < g->rings; r++) {
-            vu sum[FITTED] = {0};
+            vu sum = {0};
             for (; p < g->ring[r].end; p++) {
-                const vu *a = (const vu *)values[g->pair[p][0]] + j, *b = (const vu *)values[g->pair[p][1]] + j;
-                for (int v = 0; v < FITTED; v++) {
-                    vu difference = a[v] - b[v];
-                    sum[v] += a[v] + b[v], sy[v] += difference * (uint32_t)g->whole[p][0], sx[v] += difference * (uint32_t)g->whole[p][1];
-                }
+                vu a = (vu)values[g->pair[p][0]][j] - first, b = (vu)values[g->pair[p][1]][j] - first, difference = a - b;
+                sum += a + b, sy += difference * (uint32_t)g->whole[p][0], sx += difference * (uint32_t)g->whole[p][1];
             }
-            for (int v = 0; v < FITTED; v++)
-                s0[v] += sum[v] * (uint32_t)g->ring[r].weight, cubic[v] += sum[v] * (uint32_t)g->ring[r].cubic;
+            s0 += sum * (uint32_t)g->ring[r].weight, cubic += sum * (uint32_t)g->ring[r].cubic;
         }
-        for (int v = 0; v < FITTED; v++) s0[v] *= (uint32_t)g->whole_mean, sy[v] *= (uint32_t)g->whole_slope_y, sx[v] *= (uint32_t)g->whole_slope_x;
-        vu low[FITTED] = {0}, high[FITTED] = {0}; /* of the roughness: what is below 2^12, and the rest */
+        s0 *= (uint32_t)g->whole_mean, sy *= (uint32_t)g->whole_slope_y, sx *= (uint32_t)g->whole_slope_x;
+        vu low = {0}, high = {0}; /* of the roughness: what is below 2^12, and the rest */
         for (int r = 0, p = 0; r < g->rings; r++) {
-            vu low_sum[FITTED] = {0}, high_sum[FITTED] = {0};
+            vu low_sum = {0}, high_sum = {0};
             for (; p < g->ring[r].end; p++) {
                 int at = g->pair[p][0], opposite = g->pair[p][1];
-                for (int v = 0; v < FITTED; v++) {
-                    vu a = (vu)values[at][j + v] * (uint32_t)g->whole_denominator - s0[v];
-                    vu b = (vu)values[opposite][j + v] * (uint32_t)g->whole_denominator - s0[v];
-                    vu slope = sy[v] * (uint32_t)g->whole[p][2] + sx[v] * (uint32_t)g->whole[p][3];
-                    vi e = (vi)(a - slope), f = (vi)(b + slope);
-                    vu size = (vu)abs_i(e) + (vu)abs_i(f);
-                    low_sum[v] += size & 4095, high_sum[v] += size >> 12;
-                    w->residual[at][j + v] = __builtin_convertvector(e, vf), w->residual[opposite][j + v] = __builtin_convertvector(f, vf);
-                }
+                vu a = (vu)values[at][j] - first, b = (vu)values[opposite][j] - first;
+                vu slope = sy * (uint32_t)g->whole[p][2] + sx * (uint32_t)g->whole[p][3];
+                vi e = (vi)(a * (uint32_t)g->whole_denominator - s0 - slope), f = (vi)(b * (uint32_t)g->whole_denominator - s0 + slope);
+                vu size = (vu)abs_i(e) + (vu)abs_i(f);
+                low_sum += size & 4095, high_sum += size >> 12;
+                w->residual[at][j] = __builtin_convertvector(e, vf), w->residual[opposite][j] = __builtin_convertvector(f, vf);
             }
-            for (int v = 0; v < FITTED; v++)
-                low[v] += low_sum[v] * (uint32_t)g->ring[r].weight, high[v] += high_sum[v] * (uint32_t)g->ring[r].weight;
+            low += low_sum * (uint32_t)g->ring[r].weight, high += high_sum * (uint32_t)g->ring[r].weight;
         }
-        for (int v = 0; v < FITTED; v++) {
-            vi slopes = (vi)((vu)abs_i((vi)sy[v]) + (vu)abs_i((vi)sx[v])), l = (vi)low[v], h = (vi)high[v];
-            for (int k = 0; k < 2; k++) {
-                put_half(&rough[j + v], k, log_index(half(&h, k) * 4096.0 + half(&l, k) + g->floor));
-                put_half(&slope_index[j + v], k, log_index(half(&slopes, k) / g->denominator + 1.0));
-            }
-            uint32_t divisor = (uint32_t)g->cubic_divisor;
-            vu first = (vu)values[0][j + v];
-            w->base[j + v] = (vi)first + ((vi)(cubic[v] - first * divisor + divisor / 2) >> g->cubic_shift);
-            w->detail[j + v] = __builtin_convertvector((vi)((vu)values[g->n][j + v] * divisor - cubic[v]), vf);
+        vi slopes = (vi)((vu)abs_i((vi)sy) + (vu)abs_i((vi)sx)), l = (vi)low, h = (vi)high;
+        for (int k = 0; k < 2; k++) {
+            put_half(&rough[j], k, log_index(half(&h, k) * 4096.0 + half(&l, k) + g->floor));
+            put_half(&slope_index[j], k, log_index(half(&slopes, k) / g->denominator + 1.0));
         }
+        w->base[j] = values[0][j] + ((vi)(cubic + (uint32_t)g->cubic_divisor / 2) >> g->cubic_shift);
+        vu point = (vu)values[g->n][j] - first;
+        w->detail[j] = __builtin_convertvector((vi)(point * (uint32_t)g->cubic_divisor - cubic), vf);
     }
 }
 
@@ -252,71 +238,51 @@ INLINE void finish(const Geometry *g, const Work *w, int count, const vi *base, 
 
 /* --- a phase ------------------------------------------------------------------------------------------------------ */
 
-/* Where the neighbours of the first point of a row are held. */
-typedef struct {
-    const int32_t *values[OFFSETS_MAX], *errors[NEAR_MAX + WIDE_MAX], *proxy[PROXIES_MAX][OFFSETS_MAX + 1];
-} Around;
-
-INLINE const int32_t *first_of(const Phase *p, int set, const Neighbour *at, int64_t row) {
-    return held(p, set, at->plane, row + at->row - PAD) + at->column;
+/* Copies a neighbour of `count` points from `column` of a row on to the points of a tile from `filled` on. */
+INLINE void take(const Phase *p, int set, const Neighbour *at, int64_t row, int64_t column, int count, int filled, vi *to) {
+    const int32_t *from = held(p, set, at->plane, row + at->row - PAD) + column + at->column;
+    if (count == TILE) memcpy(to, from, TILE * sizeof *from); /* of a constant size: no call */
+    else memcpy((int32_t *)to + filled, from, count * sizeof *from);
 }
 
-INLINE void find_around(const Phase *p, int64_t row, Around *a) {
+/* Copies what lies around `count` points from `column` of a row on to the points of a tile from `filled` on. */
+INLINE void gather(const Phase *p, int64_t row, int64_t column, int count, Work *w, int filled) {
     const Geometry *g = p->geometry;
-    const Neighbour *errors = g->seen + g->n, *centre = errors + g->near + g->wide;
-    for (int i = 0; i < g->n; i++) a->values[i] = first_of(p, VALUES, g->seen + i, row);
-    for (int i = 0; i < g->near + g->wide; i++) a->errors[i] = first_of(p, ERRORS, errors + i, row);
-    for (int k = 0; k < p->proxies; k++) {
-        for (int i = 0; i < g->n; i++) a->proxy[k][i] = first_of(p, FIRST_PROXY + k, g->seen + i, row);
-        a->proxy[k][g->n] = first_of(p, FIRST_PROXY + k, centre, row);
+    const Neighbour *at = g->seen;
+    for (int i = 0; i < g->n; i++, at++) {
+        take(p, VALUES, at, row, column, count, filled, w->values[i]);
+        for (int k = 0; k < p->proxies; k++) take(p, FIRST_PROXY + k, at, row, column, count, filled, w->proxy[k][i]);
     }
+    for (int i = 0; i < g->near + g->wide; i++, at++) take(p, ERRORS, at, row, column, count, filled, w->errors[i]);
+    for (int k = 0; k < p->proxies; k++) take(p, FIRST_PROXY + k, at, row, column, count, filled, w->proxy[k][g->n]);
 }
 
-/* Copies `count` <= TILE integers; sizes are constant, as calls would take longer than what they do. */
-INLINE void take(const int32_t *from, int count, int32_t *to) {
-    int done = 0;
-    if (count == TILE) {
-        memcpy(to, from, TILE * sizeof *to);
-        return;
+/* The same for points in any columns of a row. */
+INLINE void take_some(const Phase *p, int set, const Neighbour *at, int64_t row, const int32_t *columns, int count, vi *to, int filled) {
+    const int32_t *from = held(p, set, at->plane, row + at->row - PAD) + at->column;
+    for (int k = 0; k < count; k++) ((int32_t *)to)[filled + k] = from[columns[k]];
+}
+
+INLINE void gather_some(const Phase *p, int64_t row, const int32_t *columns, int count, Work *w, int filled) {
+    const Geometry *g = p->geometry;
+    const Neighbour *at = g->seen;
+    for (int i = 0; i < g->n; i++, at++) {
+        take_some(p, VALUES, at, row, columns, count, w->values[i], filled);
+        for (int k = 0; k < p->proxies; k++) take_some(p, FIRST_PROXY + k, at, row, columns, count, w->proxy[k][i], filled);
     }
-    if (count & 16) memcpy(to, from, 16 * sizeof *to), done = 16;
-    if (count & 8) memcpy(to + done, from + done, 8 * sizeof *to), done += 8;
-    if (count & 4) memcpy(to + done, from + done, 4 * sizeof *to), done += 4;
-    if (count & 2) memcpy(to + done, from + done, 2 * sizeof *to), done += 2;
-    if (count & 1) to[done] = from[done];
-}
-
-/* Copies what lies around `count` points of a row from `column` on to the points of a tile from `filled` on. */
-INLINE void gather(const Phase *p, const Around *a, int64_t column, int count, Work *w, int filled) {
-    const Geometry *g = p->geometry;
-    for (int i = 0; i < g->n; i++) take(a->values[i] + column, count, (int32_t *)w->values[i] + filled);
-    for (int i = 0; i < g->near + g->wide; i++) take(a->errors[i] + column, count, (int32_t *)w->errors[i] + filled);
-    for (int k = 0; k < p->proxies; k++)
-        for (int i = 0; i <= g->n; i++) take(a->proxy[k][i] + column, count, (int32_t *)w->proxy[k][i] + filled);
-}
-
-/* The same for points in any columns of the row. */
-INLINE void take_some(const int32_t *from, const int32_t *columns, int count, int32_t *to) {
-    for (int k = 0; k < count; k++) to[k] = from[columns[k]];
-}
-
-INLINE void gather_some(const Phase *p, const Around *a, const int32_t *columns, int count, Work *w, int filled) {
-    const Geometry *g = p->geometry;
-    for (int i = 0; i < g->n; i++) take_some(a->values[i], columns, count, (int32_t *)w->values[i] + filled);
-    for (int i = 0; i < g->near + g->wide; i++) take_some(a->errors[i], columns, count, (int32_t *)w->errors[i] + filled);
-    for (int k = 0; k < p->proxies; k++)
-        for (int i = 0; i <= g->n; i++) take_some(a->proxy[k][i], columns, count, (int32_t *)w->proxy[k][i] + filled);
+    for (int i = 0; i < g->near + g->wide; i++, at++) take_some(p, ERRORS, at, row, columns, count, w->errors[i], filled);
+    for (int k = 0; k < p->proxies; k++) take_some(p, FIRST_PROXY + k, at, row, columns, count, w->proxy[k][g->n], filled);
 }
 
 /* Gathers what lies around points of a row that begins at point `start`. */
-INLINE void gather_places(const Phase *p, const Around *a, const int32_t *places, int64_t start, int count, Work *w, int filled) {
+INLINE void gather_places(const Phase *p, int64_t row, const int32_t *places, int64_t start, int count, Work *w, int filled) {
     int32_t columns[TILE];
     int64_t first = places[0] - start;
     if (places[count - 1] - places[0] == count - 1) {
-        gather(p, a, first, count, w, filled);
+        gather(p, row, first, count, w, filled);
     } else {
         for (int k = 0; k < count; k++) columns[k] = (int32_t)(places[k] - start);
-        gather_some(p, a, columns, count, w, filled);
+        gather_some(p, row, columns, count, w, filled);
     }
 }
 
@@ -343,7 +309,6 @@ INLINE int64_t list_wanted(const Phase *p, int64_t field, int64_t start, int64_t
 
 static __attribute__((noinline)) int64_t LEVEL(predict)(const Phase *p) {
     Work w;
-    Around around;
     int filled = 0;
     int64_t done = 0, next = 0, listed = 0, start = 0; /* `next` is the wanted point to come */
     memset(&w, 0, sizeof w);
@@ -353,11 +318,10 @@ static __attribute__((noinline)) int64_t LEVEL(predict)(const Phase *p) {
             if (p->wanted && !p->looks && (listed = list_wanted(p, field, start, listed)) == next) continue;
             for (loaded = loaded < row - PAD ? row - PAD : loaded; loaded <= row + PAD; loaded++) load_row(p, field, loaded, p->proxies);
             if (p->wanted && p->looks) look_row(p, row, start), listed = list_wanted(p, field, start, listed);
-            find_around(p, row, &around);
             for (int64_t at = 0, end = p->wanted ? listed - next : p->columns, n; at < end; at += n) {
                 n = end - at < TILE - filled ? end - at : TILE - filled;
-                if (p->wanted) gather_places(p, &around, p->wanted + next + at, start, (int)n, &w, filled);
-                else gather(p, &around, at, (int)n, &w, filled);
+                if (p->wanted) gather_places(p, row, p->wanted + next + at, start, (int)n, &w, filled);
+                else gather(p, row, at, (int)n, &w, filled);
                 filled += (int)n;
                 if (filled < TILE) continue;
                 predict_tile(p, &w, TILE, done);
