@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from isopress.codec import native
 from isopress.codec.entropy.coder import SCALES, SymbolReader, SymbolWriter, Tables, cheapest, high_part, split_scale
 from isopress.codec.entropy.distributions import OFFSET_MAX, offset_model
 from isopress.codec.errors import CorruptPayloadError
@@ -29,6 +30,7 @@ F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
+Units = I32 | F64  # integers
 History = Sequence[Sequence[Related]]  # what channels coded before say of every band, as levels are numbered
 
 OFFSET_FROM = 192  # points of a phase that a network was asked about: so many are worth a scale offset
@@ -126,9 +128,9 @@ class Channel:
 
 def encode(
     writer: SymbolWriter, channels: Sequence[Latents], levels: Sequence[AnyLevel], model: ContextModel, trade: float
-) -> list[F64]:
+) -> list[Units]:
     """Code channels one after another, each in view of those before it; return the decoded fields (h, w) in units."""
-    head, offset, before, fields = FIRST_HEAD, 0, None, list[F64]()
+    head, offset, before, fields = FIRST_HEAD, 0, None, list[Units]()
     for latents in channels:
         top = np.rint(latents.top).astype(np.int64)
         head = write_head(writer, head, top, latents.finest)
@@ -139,7 +141,7 @@ def encode(
             phase.put(predicted.mean, symbols)
             del phase, predicted  # they hold the maps of their level
         before = channel.related(before) if len(channels) > 1 else None
-        fields.append(channel.values)
+        fields.append(narrowed(channel.values))
     return fields
 
 
@@ -153,7 +155,7 @@ def decode(
     CorruptPayloadError, TruncatedPayloadError
         The stream does not decode.
     """
-    head, offset, before, fields = FIRST_HEAD, 0, None, list[F64]()
+    head, offset, before, fields = FIRST_HEAD, 0, None, list[Units]()
     for _ in range(count):
         head, whole = read_head(reader, head, top)
         if head.finest > len(levels):
@@ -164,8 +166,14 @@ def decode(
             phase.put(predicted.mean, symbols)
             del phase, predicted  # they hold the maps of their level
         before = channel.related(before) if count > 1 else None
-        fields.append(channel.values)
+        fields.append(narrowed(channel.values))
     return fields
+
+
+def narrowed(values: F64) -> Units:
+    """Return integers as int32 if that holds them."""
+    largest = max(values.max(initial=0), -values.min(initial=0))
+    return values.astype(np.int32) if largest < 2**31 else values
 
 
 def write_phase(
@@ -176,21 +184,11 @@ def write_phase(
     The scale offset corrects what networks miss of this field, in eighths of an octave; it is coded as its difference
     from the `last` one, and added to the scale indexes.
     """
-    active = predicted.active
-    if len(active) < OFFSET_FROM:
-        symbols = quantise(tables, y, predicted, trade)
-    else:
-        plain = predicted.scale[active]
-        predicted.scale[active] = plain + np.int16(last)
-        symbols = quantise(tables, y, predicted, trade)
-        changes = np.arange(max(-REACH, -OFFSET_MAX - last), min(REACH, OFFSET_MAX - last) + 1, dtype=np.int16)
-        scale, tail = predicted.scale[active], predicted.tail[active]
-        change = cheapest(tables, symbols[active], scale, tail, changes, peaked=True, sample=SAMPLE)
-        last += change
+    symbols, change = choose(tables, y, predicted, last, trade)
+    if len(predicted.active) >= OFFSET_FROM:
         writer.symbol(change + OFFSET_MAX, offset_model(True))
-        predicted.scale[active] = plain + np.int16(last)
     writer.phase(symbols, predicted.scale, predicted.tail, corrected=False)
-    return symbols, last
+    return symbols, last + change
 
 
 def read_phase(reader: SymbolReader, predicted: Prediction, last: int) -> tuple[I32, int]:
@@ -201,6 +199,23 @@ def read_phase(reader: SymbolReader, predicted: Prediction, last: int) -> tuple[
             raise CorruptPayloadError(f"a phase has the scale offset {last}, beyond the allowed {OFFSET_MAX}")
         predicted.scale[predicted.active] += np.int16(last)
     return reader.phase(predicted.scale, predicted.tail, corrected=False), last
+
+
+def choose(tables: Tables, y: F32, predicted: Prediction, last: int, trade: float) -> tuple[I32, int]:
+    """Return the symbols of coefficients `y` (n,), in steps, and by how much the scale offset changes from the `last`
+    one; adds it to the scale indexes."""
+    scale, tail, active = predicted.scale, predicted.tail, predicted.active
+    if native.level() != native.NUMPY:
+        seen = predicted.mean, scale, tail, active.astype(np.int32, copy=False)
+        return native.choose(tables.kept, y, seen, tables.cost, trade, last)
+    if len(active) < OFFSET_FROM:
+        return quantise(tables, y, predicted, trade), 0
+    scale[active] += np.int16(last)
+    symbols = quantise(tables, y, predicted, trade)
+    changes = np.arange(max(-REACH, -OFFSET_MAX - last), min(REACH, OFFSET_MAX - last) + 1, dtype=np.int16)
+    change = cheapest(tables, symbols[active], scale[active], tail[active], changes, peaked=True, sample=SAMPLE)
+    scale[active] += np.int16(change)
+    return symbols, change
 
 
 def quantise(tables: Tables, y: F32, predicted: Prediction, trade: float) -> I32:

@@ -45,7 +45,7 @@ PREFIX = "synthesis."  # of the tensors in a weights file
 ONE_CORRECTED, TOP_CORRECTED = 1024, 32767  # of corrections, in steps
 WIDEST, LARGEST_CELL = 1024, 8
 WIDEST_HEAD = 128  # 128 * TOP_SCORED**2 < 2**31
-ROWS = 64  # of a field that deviations are summed up of at a time
+ROWS = 64  # of a field that are taken at a time where all would make a large array
 NARROWED = 15  # bits of deviations whose squares are summed up
 
 
@@ -99,6 +99,18 @@ def around(x: NDArray[np.int64], n: int, periodic: bool) -> NDArray[np.int64]:
         total[2 * n + 1 :] -= total[: -2 * n - 1].copy()
         x = total[2 * n :].swapaxes(0, axis)
     return np.ascontiguousarray(x)
+
+
+def units_of(steps: F64, token: int) -> NDArray[np.int64]:
+    """Return a decoded channel (h, w) in units, filled up to whole tokens with the values at its edges."""
+    h, w = steps.shape
+    units = np.empty((h + -h % token, w + -w % token), np.int64)
+    for start in range(0, h, ROWS):
+        rows = steps[start : start + ROWS] * UNITS
+        units[start : start + len(rows), :w] = np.clip(rows, -LARGEST, LARGEST, out=rows)
+    units[:h, w:] = units[:h, w - 1 : w]
+    units[h:] = units[h - 1]
+    return units
 
 
 def spread_of(units: NDArray[np.int64]) -> F32:
@@ -157,22 +169,23 @@ class Correction:
     def correct(self, steps: F64, periodic: bool) -> None:
         """Add the correction to a decoded channel (h, w), multiples of 1 / UNITS, in place."""
         (h, w), token = steps.shape, self.config.token
-        scaled = steps * UNITS
-        units = np.clip(scaled, -LARGEST, LARGEST, out=scaled).astype(np.int64)
-        del scaled
-        spread = spread_of(units)
-        units = np.pad(units, ((0, -h % token), (0, -w % token)), "edge")
         periodic = periodic and not w % token
-        found = self.corrections(units, spread, periodic)
-        H, W = units.shape[0] // token, units.shape[1] // token
-        near = around(found.reshape(H, token, W, token).sum((1, 3), dtype=np.int64), 2, periodic)
-        means = (near / (25 * token * token)).repeat(token, 0).repeat(token, 1)
-        steps += (found[:h, :w] - means[:h, :w]) * (1 / ONE_CORRECTED)
+        units = units_of(steps, token)
+        spread = spread_of(units[:h, :w])
+        seen = features(units, self.config.cell, periodic)
+        del units  # the largest array of all
+        found = self.corrections(seen, spread, periodic)
+        del seen
+        tokens = found.reshape(len(found) // token, token, -1, token).sum((1, 3), dtype=np.int64)
+        for y, means in enumerate(around(tokens, 2, periodic) / (25 * token * token)):
+            rows = slice(y * token, min((y + 1) * token, h))
+            steps[rows] += (found[rows, :w] - means.repeat(token)[:w]) * (1 / ONE_CORRECTED)
 
-    def corrections(self, units: NDArray[np.int64], spread: F32, periodic: bool) -> I16:
-        """Return what is added to a field of whole tokens, before its local means are taken off."""
+    def corrections(self, seen: I16, spread: F32, periodic: bool) -> I16:
+        """Return what is added to a field of whole tokens whose features these are, before its local means are taken
+        off."""
         cell, r = self.config.cell, self.config.token // self.config.cell
-        seen = padded(features(units, cell, periodic), 2 * MARGIN, periodic)
+        seen = padded(seen, 2 * MARGIN, periodic)
         strips = [(y, min(y + STRIP * r, len(seen) - 4 * MARGIN)) for y in range(0, len(seen) - 4 * MARGIN, STRIP * r)]
 
         def look(rows: tuple[int, int]) -> tuple[I16, F32]:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from isopress.codec.bytes import crc32c
 from isopress.codec.entropy.coder import SymbolReader, SymbolWriter
 from isopress.codec.errors import CorruptPayloadError, TruncatedPayloadError
-from isopress.codec.latent.coefficients import TRADE, Latents, decode, encode
+from isopress.codec.latent.coefficients import TRADE, Latents, Units, decode, encode
 from isopress.codec.latent.context_features import UNITS
 from isopress.codec.latent.decorrelation import IDENTITY, MAX_AXIS, Mixing, channel_order, choose, identity
 from isopress.codec.latent.halvings import choose_ahead, read_ahead, write_ahead
@@ -32,6 +32,7 @@ MAX_FIELDS = 4096
 LEAST_SIDE = 16  # fields with a shorter side are left to the wavelet alone
 WORTH_GAINS = 1000  # bytes of a section that gains are added to
 _HEAD = struct.Struct("<Bdd")  # flags, step, offset
+ROWS = 64  # that a checksum takes at a time
 _CRC = 4  # bytes at the end: CRC32C of the decoded latents
 _PERIODIC, _CORRECTED, _AHEAD = 1, 2, 32
 _GAINS = 4 | 16  # both or none
@@ -56,7 +57,7 @@ class CodedFields:
 
     section: bytes
     shape: tuple[int, ...]
-    decoded: list[F64]
+    decoded: list[Units]
     mixings: tuple[Mixing, ...]
     latent: Latent
     model: LatentModel
@@ -232,8 +233,9 @@ def _without_empty(latents: NDArray[Any], mixings: tuple[Mixing, ...]) -> tuple[
     return latents, tuple(shortened)
 
 
-def _checksum(decoded: Sequence[F64]) -> bytes:
+def _checksum(decoded: Sequence[Units]) -> bytes:
     crc = 0
     for units in decoded:
-        crc = crc32c(units.astype("<i8", order="C").data, crc)
+        for start in range(0, len(units), ROWS):
+            crc = crc32c(units[start : start + ROWS].astype("<i8", order="C").data, crc)
     return crc.to_bytes(_CRC, "little")

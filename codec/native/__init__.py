@@ -310,6 +310,19 @@ class Contexts:
         return mean, scale, tail, active[:count]
 
 
+def choose(
+    tables: Kept, y: F32, prediction: tuple[F32, I16, I8, I32], bits: F32, trade: float, last: int
+) -> tuple[I32, int]:
+    """Return the symbols of coefficients y (n,) in steps, and by how much the scale offset changes from `last` on.
+
+    prediction : means, scale indexes, to which the offset is added, tail classes, and which of the points are active
+    bits : (288, reach + 1) float32, of symbols by magnitude; trade : squared steps per bit
+    """
+    mean, scale, tail, active = prediction
+    symbols = np.empty(y.size, np.int32)
+    return symbols, _kernels.choose(tables, y, mean, scale, tail, active, bits, trade, last, symbols)
+
+
 # --- correction of latents --------------------------------------------------------------------------------------
 
 OUT_BLOCK = 16  # outputs whose weights lie together

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "references.h"
+#include "symbols.h"
 #include "values.h"
 #include "walk.h"
 
@@ -801,6 +802,33 @@ static PyObject *py_lift(PyObject *self, PyObject *args) {
     return result;
 }
 
+/* (tables, y, mean float32, scale int16, tail int8 (n,), points int32, bits float32, trade, last offset, symbols int32) ->
+   change of the offset */
+static PyObject *py_choose(PyObject *self, PyObject *args) {
+    (void)self;
+    PyObject *tables, *y, *mean, *scale, *tail, *points, *bits, *symbols, *result = NULL;
+    Held held = {.count = 0};
+    Choice p;
+    memset(&p, 0, sizeof p);
+    if (!PyArg_ParseTuple(args, "OOOOOOOfiO", &tables, &y, &mean, &scale, &tail, &points, &bits, &p.trade, &p.last, &symbols)) return NULL;
+    const Tables *t = PyCapsule_GetPointer(tables, TABLES_NAME);
+    if (!t || (p.n = PyObject_Length(y)) < 0 || (p.active = PyObject_Length(points)) < 0) return NULL;
+    if ((p.y = hold(&held, y, 'f', p.n, 0)) && (p.mean = hold(&held, mean, 'f', p.n, 0)) && (p.scale = hold(&held, scale, 'h', p.n, 1)) &&
+        (p.tail = hold(&held, tail, 'b', p.n, 0)) && (p.point = hold(&held, points, 'i', p.active, 0)) &&
+        (p.bits = hold(&held, bits, 'f', (int64_t)TABLES * (t->reach + 1), 0)) && (p.symbols = hold(&held, symbols, 'i', p.n, 1))) {
+        const char *wrong = isopress_check_choice(&p);
+        if (wrong) {
+            wrong_argument(wrong);
+        } else {
+            int change;
+            Py_BEGIN_ALLOW_THREADS change = isopress_choose(t, &p);
+            Py_END_ALLOW_THREADS result = PyLong_FromLong(change);
+        }
+    }
+    release(&held);
+    return result;
+}
+
 /* --- final values ---------------------------------------------------------------------------------------------------- */
 
 /* Holds two arrays of `count` float32, or else float64. */
@@ -880,6 +908,7 @@ static PyMethodDef methods[] = {
     {"norm", py_norm, METH_VARARGS, "Layer norm of its tokens."},
     {"attention", py_attention, METH_VARARGS, "Attention in windows of its tokens."},
     {"lift", py_lift, METH_VARARGS, "One lifting step of a wavelet."},
+    {"choose", py_choose, METH_VARARGS, "Choose the symbols of a phase of latents."},
     {"keep", py_keep, METH_VARARGS, "Whether decoded values surely keep a tolerance."},
     {"measure", py_measure, METH_VARARGS, "Largest error, and sums of squares."},
     {NULL, NULL, 0, NULL},

@@ -2,6 +2,7 @@
    adds the products of two int16 side by side to a sum. Floats are operations of binary32 in the order of correction.py. */
 
 enum { COLUMNS = OUT_BLOCK / LANES, POINTS = 12 / COLUMNS }; /* vectors of a block of outputs; points at once: 12 sums in registers */
+enum { PIECE = 96, TOGETHER = 8 * POINTS }; /* pairs of weights, and points, that are in the cache together */
 
 typedef int16_t vsh __attribute__((vector_size(VB / 2)));
 typedef int32_t word __attribute__((may_alias, aligned(2)));
@@ -52,47 +53,62 @@ INLINE void add_pairs(vi sum[POINTS][COLUMNS], const int16_t *const x[POINTS], c
     }
 }
 
-/* Writes the first `count` of a block of outputs of one point. */
+/* Writes a block of outputs of one point, of which the first `count` exist. */
 INLINE void put_outputs(const ProductJob *p, const vi *sum, int64_t at, int first, int count) {
-    float plain[OUT_BLOCK];
-    int16_t whole[OUT_BLOCK];
-    for (int j = 0; j < COLUMNS; j++) {
-        vf y = __builtin_convertvector(sum[j], vf) * load_f(p->scale + first + j * LANES) + load_f(p->bias + first + j * LANES);
-        if (p->kind == PLAIN) {
-            memcpy(plain + j * LANES, &y, sizeof y);
-            continue;
-        }
-        if (p->kind == GELU_ROUNDED) y = gelu_f(y) * p->one;
-        vsh rounded = __builtin_convertvector(round_f(y, -p->top, p->top), vsh);
-        memcpy(whole + j * LANES, &rounded, sizeof rounded);
+    vf y[COLUMNS];
+    for (int j = 0; j < COLUMNS; j++)
+        y[j] = __builtin_convertvector(sum[j], vf) * load_f(p->scale + first + j * LANES) + load_f(p->bias + first + j * LANES);
+    if (p->kind == PLAIN) {
+        float *out = (float *)p->out + at;
+        if (count == OUT_BLOCK) memcpy(out, y, sizeof y);
+        else memcpy(out, y, count * sizeof *out);
+        return;
     }
-    if (p->kind == PLAIN) memcpy((float *)p->out + at, plain, count * sizeof *plain);
-    else memcpy((int16_t *)p->out + at, whole, count * sizeof *whole);
+    vsh whole[COLUMNS];
+    int16_t *out = (int16_t *)p->out + at;
+    if (p->kind == GELU_ROUNDED)
+        for (int j = 0; j < COLUMNS; j++) y[j] = gelu_f(y[j]) * p->one;
+    for (int j = 0; j < COLUMNS; j++) whole[j] = __builtin_convertvector(round_f(y[j], -p->top, p->top), vsh);
+    if (count == OUT_BLOCK) memcpy(out, whole, sizeof whole);
+    else memcpy(out, whole, count * sizeof *out);
+}
+
+/* Points `group`.. of a row of outputs, the last one again where there are no more: adds what some pairs give. */
+INLINE void add_group(vi sum[POINTS][COLUMNS], const int16_t *from, int channels, const int16_t *weight, int64_t group, int64_t columns, int64_t pairs) {
+    const int16_t *x[POINTS];
+    vi held[POINTS][COLUMNS];
+    for (int k = 0; k < POINTS; k++) x[k] = from + (group + k < columns ? group + k : columns - 1) * channels;
+    memcpy(held, sum, sizeof held);
+    add_pairs(held, x, weight, pairs);
+    memcpy(sum, held, sizeof held);
+}
+
+/* A block of outputs, from `first` on, of up to TOGETHER points of a row. Weights come in pieces that stay in the cache. */
+INLINE void product_block(const ProductJob *p, const int16_t *weight, int64_t y, int64_t start, int64_t stop, int first) {
+    vi sum[TOGETHER][COLUMNS];
+    int64_t columns = p->width - p->side + 1;
+    memset(sum, 0, sizeof sum);
+    for (int row = 0; row < p->side; row++)
+        for (int i = 0; i < p->count; i++) {
+            const int16_t *from = p->x[i] + (y + row) * p->width * p->channels[i];
+            int64_t pairs = p->side * p->channels[i] / 2;
+            for (int64_t k = 0; k < pairs; k += PIECE) {
+                int64_t some = pairs - k < PIECE ? pairs - k : PIECE;
+                for (int64_t c = start; c < stop; c += POINTS) add_group(sum + (c - start), from + 2 * k, p->channels[i], weight, c, columns, some);
+                weight += some * 2 * OUT_BLOCK;
+            }
+        }
+    int count = p->outputs - first < OUT_BLOCK ? p->outputs - first : OUT_BLOCK;
+    for (int64_t c = start; c < stop; c++) put_outputs(p, sum[c - start], (y * columns + c) * p->outputs + first, first, count);
 }
 
 static __attribute__((noinline)) void LEVEL(product)(const ProductJob *p) {
-    int64_t rows = p->height - p->side + 1, columns = p->width - p->side + 1;
-    for (int64_t y = 0; y < rows; y++) {
-        const int16_t *weight = p->weight;
-        for (int first = 0; first < p->outputs; first += OUT_BLOCK) {
-            int count = p->outputs - first < OUT_BLOCK ? p->outputs - first : OUT_BLOCK;
-            const int16_t *next = weight;
-            for (int64_t c = 0; c < columns; c += POINTS) {
-                vi sum[POINTS][COLUMNS] = {{{0}}};
-                next = weight;
-                for (int row = 0; row < p->side; row++)
-                    for (int i = 0; i < p->count; i++) {
-                        const int16_t *x[POINTS], *from = p->x[i] + (y + row) * p->width * p->channels[i];
-                        for (int k = 0; k < POINTS; k++) x[k] = from + (c + k < columns ? c + k : columns - 1) * p->channels[i];
-                        int64_t pairs = p->side * p->channels[i] / 2;
-                        add_pairs(sum, x, next, pairs);
-                        next += pairs * 2 * OUT_BLOCK;
-                    }
-                for (int k = 0; k < POINTS && c + k < columns; k++) put_outputs(p, sum[k], (y * columns + c + k) * p->outputs + first, first, count);
-            }
-            weight = next;
+    int64_t rows = p->height - p->side + 1, columns = p->width - p->side + 1, size = isopress_weights(p) / rounded_up(p->outputs);
+    for (int64_t y = 0; y < rows; y++)
+        for (int64_t start = 0; start < columns; start += TOGETHER) {
+            int64_t stop = start + TOGETHER < columns ? start + TOGETHER : columns;
+            for (int first = 0; first < p->outputs; first += OUT_BLOCK) product_block(p, p->weight + first * size, y, start, stop, first);
         }
-    }
 }
 
 /* Natural logarithm of normal numbers. */

@@ -156,20 +156,6 @@ const char *isopress_check_tables(const Tables *t) {
     return fine ? NULL : "a distribution";
 }
 
-/* Returns the table of a scale index and tail class; beyond the last, `shift` low bits are coded raw. */
-static inline int table_of(int scale, int tail, int *shift) {
-    scale -= FIRST_SCALE, *shift = 0;
-    if (scale >= SCALES) {
-        *shift = (scale - SCALES) / 8 + 1;
-        if (*shift > SHIFT_MAX) *shift = SHIFT_MAX;
-        scale -= 8 * *shift;
-        if (scale >= SCALES) scale = SCALES - 1;
-    }
-    return tail * SCALES + (scale < 0 ? 0 : scale);
-}
-
-static inline int64_t high_part(int64_t symbol, int shift) { return (symbol + ((1 << shift) >> 1)) >> shift; }
-
 /* --- the offset that suits a phase best ------------------------------------------------------------------------- */
 
 enum { SAMPLE = 1024, NEARBY = 8 };
@@ -183,8 +169,8 @@ static inline int64_t cost_of_escape(int64_t excess) {
     return ((int64_t)(bits >> 23) - 127 + 10) * (1 << 20) + m + ((m * ((1 << 20) - m) >> 20) * 11 >> 5);
 }
 
-static int64_t cost_of_offset(const Tables *t, int64_t n, int64_t stride, const int32_t *symbols, const int16_t *scale,
-                              const int8_t *tail, int offset) {
+int64_t isopress_cost_of_offset(const Tables *t, int64_t n, int64_t stride, const int32_t *symbols, const int16_t *scale,
+                                const int8_t *tail, int offset) {
     int64_t total = 0;
     for (int64_t i = 0; i < n; i += stride) {
         int shift, table = table_of(scale[i] + offset, tail[i], &shift);
@@ -202,7 +188,7 @@ static int best_offset(const Tables *t, int64_t n, const int32_t *symbols, const
     int reach = some < SAMPLE / 4 ? OFFSET_MAX : NEARBY, best = 0;
     for (int k = 0; k <= 2 * reach; k++) { /* 0, -1, 1, -2, 2, .. */
         int size = (k + 1) / 2, offset = k & 1 ? -size : size;
-        int64_t total = cost_of_offset(t, n, stride, symbols, scale, tail, offset);
+        int64_t total = isopress_cost_of_offset(t, n, stride, symbols, scale, tail, offset);
         if (peaked && size) total += ((int64_t)(size + 2) << 20) * some / n;
         if (total < least) least = total, best = offset;
     }

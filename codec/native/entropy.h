@@ -75,6 +75,20 @@ typedef struct {
     int8_t *shift; /* raw low bits of each symbol */
 } Sorted;
 
+/* Returns the table of a scale index and tail class; beyond the last, `shift` low bits are coded raw. */
+static inline int table_of(int scale, int tail, int *shift) {
+    scale -= FIRST_SCALE, *shift = 0;
+    if (scale >= SCALES) {
+        *shift = (scale - SCALES) / 8 + 1;
+        if (*shift > SHIFT_MAX) *shift = SHIFT_MAX;
+        scale -= 8 * *shift;
+        if (scale >= SCALES) scale = SCALES - 1;
+    }
+    return tail * SCALES + (scale < 0 ? 0 : scale);
+}
+
+static inline int64_t high_part(int64_t symbol, int shift) { return (symbol + ((1 << shift) >> 1)) >> shift; }
+
 /* NULL if every row rises from 0 to 2^24 within the width, and costs are as many as symbols. */
 const char *isopress_check_tables(const Tables *tables);
 
@@ -94,6 +108,10 @@ int isopress_write_phase(Writer *writer, const Tables *tables, int64_t n, const 
                          const int8_t *tail, int corrected, Sorted *room);
 int isopress_read_phase(Reader *reader, const Tables *tables, int64_t n, int32_t *symbols, const int16_t *scale,
                         const int8_t *tail, int corrected, Sorted *room);
+
+/* What every stride-th of n symbols costs with an offset of their scale indexes, in 2^-20 bit, as far as tables tell. */
+int64_t isopress_cost_of_offset(const Tables *tables, int64_t n, int64_t stride, const int32_t *symbols, const int16_t *scale,
+                                const int8_t *tail, int offset);
 
 /* The symbols of the n points that `order` lists, n > 0, nearly all of them 0: runs of zeros, then the others; `rate` is the
    number of the rate that was coded before, and becomes their own. The reader enters only what is not 0. */
