@@ -7,7 +7,6 @@ import sys
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from isopress.codec.arrays import contiguous
 from isopress.codec.bounded.fields_alone import looks_periodic
@@ -15,7 +14,7 @@ from isopress.codec.decode import Sections, assemble_latent, field_shape
 from isopress.codec.encode import encode_chunk, encode_value, lossless_coding, measure, special_section
 from isopress.codec.encoded import EncodedChunk, Method, Section
 from isopress.codec.latent.coefficients import TRADE
-from isopress.codec.latent.section import WORTH_GAINS, CodedFields, Latent, Layout, code_fields, coded_shape
+from isopress.codec.latent.section import WORTH_GAINS, CodedFields, Latent, Layout, Reals, code_fields, coded_shape
 from isopress.codec.latent.spectral_gain import GAINS
 from isopress.codec.latent.step_forecast import Forecast, next_step
 from isopress.codec.latent.weights import LatentModel, load_latent
@@ -25,8 +24,6 @@ from isopress.codec.threads import IMPORTS
 from isopress.codec.values.fill import fill_smoothly
 from isopress.codec.values.outliers import bits_of
 from isopress.codec.values.special_values import find_specials
-
-F64 = NDArray[np.float64]
 
 HEADER = 70  # bytes a payload has beside its sections, about
 TRADES = (TRADE, 0.085, 0.12, 0.07, 0.15)  # squared steps per bit, likeliest first
@@ -149,12 +146,13 @@ def _nearest(x: np.ndarray, found: list[EncodedChunk], wanted: float, target: Ta
 class _Prepared:
     """A chunk as latents take it.
 
-    fields : the values (B, H, W) with special ones; y : what is coded for them, numbers everywhere (..., h, w)
+    fields : the values (B, H, W) with special ones; y : what is coded for them, numbers everywhere (..., h, w): a view
+        of them where none are special
     unit : how y would be coded with a step of one standard deviation; finest : the finest step, in such
     """
 
     fields: np.ndarray
-    y: F64
+    y: Reals
     unit: Latent
     sections: Sections
     finest: float
@@ -186,7 +184,8 @@ def _prepare(x: np.ndarray, target: Target) -> _Prepared | EncodedChunk | None:
     deviation = float(((y - offset) / reach).std()) * reach
     unit = Latent(deviation, offset, looks_periodic(y, valid))
     shape = coded_shape((*x.shape[:-2], *fields.shape[1:]))
-    return _Prepared(fields, y.reshape(shape), unit, sections, FINEST * reach / deviation)
+    coded = fields if valid is None else y
+    return _Prepared(fields, coded.reshape(shape), unit, sections, FINEST * reach / deviation)
 
 
 def _search(job: _Prepared, target: Target, model: LatentModel, trade: float) -> EncodedChunk:

@@ -108,7 +108,7 @@ class Channel:
                     del band, maps
                 if not self._alone:
                     self._maps.append(coarser.bands)
-                if number == 0:
+                if number == 0 or len(self._levels[number - 1].bands) != BANDS:
                     coarser = None  # most of what is held, and nothing needs it now
             self.values = level.synthesise(self.values, details, whole=True)
 
@@ -147,7 +147,7 @@ def encode(
 
 def decode(
     reader: SymbolReader, count: int, levels: Sequence[AnyLevel], top: tuple[int, int], model: ContextModel
-) -> list[F64]:
+) -> list[Units]:
     """Return the decoded fields (h, w) in units of `count` channels, whose top bands have the shape `top`.
 
     Raises

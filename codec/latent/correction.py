@@ -172,7 +172,7 @@ class Correction:
         periodic = periodic and not w % token
         units = units_of(steps, token)
         spread = spread_of(units[:h, :w])
-        seen = features(units, self.config.cell, periodic)
+        seen = padded(features(units, self.config.cell, periodic), 2 * MARGIN, periodic)
         del units  # the largest array of all
         found = self.corrections(seen, spread, periodic)
         del seen
@@ -182,26 +182,31 @@ class Correction:
             steps[rows] += (found[rows, :w] - means.repeat(token)[:w]) * (1 / ONE_CORRECTED)
 
     def corrections(self, seen: I16, spread: F32, periodic: bool) -> I16:
-        """Return what is added to a field of whole tokens whose features these are, before its local means are taken
-        off."""
+        """Return what is added to a field of whole tokens, before its local means are taken off.
+
+        seen : features of its cells, padded
+        """
         cell, r = self.config.cell, self.config.token // self.config.cell
-        seen = padded(seen, 2 * MARGIN, periodic)
         strips = [(y, min(y + STRIP * r, len(seen) - 4 * MARGIN)) for y in range(0, len(seen) - 4 * MARGIN, STRIP * r)]
 
         def look(rows: tuple[int, int]) -> tuple[I16, F32]:
             a = self.second.activations(self.first.activations(seen[rows[0] : rows[1] + 4 * MARGIN]))
             return a, self.embed(blocked(a[MARGIN:-MARGIN, MARGIN:-MARGIN], r))
 
-        looked = each(look, strips)
+        looked, embedded = zip(*each(look, strips), strict=True)
         quality = spread * np.float32(0.3) * self.quality[0] + self.quality[1]
-        context = self.context(np.concatenate([tokens for _, tokens in looked]) + quality, periodic)
-        whole = padded(rounded(context * np.float32(ONE), TOP), 1, periodic)
+        tokens = np.concatenate(embedded)
+        tokens += quality
+        del embedded
+        tokens = self.context(tokens, periodic)
+        whole = padded(rounded(tokens * np.float32(ONE), TOP), 1, periodic)
+        del tokens
 
         def answer(number: int) -> I16:
             start, stop = strips[number]
             told = unblocked(self.widen.integers(whole[start // r : stop // r + 2]), r)
             told = told[r - MARGIN : len(told) - r + MARGIN, r - MARGIN : told.shape[1] - r + MARGIN]
-            a = self.third.activations(looked[number][0], told)
+            a = self.third.activations(looked[number], told)
             return unblocked(self.last.integers(a, top=TOP_CORRECTED), cell)[..., 0]
 
         return np.concatenate(each(answer, range(len(strips))))

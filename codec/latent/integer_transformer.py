@@ -217,14 +217,25 @@ class Block:
         if self.conv is not None:
             x = x + depthwise(x, *self.conv, periodic)
         parts = [np.s_[start : start + STRIP] for start in range(0, len(x), STRIP)]
-        qkv = each(lambda rows: self.qkv.integers(normalised(x[rows], *self.norms[0]), top=TOP_SCORED), parts)
-        taken = attended(np.concatenate(qkv), self.heads, rows, columns)
+        taken = attended(self._asked(x, parts), self.heads, rows, columns)
+        found = np.empty_like(x)
 
-        def rest(rows: slice) -> F32:
+        def rest(rows: slice) -> None:
             y = x[rows] + self.out(taken[rows])
-            return y + self.last(self.hidden.activations(normalised(y, *self.norms[1])))
+            np.add(y, self.last(self.hidden.activations(normalised(y, *self.norms[1]))), out=found[rows])
 
-        return np.concatenate(each(rest, parts))
+        each(rest, parts)
+        return found
+
+    def _asked(self, x: F32, parts: Sequence[slice]) -> I16:
+        """Return queries, keys and values of tokens (h, w, dim), part by part."""
+        qkv = np.empty((*x.shape[:2], 3 * x.shape[2]), np.int16)
+
+        def ask(rows: slice) -> None:
+            qkv[rows] = self.qkv.integers(normalised(x[rows], *self.norms[0]), top=TOP_SCORED)
+
+        each(ask, parts)
+        return qkv
 
 
 def each(work: Callable[[T], R], pieces: Sequence[T]) -> list[R]:

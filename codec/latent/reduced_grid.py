@@ -100,7 +100,6 @@ class Level:
     zones: tuple[Zone, ...]
     low: Band = field(init=False)
     bands: tuple[Band, ...] = field(init=False)
-    strips: tuple[Strip, ...] = field(init=False)  # of the zones
     after: None = None  # the low band is an array of its own
 
     def __post_init__(self) -> None:
@@ -113,7 +112,6 @@ class Level:
             _band((h // 2, w // 2), high, 1, 1),
         )
         object.__setattr__(self, "bands", details)
-        object.__setattr__(self, "strips", tuple(zone.strip for zone in self.zones))
 
     def analyse(self, x: F64) -> tuple[F64, tuple[F64, ...]]:
         """Split fields (..., h, w) into low band and details; all arrays are as wide as ever, see `Strip`."""
@@ -137,14 +135,21 @@ class Level:
         for below, above in zip(self.low.zones, self.bands[1].zones, strict=True):
             ll.append(below.cells(low))
             lh.append(above.cells(details[1]))
-        parts = join(ll, lh, LATITUDE, self.periodic, whole)
-        left = zip(self.bands[0].zones, self.bands[2].zones, strict=True)
-        for i, zone in enumerate(self.zones):
+        parts = join(ll, lh, LATITUDE, self.periodic, whole)[::-1]
+        left, shape, out = zip(self.bands[0].zones, self.bands[2].zones, strict=True), (self.height, self.width), None
+        for zone in self.zones:
+            cells = parts.pop()  # is held by nobody else, as what is joined of it: these are the largest arrays
             if zone.split:
                 below, above = next(left)
                 high = join([below.cells(details[0])], [above.cells(details[2])], LATITUDE, False, whole)
-                (parts[i],) = join([parts[i]], high, LONGITUDE, zone.periodic, whole)
-        return _filled((self.height, self.width), self.strips, parts)
+                (cells,) = join([cells], high, LONGITUDE, zone.periodic, whole, used_up=True)
+                del high
+            if cells.shape[-2:] == shape:
+                return cells
+            out = np.zeros((*cells.shape[:-2], *shape)) if out is None else out
+            zone.strip.fill(out, cells)
+        assert out is not None
+        return out
 
 
 @dataclass(frozen=True)

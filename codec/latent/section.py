@@ -27,6 +27,7 @@ from isopress.codec.latent.spectral_gain import GAINS, ONE_OCTAVE, equalise, fin
 from isopress.codec.latent.weights import LatentModel
 
 F64 = NDArray[np.float64]
+Reals = NDArray[np.floating[Any]]
 
 MAX_FIELDS = 4096
 LEAST_SIDE = 16  # fields with a shorter side are left to the wavelet alone
@@ -53,7 +54,8 @@ class Latent:
 
 @dataclass(frozen=True, eq=False)
 class CodedFields:
-    """A section, and what its latents decode to: channels (h, w) in units, in coding order; gains in octaves."""
+    """A section, and what its latents decode to: channels (h, w) in units, in coding order, which are large and given
+    away once; gains in octaves."""
 
     section: bytes
     shape: tuple[int, ...]
@@ -63,14 +65,14 @@ class CodedFields:
     model: LatentModel
 
     def in_steps(self) -> F64:
-        """Return decoded fields (..., h, w) in steps: synthesis and inverse transforms."""
+        """Return decoded fields (..., h, w) in steps: synthesis and inverse transforms; uses up what was decoded."""
         kept = list[int]()
         for mixing in self.mixings:
             kept.append(len(mixing.rows))
         channels = np.empty((prod(kept), *self.decoded[0].shape))
-        for i, units in zip(channel_order(kept), self.decoded, strict=True):
-            np.multiply(units, 1 / UNITS, out=channels[i])  # exact: a power of two
-            if self.latent.corrected and units.any():
+        for i in channel_order(kept):
+            np.multiply(self.decoded.pop(0), 1 / UNITS, out=channels[i])  # exact: a power of two
+            if self.latent.corrected and channels[i].any():
                 self.model.correction.correct(channels[i], self.latent.periodic)
         fields = channels.reshape(*kept, *channels.shape[1:])
         for axis, mixing in enumerate(self.mixings):
@@ -87,15 +89,14 @@ class CodedFields:
         return fields.reshape(self.shape)
 
     def fields(self) -> F64:
-        """Return the decoded values (..., h, w)."""
+        """Return the decoded values (..., h, w); uses up what was decoded."""
         return self.values(self.in_steps())
 
-    def equalised(self, original: F64) -> tuple[bytes, F64]:
+    def equalised(self, original: Reals) -> tuple[bytes, F64]:
         """Return section and decoded values with the gains that give these the power of the original (..., h, w)."""
         fields, section, gains = self.in_steps(), self.section, None
         if self.latent.corrected and len(section) >= WORTH_GAINS:
-            wanted = original.reshape(fields.shape) - self.latent.offset
-            wanted /= self.latent.step
+            wanted = steps_of(original.reshape(fields.shape), self.latent)
             gains = find_gains(wanted, fields, self.latent.periodic)
             del wanted
         if gains is None:
@@ -112,10 +113,9 @@ class Layout:
     ahead: tuple[int, ...]
 
     @classmethod
-    def of(cls, fields: F64, latent: Latent) -> Layout:
+    def of(cls, fields: Reals, latent: Latent) -> Layout:
         """Choose what suits fields (..., h, w) best at one step."""
-        y = fields.reshape(coded_shape(fields.shape)) - latent.offset
-        y /= latent.step
+        y = steps_of(fields.reshape(coded_shape(fields.shape)), latent)
         mixings = choose(y, 1.0)
         for axis, mixing in enumerate(mixings):
             y = mixing.forward(y, axis)
@@ -128,8 +128,15 @@ class Layout:
         return Layout(self.mixings, ahead if len(ahead) == blocks.count else ())
 
 
+def steps_of(fields: Reals, latent: Latent) -> F64:
+    """Return fields (..., h, w) in steps, as a new array."""
+    y: F64 = np.subtract(fields, latent.offset, dtype=np.float64)
+    y /= latent.step
+    return y
+
+
 def code_fields(
-    fields: F64,
+    fields: Reals,
     latent: Latent,
     model: LatentModel,
     *,
@@ -144,8 +151,7 @@ def code_fields(
     """
     shape, fields = fields.shape, fields.reshape(coded_shape(fields.shape))
     leading, (h, w) = fields.shape[:-2], fields.shape[-2:]
-    y = fields - latent.offset
-    y /= latent.step
+    y = steps_of(fields, latent)
     mixings = choose(y, 1.0) if mixings is None else mixings
     for axis, mixing in enumerate(mixings):
         y = mixing.forward(y, axis)

@@ -35,7 +35,7 @@ class Forecast:
     of_error: bool
 
     @classmethod
-    def of(cls, fields: F64, *, of_error: bool, mean: float = 0.0, deviation: float = 1.0) -> Forecast:
+    def of(cls, fields: NDArray[np.floating], *, of_error: bool, mean: float = 0.0, deviation: float = 1.0) -> Forecast:
         """Look at some windows of fields (..., h, w) of this mean and deviation."""
         h, w = fields.shape[-2:]
         top, count, side = max(0, (h - WINDOW[0]) // 2), min(WINDOWS, -(-w // WINDOW[1])), min(WINDOW[1], w)

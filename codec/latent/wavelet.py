@@ -48,14 +48,25 @@ def split(parts: Sequence[F64], axis: int, periodic: bool) -> tuple[Parts, Parts
     return low, high
 
 
-def join(low: Sequence[AnyFloat], high: Sequence[AnyFloat], axis: int, periodic: bool, whole: bool) -> Parts:
-    """Undo `split`; with `whole` every lifting step is rounded to integers, so that all machines agree."""
+def join(
+    low: Sequence[AnyFloat],
+    high: Sequence[AnyFloat],
+    axis: int,
+    periodic: bool,
+    whole: bool,
+    *,
+    used_up: bool = False,
+) -> Parts:
+    """Undo `split`; with `whole` every lifting step is rounded to integers, so that all machines agree.
+
+    used_up : whether it is done where `low` and `high` lie
+    """
     if not high or not high[0].shape[axis]:
-        return [part.astype(np.float64, copy=False) for part in low]
+        return [part.astype(np.float64, copy=not used_up) for part in low]
     even, odd = Parts(), Parts()
     for x, y in zip(low, high, strict=True):
-        even.append(_rounded(np.multiply(x.swapaxes(axis, -1), 1 / NORM, dtype=np.float64), whole))
-        odd.append(_rounded(np.multiply(y.swapaxes(axis, -1), NORM, dtype=np.float64), whole))
+        even.append(_scaled(x.swapaxes(axis, -1), 1 / NORM, whole, used_up))
+        odd.append(_scaled(y.swapaxes(axis, -1), NORM, whole, used_up))
     for step in (3, 2, 1, 0):
         for target, beside in zip((odd, even)[step % 2], _neighbours(even, odd, step, axis, periodic), strict=True):
             _lift(target, beside, FACTORS[step], whole=whole, minus=True)
@@ -65,6 +76,11 @@ def join(low: Sequence[AnyFloat], high: Sequence[AnyFloat], axis: int, periodic:
         both[..., ::2], both[..., 1::2] = x, y
         joined.append(both.swapaxes(axis, -1))
     return joined
+
+
+def _scaled(x: AnyFloat, factor: float, whole: bool, used_up: bool) -> F64:
+    in_place = x if used_up and x.dtype == np.float64 and x.flags.writeable else None
+    return _rounded(np.multiply(x, factor, out=in_place, dtype=np.float64), whole)
 
 
 def _rounded(x: F64, whole: bool) -> F64:
