@@ -43,6 +43,13 @@ KILLS = (("a worker", 0.3), ("the run", 0.6))  # at which part of the bytes
 LARGE_KILLS = {"2 processes": (("a worker", 0.2), ("the run", 0.5)), "cluster": (("a worker", 0.75),)}
 QUICKEST = ("--context", "field", "--chunk", "time=1")  # of the large archive
 WORKERS = 2
+# What cli/README.md recommends: dask looks 50 times a second whether its loops are stuck, and 100 times at stacks.
+QUIET = {
+    "DASK_DISTRIBUTED__ADMIN__TICK__INTERVAL": "1s",
+    "DASK_DISTRIBUTED__ADMIN__SYSTEM_MONITOR__INTERVAL": "5s",
+    "DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": "False",
+    "DASK_DISTRIBUTED__WORKER__MEMORY__MONITOR_INTERVAL": "1s",
+}
 
 Run = dict[str, Any]
 Roles = dict[int, str]  # by process
@@ -133,16 +140,18 @@ def measured(archive: Archive, folder: Path) -> Run:
 def on_cluster(archive: Archive, folder: Path) -> list[Run]:
     """Return two processes and a cluster at one archive, and the cluster again, with kills on the way."""
     store, found = folder / "cluster.zarr", []
-    with cluster() as (address, roles):
-        ways: dict[str, tuple[tuple[str, str], Roles, Kills]] = {
-            "2 processes": (("--jobs", "2"), {}, ()),
-            "cluster": (("--scheduler", address), roles, ()),
-            "cluster, killed": (("--scheduler", address), roles, KILLS),
-        }
-        for name, (how, watched, kills) in ways.items():
-            shutil.rmtree(store, ignore_errors=True)
-            cost = _compress(archive, store, how, kills, watched)
-            found.append(_record(archive, store, cost) | {"how": name, "sha256": _sha256(store)})
+
+    def run(name: str, how: Sequence[str], kills: Kills = (), roles: Roles | None = None) -> None:
+        shutil.rmtree(store, ignore_errors=True)
+        cost = _compress(archive, store, how, kills, roles)
+        found.append(_record(archive, store, cost) | {"how": name, "sha256": _sha256(store)})
+
+    run("2 processes", ("--jobs", "2"))
+    with cluster({}) as (address, roles):
+        run("cluster, dask as installed", ("--scheduler", address), (), roles)
+    with cluster(QUIET) as (address, roles):
+        run("cluster", ("--scheduler", address), (), roles)
+        run("cluster, killed", ("--scheduler", address), KILLS, roles)
     last = _verified(archive, store)
     same = len({run["sha256"] for run in found}) == 1
     shutil.rmtree(store)
@@ -155,7 +164,7 @@ def large(gb: float, folder: Path) -> Run:
     archive, store = Archive(LEVELS, hours, QUICKEST), folder / "large.zarr"
     first = _compress(archive, store, ("--jobs", "2"), LARGE_KILLS["2 processes"], until_killed=True)
     part = _record(archive, begun(store), first) | {"done_gb": _done(store) / 1e9}
-    with cluster() as (address, roles):
+    with cluster(QUIET) as (address, roles):
         second = _compress(archive, store, ("--scheduler", address), LARGE_KILLS["cluster"], roles)
     whole = _record(archive, store, first + second)
     rest = _record(archive, store, second) | {key: whole[key] - part[key] for key in ("stored_gb", "objects", "tasks")}
@@ -263,9 +272,9 @@ def _sha256(store: Path) -> str:
 
 
 @contextmanager
-def cluster() -> Iterator[tuple[str, Roles]]:
+def cluster(settings: Mapping[str, str]) -> Iterator[tuple[str, Roles]]:
     """Give the address of a scheduler in a process of its own, with two workers in theirs, and roles by process."""
-    environment = os.environ | {"DASK_DISTRIBUTED__WORKER__MEMORY__TERMINATE": "False"}
+    environment = os.environ | {"DASK_DISTRIBUTED__WORKER__MEMORY__TERMINATE": "False"} | settings
     with ExitStack() as stack:
         where = Path(stack.enter_context(TemporaryDirectory()))
         file = str(where / "scheduler.json")
