@@ -23,20 +23,39 @@
 #define ROUND_I(x) ((vi)_mm256_cvtps_epi32((__m256)(x)))
 #include "vectors.h"
 
+/* A word in every lane, straight from memory: compilers would rather take two steps. */
+INLINE vi broadcast(const int32_t *from) {
+    vi all;
+    __asm__("vpbroadcastd %1, %0" : "=x"(all) : "m"(*from));
+    return all;
+}
+#define BROADCAST broadcast
 #define MULTIPLY4(x, w) ((vs)_mm256_maddubs_epi16((__m256i)(x), (__m256i)(w)))
 #define PAIRS(part) ((vi)_mm256_madd_epi16((__m256i)(part), _mm256_set1_epi16(1)))
 
 /* Rounds to even; |sum * scale| < 2^24 * SCALE_MAX. */
 INLINE __m256i activation(vi sum, float scale) { return _mm256_cvtps_epi32(__builtin_convertvector(sum, vf) * scale); }
 
-/* Clips to 0..127, and puts four bytes side by side: lanes of 128 bits are first (a, a, a, a, b, ..), then transposed. */
-INLINE vi pack4(vi a, vi b, vi c, vi d, const float *scale) {
-    __m256i ab = _mm256_packs_epi32(activation(a, scale[0]), activation(b, scale[1]));
-    __m256i cd = _mm256_packs_epi32(activation(c, scale[2]), activation(d, scale[3]));
-    __m256i bytes = _mm256_max_epi8(_mm256_packs_epi16(ab, cd), _mm256_setzero_si256());
+/* Puts four bytes side by side, of lanes of 128 bits that are (a, a, a, a, b, ..). */
+INLINE vi transpose4(__m256i bytes) {
     __m256i order = _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
     return (vi)_mm256_shuffle_epi8(bytes, order);
 }
+
+/* Clips to 0..127. */
+INLINE vi pack4(vi a, vi b, vi c, vi d, const float *scale) {
+    __m256i ab = _mm256_packs_epi32(activation(a, scale[0]), activation(b, scale[1]));
+    __m256i cd = _mm256_packs_epi32(activation(c, scale[2]), activation(d, scale[3]));
+    return transpose4(_mm256_max_epi8(_mm256_packs_epi16(ab, cd), _mm256_setzero_si256()));
+}
+
+/* Clips to -127..127 and adds 127. */
+INLINE vi centre4(vi a, vi b, vi c, vi d) {
+    __m256i ab = _mm256_packs_epi32((__m256i)a, (__m256i)b), cd = _mm256_packs_epi32((__m256i)c, (__m256i)d);
+    __m256i bytes = _mm256_max_epi8(_mm256_packs_epi16(ab, cd), _mm256_set1_epi8(-FEATURE_TOP));
+    return transpose4(_mm256_add_epi8(bytes, _mm256_set1_epi8(FEATURE_TOP)));
+}
+#define CENTRE4 centre4
 #define PACK4 pack4
 #define MADD2(sum, x, w) ((sum) + (vi)_mm256_madd_epi16((__m256i)(x), (__m256i)(w)))
 

@@ -71,7 +71,7 @@ INLINE void finish_tile(const ContextPhase *p, Points *w) {
         }
     }
     for (int i = 0; i < p->plan->logs; i++) log_feature(p, w, i);
-    run(p->network, (const vi(*)[VECTORS])w->feature, p->plan->slots, w->output);
+    run(p->network, (const vi(*)[VECTORS])w->feature, w->output);
     const int32_t *mean = (const int32_t *)w->output[0], *index = (const int32_t *)w->output[1], *tail = (const int32_t *)w->output[2];
     for (int k = 0; k < w->filled; k++) {
         int32_t i = w->point[k], rough = w->rough[k];

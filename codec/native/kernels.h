@@ -102,7 +102,6 @@ typedef struct {
     int32_t *wanted;           /* out: ascending, the points that are predicted, with room for all; or NULL for all */
     const int32_t *limit;      /* of every `fields_of_limit` fields: which classes are not wanted, those below it */
     int64_t fields_of_limit;
-    int32_t looks;             /* activity is not known yet: it is found on the way, as is the value of quiet points */
     int32_t *rows_held;        /* room for (2 + proxies) * PLANES * RING + 2 rows of `width`, and a tile more */
     int64_t width;             /* of such a row */
     int32_t *value;            /* out: predictions in units, of all points, or where wanted points lie */
@@ -119,7 +118,7 @@ typedef struct Fit Fit;
 typedef struct {
     const char *name;
     Packed *(*pack)(const Network *); /* NULL without memory */
-    void (*look)(const Phase *);    /* fills activity, and value with interpolations */
+    void (*look)(const Phase *);    /* fills activity, and value with interpolations, of every QUIET_STRIDE-th row */
     int64_t (*predict)(const Phase *); /* returns how many points were predicted */
     int64_t (*contexts)(const ContextPhase *); /* returns how many points a network was asked about */
     void (*combine)(const Combination *);

@@ -1,48 +1,53 @@
-/* The integer network on a tile, written once. Wants DOT2, and where the set has them MULTIPLY4, PAIRS and PACK4, see
-   avx2.c. Inputs lie side by side in the 32 bits of a point: two int16 (DOT2), or four uint8 (MULTIPLY4). */
+/* The integer network on a tile, written once. Wants DOT2, or MULTIPLY4, PAIRS, PACK4 and CENTRE4, see avx2.c. Inputs lie side by side in the 32 bits of a point: two int16 (DOT2), or four uint8 (MULTIPLY4). */
 
 #include <stdlib.h>
 
-enum { NEURONS = 4 }; /* computed at once */
+enum { NEURONS = 4, PIECE_MAX = 4, SWAPS = 400 }; /* whose activations lie side by side; groups of a piece */
 
 #ifdef MULTIPLY4
 enum { GROUP = 4, FEATURE_CENTRE = FEATURE_TOP };
 #else
 enum { GROUP = 2, FEATURE_CENTRE = 0 };
 #endif
+enum { GROUPS_MAX = (NETWORK_INPUTS_MAX > WIDTH_MAX ? NETWORK_INPUTS_MAX : WIDTH_MAX) / GROUP + 1 };
 
-/* Groups of inputs whose products add up before they are widened: `count` of them from `from` on; count 0 ends a list. */
+/* Groups whose products add up before they are widened: `count` of them, 4, 2 or 1, from `from` on. */
 typedef struct {
-    uint8_t from, count;
+    int32_t from, count;
 } Piece;
 
+/* Weights of a group of inputs that would not fit where those of the other groups of a piece are added up. */
 typedef struct {
-    int32_t groups, rows;
-    int32_t *weight; /* of each block of NEURONS, in the order of its pieces: (groups, NEURONS) */
-    int32_t *bias;   /* (rows,) */
-    float *scale;    /* (rows,) */
-    Piece *piece;    /* (rows / NEURONS, pieces_of(groups)) */
+    int32_t neuron, group, weight;
+} Extra;
+
+typedef struct {
+    int32_t rows, groups, together, extras; /* pieces are of `together` groups, the last ones of fewer */
+    int32_t *weight;                        /* piece by piece: (rows, count) */
+    int32_t *bias;                          /* (rows,) */
+    float *scale;                           /* (rows,) */
+    Extra *extra;
 } PackedLayer;
 
 struct Packed {
     int32_t layers;
+    int32_t order[GROUP * GROUPS_MAX]; /* which feature each input of the first layer is, if it has weights */
     PackedLayer layer[LAYERS_MAX];
 };
 
-enum { LANE_MAX = 32767 }; /* that the products of a piece add up to in a lane of 16 bits */
-
-static size_t pieces_of(int groups) { return 2 * (size_t)groups + 1; }
+enum { LANE_MAX = 32767 }; /* that products add up to in a lane of 16 bits */
 
 static int weight_at(const Layer *layer, int output, int input) {
     return output < layer->outputs && input < layer->inputs ? layer->weight[output * layer->inputs + input] : 0;
 }
 
-/* Whether sums of a block's products fit into lanes, of inputs 0..top, in whatever order they are added up. */
-static int fits(const Layer *layer, int first, int from, int count, int top) {
-    for (int lane = 0; lane < 2 * NEURONS; lane++) {
+/* The weights of `count` groups of a neuron, and whether the products with inputs 0..top fit into lanes, in whatever
+   order they are added up. */
+static int fits(const int8_t *weight, int count, int top) {
+    for (int lane = 0; lane < 2; lane++) {
         int above = 0, below = 0;
-        for (int i = 4 * from; i < 4 * (from + count); i++) {
-            int w = (i & 2) == 2 * (lane & 1) ? weight_at(layer, first + lane / 2, i) : 0;
+        for (int i = 0; i < 4 * count; i++) {
+            int w = (i & 2) == 2 * lane ? weight[i] : 0;
             if (w > 0) above += w;
             else below -= w;
         }
@@ -51,45 +56,139 @@ static int fits(const Layer *layer, int first, int from, int count, int top) {
     return 1;
 }
 
-/* Packs the weights of a group, or a half of each; returns what follows. */
-static int32_t *pack_group(int32_t *to, const Layer *layer, int first, int group, int halves, int half) {
-    for (int k = 0; k < NEURONS; k++) {
-        uint32_t word = 0;
-        for (int b = 0; b < GROUP; b++) {
-            int w = weight_at(layer, first + k, GROUP * group + b), part = w / halves;
-            if (half) part = w - part;
-            word |= ((uint32_t)part & (GROUP == 2 ? 0xffffu : 0xffu)) << (32 / GROUP * b);
-        }
-        *to++ = (int32_t)word;
-    }
-    return to;
+static int weigh(const int8_t *weight) {
+    int size = 0;
+    for (int i = 0; i < 4; i++) size += weight[i] < 0 ? -weight[i] : weight[i];
+    return size;
 }
 
-/* Packs a block of neurons: pieces as long as products allow; a group that does not fit counts twice, with halves of
-   its weights. Returns what follows. */
-static int32_t *pack_block(int32_t *to, Piece *piece, const Layer *layer, int first, int groups, int top) {
-    for (int i = 0, count; i < groups; i += count) {
-        for (count = 1; i + count < groups && (GROUP == 2 || fits(layer, first, i, count + 1, top));) count++;
-        int halves = GROUP == 2 || fits(layer, first, i, count, top) ? 1 : 2;
-        for (int half = 0; half < halves; half++) {
-            *piece++ = (Piece){(uint8_t)i, (uint8_t)count};
-            for (int k = 0; k < count; k++) to = pack_group(to, layer, first, i + k, halves, half);
+/* Moves the weights of groups of a piece to `extra`, the largest first, until products fit. Returns how many were moved. */
+static int move_extras(int8_t *weight, int8_t *extra, int count, int top) {
+    int moved = 0;
+    for (; !fits(weight, count, top); moved++) {
+        int largest = 0;
+        for (int i = 1; i < count; i++)
+            if (weigh(weight + 4 * i) > weigh(weight + 4 * largest)) largest = i;
+        memcpy(extra + 4 * largest, weight + 4 * largest, 4), memset(weight + 4 * largest, 0, 4);
+    }
+    return moved;
+}
+
+/* How many neurons have a piece of two groups, or a group, whose products do not fit. */
+static int misfits(const int8_t *weight, int outputs, int inputs, int slot, int top) {
+    int count = 0, from = slot / 8 * 8, groups = inputs - from < 8 ? 1 : 2;
+    for (int o = 0; o < outputs; o++, weight += inputs) {
+        count += !fits(weight + from, groups, top);
+        for (int i = 0; i < groups; i++) count += !fits(weight + from + 4 * i, 1, top);
+    }
+    return count;
+}
+
+static void swap_inputs(int8_t *weight, int outputs, int inputs, int32_t *order, int a, int b) {
+    int32_t other = order[a];
+    order[a] = order[b], order[b] = other;
+    for (int o = 0; o < outputs; o++, weight += inputs) {
+        int8_t w = weight[a];
+        weight[a] = weight[b], weight[b] = w;
+    }
+}
+
+/* Orders the inputs of a layer, whose weights are (outputs, inputs), so that few products do not fit: swaps some and
+   keeps what is no worse. */
+static void order_inputs(int8_t *weight, int outputs, int inputs, int32_t *order, int top) {
+    int32_t wrong[GROUPS_MAX / 2 + 1]; /* by pieces of two groups */
+    uint32_t random = 1;
+    for (int i = 0; i < inputs; i += 8) wrong[i / 8] = misfits(weight, outputs, inputs, i, top);
+    for (int k = 0; k < SWAPS; k++) {
+        random = random * 1664525u + 1013904223u;
+        int a = (int)((random >> 8) % (uint32_t)inputs), b = (int)((random >> 20) % (uint32_t)inputs);
+        if (!(wrong[a / 8] + wrong[b / 8]) || a / 2 == b / 2) continue;
+        swap_inputs(weight, outputs, inputs, order, a, b);
+        int at_a = misfits(weight, outputs, inputs, a, top), at_b = a / 8 == b / 8 ? at_a : misfits(weight, outputs, inputs, b, top);
+        if (at_a + at_b > wrong[a / 8] + wrong[b / 8]) swap_inputs(weight, outputs, inputs, order, a, b);
+        else wrong[a / 8] = at_a, wrong[b / 8] = at_b;
+    }
+}
+
+/* How many of the groups that are left make a piece. */
+INLINE int piece_of(int together, int left) {
+    while (together > left) together /= 2;
+    return together;
+}
+
+/* Parts the weights of a neuron into those that are added up in pieces and extras; returns how many groups these are of. */
+static int part_neuron(const Layer *layer, int output, int groups, int together, int top, int8_t *weight, int8_t *extra) {
+    int moved = 0;
+    memset(extra, 0, (size_t)GROUP * groups);
+    for (int i = 0; i < GROUP * groups; i++) weight[i] = (int8_t)weight_at(layer, output, i);
+    if (GROUP == 4)
+        for (int i = 0, n; i < groups; i += n)
+            n = piece_of(together, groups - i), moved += move_extras(weight + 4 * i, extra + 4 * i, n, top);
+    return moved;
+}
+
+/* Chooses the size of pieces that takes the fewest instructions. */
+static int choose_together(const Layer *layer, int groups, int top) {
+    int8_t weight[GROUP * GROUPS_MAX], extra[GROUP * GROUPS_MAX];
+    int best = 1, least = INT32_MAX;
+    for (int together = 1; together <= PIECE_MAX; together *= 2) {
+        int cost = 0;
+        for (int o = 0; o < layer->outputs; o++) cost += 12 * part_neuron(layer, o, groups, together, top, weight, extra);
+        for (int i = 0, n; i < groups; i += n) n = piece_of(together, groups - i), cost += layer->outputs * (2 * n + 2);
+        if (cost < least) least = cost, best = together;
+    }
+    return best;
+}
+
+static int32_t word_of(const int8_t *weight) {
+    uint32_t word = 0;
+    for (int b = 0; b < GROUP; b++) word |= ((uint32_t)weight[b] & (GROUP == 2 ? 0xffffu : 0xffu)) << (32 / GROUP * b);
+    return (int32_t)word;
+}
+
+/* Appends a group of a neuron to the extras: in halves if not even they fit alone. */
+static void append_extra(PackedLayer *to, int output, int group, const int8_t *weight, int top) {
+    int8_t half[GROUP], rest[GROUP];
+    int halves = !fits(weight, 1, top);
+    for (int i = 0; i < GROUP; i++) half[i] = (int8_t)(halves ? weight[i] / 2 : 0), rest[i] = (int8_t)(weight[i] - half[i]);
+    if (weigh(rest)) to->extra[to->extras++] = (Extra){output, group, word_of(rest)};
+    if (weigh(half)) to->extra[to->extras++] = (Extra){output, group, word_of(half)};
+}
+
+/* Packs the weights of a neuron, and appends its extras. */
+static void pack_neuron(PackedLayer *to, const Layer *layer, int output, int top) {
+    int8_t weight[GROUP * GROUPS_MAX], extra[GROUP * GROUPS_MAX];
+    part_neuron(layer, output, to->groups, to->together, top, weight, extra);
+    for (int i = 0, n; i < to->groups; i += n) {
+        n = piece_of(to->together, to->groups - i);
+        for (int k = 0; k < n; k++) {
+            to->weight[i * to->rows + output * n + k] = word_of(weight + GROUP * (i + k));
+            if (GROUP == 4) append_extra(to, output, i + k, extra + GROUP * (i + k), top);
         }
     }
-    *piece = (Piece){0, 0};
-    return to;
 }
 
 /* Fills a layer: rows are filled up with zeros to whole groups and blocks. Inputs are 0..top, of which `centre` is 0. */
 static void pack_layer(PackedLayer *to, const Layer *layer, int top, int centre) {
-    int32_t *weight = to->weight;
+    to->together = choose_together(layer, to->groups, top), to->extras = 0;
     for (int o = 0; o < to->rows; o++) {
         to->bias[o] = o < layer->outputs ? layer->bias[o] : 0;
         to->scale[o] = o < layer->outputs ? layer->scale[o] : 0;
         for (int i = 0; i < layer->inputs; i++) to->bias[o] -= centre * weight_at(layer, o, i);
+        pack_neuron(to, layer, o, top);
     }
-    for (int o = 0; o < to->rows; o += NEURONS)
-        weight = pack_block(weight, to->piece + o / NEURONS * pieces_of(to->groups), layer, o, to->groups, top);
+}
+
+/* Fills the first layer, whose inputs are put in order. */
+static void pack_first(Packed *to, const Layer *layer) {
+    int8_t weight[WIDTH_MAX * GROUP * GROUPS_MAX];
+    int inputs = to->layer[0].groups * GROUP, top = FEATURE_CENTRE + FEATURE_TOP;
+    for (int i = 0; i < inputs; i++) to->order[i] = i < layer->inputs ? i : 0;
+    for (int o = 0; o < layer->outputs; o++)
+        for (int i = 0; i < inputs; i++) weight[o * inputs + i] = (int8_t)weight_at(layer, o, i);
+    if (GROUP == 4) order_inputs(weight, layer->outputs, inputs, to->order, top);
+    Layer ordered = {inputs, layer->outputs, weight, layer->bias, layer->scale};
+    pack_layer(&to->layer[0], &ordered, top, FEATURE_CENTRE);
 }
 
 static Packed *LEVEL(pack)(const Network *from) {
@@ -98,70 +197,55 @@ static Packed *LEVEL(pack)(const Network *from) {
     for (int l = 0; l < from->layers; l++) {
         groups[l] = (from->layer[l].inputs + GROUP - 1) / GROUP;
         rows[l] = (from->layer[l].outputs + NEURONS - 1) / NEURONS * NEURONS;
-        size += (size_t)rows[l] * (2 * (size_t)groups[l] + 2) * 4 + (size_t)rows[l] / NEURONS * pieces_of(groups[l]) * sizeof(Piece);
-        size = (size + 3) / 4 * 4;
+        size += (size_t)rows[l] * (4 * ((size_t)groups[l] + 2) + 2 * groups[l] * sizeof(Extra));
     }
     Packed *packed = malloc(size);
     if (!packed) return NULL;
     packed->layers = from->layers;
-    char *at = (char *)(packed + 1);
+    int32_t *at = (int32_t *)(packed + 1);
     for (int l = 0; l < from->layers; l++) {
         PackedLayer *to = &packed->layer[l];
         to->groups = groups[l], to->rows = rows[l];
-        to->weight = (int32_t *)at, at += (size_t)rows[l] * 2 * groups[l] * 4;
-        to->bias = (int32_t *)at, at += (size_t)rows[l] * 4;
-        to->scale = (float *)at, at += (size_t)rows[l] * 4;
-        to->piece = (Piece *)at, at += ((size_t)rows[l] / NEURONS * pieces_of(groups[l]) * sizeof(Piece) + 3) / 4 * 4;
-        pack_layer(to, &from->layer[l], l ? ACTIVATION_TOP : FEATURE_CENTRE + FEATURE_TOP, l ? 0 : FEATURE_CENTRE);
+        to->weight = at, at += (size_t)rows[l] * groups[l];
+        to->bias = at, at += rows[l];
+        to->scale = (float *)at, at += rows[l];
+        to->extra = (Extra *)at;
+        if (l) pack_layer(to, &from->layer[l], ACTIVATION_TOP, 0);
+        else pack_first(packed, &from->layer[0]);
+        at = (int32_t *)(to->extra + to->extras);
     }
     return packed;
 }
 
+#ifndef BROADCAST
+#define BROADCAST(from) (*(from) - (vi){0})
+#endif
+
 #ifdef MULTIPLY4
-/* Adds up the products of a block of neurons; returns the weights of the next. Features come with their centre at 127. */
-INLINE const int32_t *sums(const int32_t *weight, const Piece *piece, const vi (*x)[VECTORS], int j, vi sum[NEURONS][NV]) {
-    for (; piece->count; piece++) {
-        const vi(*at)[VECTORS] = x + piece->from;
-        vs part[NEURONS][NV];
-        for (int k = 0; k < NEURONS; k++) {
-            vi w = *weight++ - (vi){0};
-            for (int v = 0; v < NV; v++) part[k][v] = MULTIPLY4(at[0][j + v], w);
-        }
-        for (int i = 1; i < piece->count; i++)
-            for (int k = 0; k < NEURONS; k++) {
-                vi w = *weight++ - (vi){0};
-                for (int v = 0; v < NV; v++) part[k][v] += MULTIPLY4(at[i][j + v], w);
-            }
-        for (int k = 0; k < NEURONS; k++)
-            for (int v = 0; v < NV; v++) sum[k][v] += PAIRS(part[k][v]);
-    }
-    return weight;
+/* The sum of the products of `count` groups, a constant. Features come with their centre at 127. */
+INLINE vi sum_of_products(int count, const vi (*x)[NV], const vi *w, int v) {
+    vs part = MULTIPLY4(x[0][v], w[0]);
+    for (int i = 1; i < count; i++) part += MULTIPLY4(x[i][v], w[i]);
+    return PAIRS(part);
 }
 
-INLINE void pack_features(const vi (*feature)[VECTORS], int inputs, vi (*x)[VECTORS]) {
-    for (int i = 0; i < inputs; i += 4)
-        for (int j = 0; j < VECTORS; j++) {
-            vi word = {0};
-            for (int k = 0; k < 4 && i + k < inputs; k++) word |= (feature[i + k][j] + FEATURE_CENTRE) << (8 * k);
-            x[i / 4][j] = word;
-        }
+/* Clips features of less than 2^15 and puts them side by side, in the order of the first layer's inputs. */
+INLINE void pack_features(const Packed *net, const vi (*feature)[VECTORS], vi (*x)[VECTORS]) {
+    for (int i = 0; i < net->layer[0].groups; i++) {
+        const int32_t *at = net->order + 4 * i;
+        for (int j = 0; j < VECTORS; j++) x[i][j] = CENTRE4(feature[at[0]][j], feature[at[1]][j], feature[at[2]][j], feature[at[3]][j]);
+    }
 }
 #else
-INLINE const int32_t *sums(const int32_t *weight, const Piece *piece, const vi (*x)[VECTORS], int j, vi sum[NEURONS][NV]) {
-    for (int i = 0; i < piece->count; i++)
-        for (int k = 0; k < NEURONS; k++) {
-            vi w = *weight++ - (vi){0};
-            for (int v = 0; v < NV; v++) sum[k][v] = DOT2(sum[k][v], x[i][j + v], w);
-        }
-    return weight;
+INLINE vi sum_of_products(int count, const vi (*x)[NV], const vi *w, int v) {
+    vi sum = {0};
+    for (int i = 0; i < count; i++) sum = DOT2(sum, x[i][v], w[i]);
+    return sum;
 }
 
-INLINE void pack_features(const vi (*feature)[VECTORS], int inputs, vi (*x)[VECTORS]) {
-    for (int i = 0; i < inputs; i += 2)
-        for (int j = 0; j < VECTORS; j++) {
-            vi low = feature[i][j] & 0xffff;
-            x[i / 2][j] = i + 1 < inputs ? low | feature[i + 1][j] << 16 : low;
-        }
+INLINE void pack_features(const Packed *net, const vi (*feature)[VECTORS], vi (*x)[VECTORS]) {
+    for (int i = 0; i < net->layer[0].groups; i++)
+        for (int j = 0; j < VECTORS; j++) x[i][j] = PAIR_CLIPPED(feature[net->order[2 * i]][j], feature[net->order[2 * i + 1]][j]);
 }
 #endif
 
@@ -179,31 +263,54 @@ INLINE void activate(vi sum[NEURONS][NV], int v, const float *scale, vi (*out)[V
 #endif
 }
 
-INLINE void run(const Packed *net, const vi (*feature)[VECTORS], int inputs, vi (*output)[VECTORS]) {
-    vi x[2][WIDTH_MAX / GROUP][VECTORS];
-    pack_features(feature, inputs, x[0]);
+/* Adds the products of a piece, of a constant count, to the sums of all neurons; those of the first one to `bias`. */
+INLINE void add_piece(int count, const int32_t *weight, int rows, const vi (*from)[VECTORS], int j, vi (*sum)[NV], const int32_t *bias) {
+    vi x[PIECE_MAX][NV], w[PIECE_MAX];
+    for (int i = 0; i < count; i++)
+        for (int v = 0; v < NV; v++) x[i][v] = from[i][j + v];
+#pragma GCC unroll 2
+    for (int k = 0; k < rows; k++) {
+        for (int i = 0; i < count; i++) w[i] = BROADCAST(weight++);
+        for (int v = 0; v < NV; v++) sum[k][v] = (bias ? BROADCAST(bias + k) : sum[k][v]) + sum_of_products(count, (const vi(*)[NV])x, w, v);
+    }
+}
+
+/* Computes the sums of all neurons of a layer. */
+INLINE void sums(const PackedLayer *layer, const vi (*x)[VECTORS], int j, vi (*sum)[NV]) {
+    int i = 0, groups = layer->groups, rows = layer->rows;
+    const int32_t *weight = layer->weight, *bias = layer->bias;
+    if (layer->together == 4 && groups >= 4) {
+        add_piece(4, weight, rows, x, j, sum, bias);
+        for (i = 4; i + 4 <= groups; i += 4) add_piece(4, weight + i * rows, rows, x + i, j, sum, NULL);
+    } else if (layer->together >= 2 && groups >= 2) {
+        add_piece(2, weight, rows, x, j, sum, bias), i = 2;
+    } else {
+        add_piece(1, weight, rows, x, j, sum, bias), i = 1;
+    }
+    if (layer->together >= 2)
+        for (; i + 2 <= groups; i += 2) add_piece(2, weight + i * rows, rows, x + i, j, sum, NULL);
+    for (; i < groups; i++) add_piece(1, weight + i * rows, rows, x + i, j, sum, NULL);
+    for (const Extra *e = layer->extra, *end = e + layer->extras; e < end; e++)
+        add_piece(1, &e->weight, 1, x + e->group, j, sum + e->neuron, NULL);
+}
+
+INLINE void run(const Packed *net, const vi (*feature)[VECTORS], vi (*output)[VECTORS]) {
+    vi x[2][GROUPS_MAX][VECTORS], sum[WIDTH_MAX][NV];
+    pack_features(net, feature, x[0]);
     for (int l = 0; l < net->layers; l++) {
         const PackedLayer *layer = &net->layer[l];
-        const vi(*in)[VECTORS] = (const vi(*)[VECTORS])x[l & 1];
-        vi(*out)[VECTORS] = x[~l & 1];
-        int last = l + 1 == net->layers;
-        const int32_t *weight = layer->weight, *next = weight;
-        for (int o = 0; o < layer->rows; o += NEURONS, weight = next) {
-            const Piece *piece = layer->piece + o / NEURONS * pieces_of(layer->groups);
-            const float *scale = layer->scale + o;
-            for (int j = 0; j < VECTORS; j += NV) {
-                vi sum[NEURONS][NV];
-                for (int k = 0; k < NEURONS; k++)
-                    for (int v = 0; v < NV; v++) sum[k][v] = layer->bias[o + k] - (vi){0};
-                next = sums(weight, piece, in, j, sum);
-                for (int v = 0; v < NV; v++) {
-                    if (last) {
-                        output[0][j + v] = scaled(sum[0][v], scale[0], -MEAN_REACH, MEAN_REACH);
-                        output[1][j + v] = scaled(sum[1][v], scale[1], -SCALE_REACH, SCALE_REACH);
-                        output[2][j + v] = scaled(sum[2][v], scale[2], 0, TAIL_TOP);
-                    } else
-                        activate(sum, v, scale, out + o / GROUP, j + v);
-                }
+        const float *scale = layer->scale;
+        for (int j = 0; j < VECTORS; j += NV) {
+            sums(layer, (const vi(*)[VECTORS])x[l & 1], j, sum);
+            if (l + 1 < net->layers) {
+                for (int o = 0; o < layer->rows; o += NEURONS)
+                    for (int v = 0; v < NV; v++) activate(sum + o, v, scale + o, x[~l & 1] + o / GROUP, j + v);
+                continue;
+            }
+            for (int v = 0; v < NV; v++) {
+                output[0][j + v] = scaled(sum[0][v], scale[0], -MEAN_REACH, MEAN_REACH);
+                output[1][j + v] = scaled(sum[1][v], scale[1], -SCALE_REACH, SCALE_REACH);
+                output[2][j + v] = scaled(sum[2][v], scale[2], 0, TAIL_TOP);
             }
         }
     }

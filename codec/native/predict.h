@@ -16,6 +16,7 @@ typedef struct {
     vi own[OFFSETS_MAX / 2][VECTORS], square[VECTORS]; /* residuals as features, in pairs, and the sum of their squares */
     vi rough[VECTORS], rough_proxy[VECTORS], near_index[VECTORS], wide_index[VECTORS], slope_index[VECTORS];
     vi output[OUTPUTS][VECTORS];
+    const int32_t *row[SEEN_MAX], *proxy_row[PROXIES_MAX][OFFSETS_MAX + 1]; /* where what is seen from a row's first point lies */
 } Work;
 
 INLINE void put_half(vi *to, int j, vih x) { memcpy((vih *)to + j, &x, sizeof x); }
@@ -139,13 +140,17 @@ INLINE void error_sums_wide(const Geometry *g, Work *w) {
 INLINE void error_sums(const Geometry *g, Work *w) {
     vi all = {0};
     for (int j = 0; j < VECTORS; j++) {
-        vi sum[2] = {{0}, {0}};
-        for (int i = 0; i < g->near + g->wide; i++) {
+        vu near = {0}, wide = {0};
+        for (int i = 0; i < g->near; i++) {
             vi e = abs_i(w->errors[i][j]);
-            all |= e, sum[i >= g->near] = (vi)((vu)sum[i >= g->near] + (vu)e);
+            all |= e, near += (vu)e;
         }
-        w->near_index[j] = (vi)__builtin_convertvector((vi)((vu)sum[0] + 4), vf) >> 20;
-        w->wide_index[j] = (vi)__builtin_convertvector((vi)((vu)sum[1] + 4), vf) >> 20;
+        for (int i = g->near; i < g->near + g->wide; i++) {
+            vi e = abs_i(w->errors[i][j]);
+            all |= e, wide += (vu)e;
+        }
+        w->near_index[j] = (vi)__builtin_convertvector((vi)(near + 4), vf) >> 20;
+        w->wide_index[j] = (vi)__builtin_convertvector((vi)(wide + 4), vf) >> 20;
     }
     int large = 0;
     for (int k = 0; k < LANES; k++) large |= all[k] >> 27; /* at most 8 of either kind: below 2^30 */
@@ -158,7 +163,7 @@ INLINE void own_features(const Geometry *g, Work *w) {
     error_sums(g, w);
     for (int j = 0; j < VECTORS; j++) {
         vf scale = look_up(g->residual, w->rough[j]), error = look_up(g->error, w->rough[j]);
-        for (int i = 0; i < n; i++) w->feature[i][j] = round_f(w->residual[i][j] * scale, -FEATURE_TOP, FEATURE_TOP);
+        for (int i = 0; i < n; i++) w->feature[i][j] = ROUND_I(w->residual[i][j] * scale); /* clipped later; check.c: of 16 bits */
         for (int i = 0; i < near; i++)
             w->feature[n + i][j] = round_f(__builtin_convertvector(w->errors[i][j], vf) * error, -FEATURE_TOP, FEATURE_TOP);
         vi centre = w->rough[j] + LOG_CENTRE, *f = &w->feature[n + near][j];
@@ -181,7 +186,7 @@ INLINE void pair_own(const Geometry *g, Work *w) {
     for (int j = 0; j < VECTORS; j++) {
         vi square = {0};
         for (int i = 0; i < g->n; i += 2) {
-            vi f = PAIR(w->feature[i][j], w->feature[i + 1][j]);
+            vi f = PAIR_CLIPPED(w->feature[i][j], w->feature[i + 1][j]);
             w->own[i / 2][j] = f, square = ADD_PRODUCTS(square, f, f);
         }
         w->square[j] = square;
@@ -238,51 +243,52 @@ INLINE void finish(const Geometry *g, const Work *w, int count, const vi *base, 
 
 /* --- a phase ------------------------------------------------------------------------------------------------------ */
 
-/* Copies a neighbour of `count` points from `column` of a row on to the points of a tile from `filled` on. */
-INLINE void take(const Phase *p, int set, const Neighbour *at, int64_t row, int64_t column, int count, int filled, vi *to) {
-    const int32_t *from = held(p, set, at->plane, row + at->row - PAD) + column + at->column;
+/* Finds what is seen from the points of a row. */
+INLINE void find_rows(const Phase *p, int64_t row, Work *w) {
+    const Geometry *g = p->geometry;
+    int n = g->n, others = g->near + g->wide;
+    for (int i = 0; i < n + others; i++) w->row[i] = row_of(p, i < n ? VALUES : ERRORS, &g->seen[i], row);
+    for (int k = 0; k < p->proxies; k++)
+        for (int i = 0; i <= n; i++) w->proxy_row[k][i] = row_of(p, FIRST_PROXY + k, &g->seen[i < n ? i : n + others], row);
+}
+
+/* Copies `count` integers to the points of a tile from `filled` on. */
+INLINE void take(const int32_t *from, int count, int filled, vi *to) {
     if (count == TILE) memcpy(to, from, TILE * sizeof *from); /* of a constant size: no call */
     else memcpy((int32_t *)to + filled, from, count * sizeof *from);
 }
 
 /* Copies what lies around `count` points from `column` of a row on to the points of a tile from `filled` on. */
-INLINE void gather(const Phase *p, int64_t row, int64_t column, int count, Work *w, int filled) {
+INLINE void gather(const Phase *p, int64_t column, int count, Work *w, int filled) {
     const Geometry *g = p->geometry;
-    const Neighbour *at = g->seen;
-    for (int i = 0; i < g->n; i++, at++) {
-        take(p, VALUES, at, row, column, count, filled, w->values[i]);
-        for (int k = 0; k < p->proxies; k++) take(p, FIRST_PROXY + k, at, row, column, count, filled, w->proxy[k][i]);
-    }
-    for (int i = 0; i < g->near + g->wide; i++, at++) take(p, ERRORS, at, row, column, count, filled, w->errors[i]);
-    for (int k = 0; k < p->proxies; k++) take(p, FIRST_PROXY + k, at, row, column, count, filled, w->proxy[k][g->n]);
+    for (int i = 0; i < g->n; i++) take(w->row[i] + column, count, filled, w->values[i]);
+    for (int i = 0; i < g->near + g->wide; i++) take(w->row[g->n + i] + column, count, filled, w->errors[i]);
+    for (int k = 0; k < p->proxies; k++)
+        for (int i = 0; i <= g->n; i++) take(w->proxy_row[k][i] + column, count, filled, w->proxy[k][i]);
 }
 
 /* The same for points in any columns of a row. */
-INLINE void take_some(const Phase *p, int set, const Neighbour *at, int64_t row, const int32_t *columns, int count, vi *to, int filled) {
-    const int32_t *from = held(p, set, at->plane, row + at->row - PAD) + at->column;
+INLINE void take_some(const int32_t *from, const int32_t *columns, int count, int filled, vi *to) {
     for (int k = 0; k < count; k++) ((int32_t *)to)[filled + k] = from[columns[k]];
 }
 
-INLINE void gather_some(const Phase *p, int64_t row, const int32_t *columns, int count, Work *w, int filled) {
+INLINE void gather_some(const Phase *p, const int32_t *columns, int count, Work *w, int filled) {
     const Geometry *g = p->geometry;
-    const Neighbour *at = g->seen;
-    for (int i = 0; i < g->n; i++, at++) {
-        take_some(p, VALUES, at, row, columns, count, w->values[i], filled);
-        for (int k = 0; k < p->proxies; k++) take_some(p, FIRST_PROXY + k, at, row, columns, count, w->proxy[k][i], filled);
-    }
-    for (int i = 0; i < g->near + g->wide; i++, at++) take_some(p, ERRORS, at, row, columns, count, w->errors[i], filled);
-    for (int k = 0; k < p->proxies; k++) take_some(p, FIRST_PROXY + k, at, row, columns, count, w->proxy[k][g->n], filled);
+    for (int i = 0; i < g->n; i++) take_some(w->row[i], columns, count, filled, w->values[i]);
+    for (int i = 0; i < g->near + g->wide; i++) take_some(w->row[g->n + i], columns, count, filled, w->errors[i]);
+    for (int k = 0; k < p->proxies; k++)
+        for (int i = 0; i <= g->n; i++) take_some(w->proxy_row[k][i], columns, count, filled, w->proxy[k][i]);
 }
 
 /* Gathers what lies around points of a row that begins at point `start`. */
-INLINE void gather_places(const Phase *p, int64_t row, const int32_t *places, int64_t start, int count, Work *w, int filled) {
+INLINE void gather_places(const Phase *p, const int32_t *places, int64_t start, int count, Work *w, int filled) {
     int32_t columns[TILE];
     int64_t first = places[0] - start;
     if (places[count - 1] - places[0] == count - 1) {
-        gather(p, row, first, count, w, filled);
+        gather(p, first, count, w, filled);
     } else {
         for (int k = 0; k < count; k++) columns[k] = (int32_t)(places[k] - start);
-        gather_some(p, row, columns, count, w, filled);
+        gather_some(p, columns, count, w, filled);
     }
 }
 
@@ -295,7 +301,7 @@ INLINE void predict_tile(const Phase *p, Work *w, int count, int64_t done) {
     int inputs = inputs_of(g, 0);
     if (p->proxies) pair_own(g, w);
     for (int k = 0; k < p->proxies; k++, inputs += PROXY_FEATURES) proxy_features(g, w, w->proxy[k], &w->feature[inputs]);
-    run(p->network, w->feature, inputs, w->output);
+    run(p->network, (const vi(*)[VECTORS])w->feature, w->output);
     const int32_t *places = p->wanted ? p->wanted + done : NULL;
     finish(g, w, count, base, places, p->value + (places ? 0 : done), p->scale + done, p->tail + done);
 }
@@ -315,13 +321,13 @@ static __attribute__((noinline)) int64_t LEVEL(predict)(const Phase *p) {
     for (int64_t field = 0; field < p->fields; field++) {
         int64_t loaded = -PAD; /* rows before this one are held, as far as they are needed */
         for (int64_t row = 0; row < p->rows; row++, start += p->columns) {
-            if (p->wanted && !p->looks && (listed = list_wanted(p, field, start, listed)) == next) continue;
             for (loaded = loaded < row - PAD ? row - PAD : loaded; loaded <= row + PAD; loaded++) load_row(p, field, loaded, p->proxies);
-            if (p->wanted && p->looks) look_row(p, row, start), listed = list_wanted(p, field, start, listed);
+            if (p->wanted) look_row(p, row, start), listed = list_wanted(p, field, start, listed);
+            find_rows(p, row, &w);
             for (int64_t at = 0, end = p->wanted ? listed - next : p->columns, n; at < end; at += n) {
                 n = end - at < TILE - filled ? end - at : TILE - filled;
-                if (p->wanted) gather_places(p, row, p->wanted + next + at, start, (int)n, &w, filled);
-                else gather(p, row, at, (int)n, &w, filled);
+                if (p->wanted) gather_places(p, p->wanted + next + at, start, (int)n, &w, filled);
+                else gather(p, at, (int)n, &w, filled);
                 filled += (int)n;
                 if (filled < TILE) continue;
                 predict_tile(p, &w, TILE, done);

@@ -50,6 +50,11 @@ INLINE int32_t *held(const Phase *p, int set, int plane, int64_t row) {
     return p->rows_held + ((set * PLANES + plane) * RING + (row + RING) % RING) * p->width;
 }
 
+/* Where a neighbour of a row's first point is held. */
+INLINE const int32_t *row_of(const Phase *p, int set, const Neighbour *at, int64_t row) {
+    return held(p, set, at->plane, row + at->row - PAD) + at->column;
+}
+
 /* Which planes a phase looks at, bit by bit. */
 INLINE int planes_of(const Neighbour *seen, int count) {
     int planes = 0;

@@ -326,7 +326,6 @@ static int do_phase(State *s, const Level *level, int phase, int plane) {
     int quiet = n < QUIET_LEAST ? 0 : do_limits(s, level, &own), wrong;
     if (quiet < 0) return -quiet;
     p->wanted = quiet ? s->order : NULL, p->limit = s->limit, p->fields_of_limit = w->fields / w->streams;
-    p->looks = w->readers != NULL;
     loud = level->predict(p);
     if (quiet) list_quiet(s, n, s->order + loud);
     for (int64_t i = 0; i < loud; i++) p->scale[i] = (int16_t)(p->scale[i] + w->finer[s->level]);
