@@ -266,7 +266,7 @@ int isopress_write_phase(Writer *w, const Tables *tables, int64_t n, const int32
     return FINE;
 }
 
-enum { GUESS_BITS = 10, FEW = 256, LIKELY = 10 << 20 };
+enum { GUESS_BITS = 10, FEW = 256, LIKELY = 10 << 20, AHEAD = 16 };
 
 /* Returns the integer of a quantile below 2^24 by halving, of `size` integers. */
 static inline int32_t search(const uint32_t *row, int32_t size, uint32_t q) {
@@ -295,6 +295,7 @@ static int read_table(Reader *reader, const uint32_t *row, int32_t a, int64_t n,
     for (int64_t j = 0; j < n; j++) {
         uint64_t scale = r.range >> PRECISION;
         int32_t k = a, i = order[j];
+        __builtin_prefetch(&symbols[order[j + AHEAD < n ? j + AHEAD : j]], 1); /* they are far apart */
         if (r.ahead - scale * zero >= scale * likely) {
             uint64_t q = r.ahead / scale;
             if (q >> PRECISION) {

@@ -67,7 +67,8 @@ typedef struct {
     int32_t peaked;
 } Reader;
 
-/* Room for the points of a phase while they are sorted by table. */
+/* Room for the points of a phase while they are sorted by table; `table` and `shift` may be where scale indexes and tail
+   classes are. */
 typedef struct {
     int64_t room;
     int32_t *order;

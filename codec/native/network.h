@@ -2,7 +2,7 @@
 
 #include <stdlib.h>
 
-enum { NEURONS = 4, PIECE_MAX = 4, SWAPS = 400 }; /* whose activations lie side by side; groups of a piece */
+enum { NEURONS = 4, PIECE_MAX = 4, SWAPS = 200 }; /* whose activations lie side by side; groups of a piece */
 
 #ifdef MULTIPLY4
 enum { GROUP = 4, FEATURE_CENTRE = FEATURE_TOP };

@@ -2,8 +2,11 @@
 
 #include <stdlib.h>
 #include <string.h>
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
 
-enum { LIMIT_UNITS = 1 << 27 };
+enum { LIMIT_UNITS = 1 << 27, PAGE = 1 << 21 };
 
 /* The parts of a walk that change from phase to phase, and room for them. */
 typedef struct {
@@ -18,7 +21,7 @@ typedef struct {
     int32_t *order;        /* of a phase: points that pass a network, then per stream and class the quiet ones */
     int32_t *limit;        /* per stream, how many classes are quiet */
     int64_t (*count)[CLASSES + 1]; /* per stream, how many points of each are, and how many are not */
-    Sorted sorted;
+    int32_t *sorted;       /* points of a phase by table */
     Phase phase;
 } State;
 
@@ -31,7 +34,17 @@ static void free_state(State *s) {
     free(s->phase.value), free(s->phase.scale), free(s->phase.tail), free(s->phase.activity);
     free(s->order), free(s->limit), free(s->count);
     free(s->phase.rows_held);
-    isopress_free_room(&s->sorted);
+    free(s->sorted);
+}
+
+/* Room for `n` things of some size, in large pages if it is large: points of a phase by table lie far apart. */
+static void *room_for(int64_t n, size_t size) {
+    char *room = malloc((size_t)n * size);
+#ifdef MADV_HUGEPAGE
+    size_t skip = (uintptr_t)room % PAGE ? PAGE - (uintptr_t)room % PAGE : 0;
+    if (room && (size_t)n * size >= 4 * (size_t)PAGE) madvise(room + skip, (size_t)n * size - skip, MADV_HUGEPAGE); /* may fail */
+#endif
+    return room;
 }
 
 static int make_state(State *s, const Walk *w) {
@@ -40,24 +53,25 @@ static int make_state(State *s, const Walk *w) {
     int64_t h = half_up(w->height), x = half_up(w->width), n = w->fields * h * x;
     int64_t longest = h > x ? h : x, width = x + 2 * PAD, rows = (2 + w->proxies) * PLANES * RING + 2;
     s->coarse = calloc((size_t)n, sizeof *s->coarse);
-    s->fine[0] = malloc((size_t)n * sizeof **s->fine);
-    s->fine[1] = malloc((size_t)n * sizeof **s->fine);
+    s->fine[0] = room_for(n, sizeof **s->fine);
+    s->fine[1] = room_for(n, sizeof **s->fine);
     s->stand_in = malloc((size_t)(w->fields * longest) * sizeof *s->stand_in);
-    s->symbols = malloc((size_t)n * sizeof *s->symbols);
-    s->phase.value = malloc((size_t)n * sizeof *s->phase.value);
-    s->phase.scale = malloc((size_t)n * sizeof *s->phase.scale);
-    s->phase.tail = malloc((size_t)n * sizeof *s->phase.tail);
-    s->phase.activity = malloc((size_t)n);
+    s->symbols = room_for(n, sizeof *s->symbols);
+    s->phase.value = room_for(n, sizeof *s->phase.value);
+    s->phase.scale = room_for(n, sizeof *s->phase.scale);
+    s->phase.tail = room_for(n, sizeof *s->phase.tail);
+    s->phase.activity = room_for(n, 1);
     s->phase.rows_held = malloc((size_t)(rows * width + TILE) * sizeof *s->phase.rows_held);
-    s->order = malloc((size_t)(n + 1) * sizeof *s->order); /* one more: what is listed next is written first */
+    s->order = room_for(n + 1, sizeof *s->order); /* one more: what is listed next is written first */
+    s->sorted = room_for(n, sizeof *s->sorted);
     s->limit = malloc((size_t)w->streams * sizeof *s->limit);
     s->count = malloc((size_t)w->streams * sizeof *s->count);
     if (w->proxies) s->guess = malloc((size_t)(w->fields * w->height * w->width) * sizeof *s->guess);
     s->phase.width = width;
     int short_of = !s->coarse || !s->fine[0] || !s->fine[1] || !s->stand_in || !s->symbols || !s->phase.value ||
                    !s->phase.scale || !s->phase.tail || !s->phase.rows_held ||
-                   !s->phase.activity || !s->order || !s->limit || !s->count ||
-                   (w->proxies && !s->guess) || isopress_make_room(&s->sorted, n);
+                   !s->phase.activity || !s->order || !s->sorted || !s->limit || !s->count ||
+                   (w->proxies && !s->guess);
     return short_of ? NO_MEMORY : FINE;
 }
 
@@ -165,7 +179,8 @@ static inline int32_t symbol_of(const Walk *w, int64_t i, int32_t predicted, int
     return w->valid && !w->valid[i] ? 0 : symbol;
 }
 
-/* Quantises what the predictions of a phase miss, and enters the values that come of it. */
+/* Quantises what the predictions of a phase miss, and enters the values that come of it; symbols take the place of
+   predictions, and pages that are never written take no memory. */
 static void quantise(State *s, const View *plane, const View *errors) {
     const Walk *w = s->walk;
     Phase *p = &s->phase;
@@ -180,7 +195,7 @@ static void quantise(State *s, const View *plane, const View *errors) {
                 int32_t predicted = p->value[done + c] + (guess ? guess[start + c * plane->column] : 0);
                 int32_t symbol = symbol_of(w, i, predicted, quantum);
                 int32_t more = (int32_t)added(symbol, predicted, quantum, w->snap);
-                s->symbols[done + c] = symbol;
+                p->value[done + c] = symbol;
                 w->v[i] = predicted + more;
                 if (errors->at) ((int32_t *)errors->at)[error_at + c * errors->column] = more;
             }
@@ -276,7 +291,7 @@ static void spread(State *s, int64_t loud, int64_t all) {
 }
 
 /* Codes or decodes the symbols of quiet points, stream by stream. */
-static int do_runs(State *s, int64_t loud) {
+static int do_runs(State *s, int64_t loud, int32_t *symbols) {
     const Walk *w = s->walk;
     int32_t *order = s->order + loud;
     for (int64_t i = 0; i < w->streams; i++) {
@@ -284,8 +299,8 @@ static int do_runs(State *s, int64_t loud) {
         for (int class = 0; class < CLASSES; class++) {
             int64_t n = s->count[i][class];
             if (!n) continue;
-            int wrong = w->readers ? isopress_read_runs(w->readers[i], w->tables, n, order, s->symbols, &rate)
-                                   : isopress_write_runs(w->writers[i], w->tables, n, order, s->symbols, &rate);
+            int wrong = w->readers ? isopress_read_runs(w->readers[i], w->tables, n, order, symbols, &rate)
+                                   : isopress_write_runs(w->writers[i], w->tables, n, order, symbols, &rate);
             if (wrong) return wrong;
             order += n;
         }
@@ -295,19 +310,19 @@ static int do_runs(State *s, int64_t loud) {
 
 /* --- the walk ------------------------------------------------------------------------------------------------------- */
 
-/* Codes or decodes the symbols of the points that passed a network. */
+/* Codes or decodes the symbols of the points that passed a network, whose scale indexes and tail classes are used up. */
 static int do_symbols(State *s, int32_t *symbols, int64_t n) {
     const Walk *w = s->walk;
     const Phase *p = &s->phase;
     int64_t start = 0;
     for (int64_t i = 0; i < w->streams; i++) {
         int64_t count = p->wanted ? s->count[i][CLASSES] : n;
-        const int16_t *scale = p->scale + start;
-        const int8_t *tail = p->tail + start;
-        Sorted *sorted = &s->sorted;
+        int16_t *scale = p->scale + start;
+        int8_t *tail = p->tail + start;
+        Sorted sorted = {count, s->sorted, scale, tail};
         int wrong = !count       ? FINE
-                    : w->readers ? isopress_read_phase(w->readers[i], w->tables, count, symbols + start, scale, tail, 1, sorted)
-                                 : isopress_write_phase(w->writers[i], w->tables, count, symbols + start, scale, tail, 1, sorted);
+                    : w->readers ? isopress_read_phase(w->readers[i], w->tables, count, symbols + start, scale, tail, 1, &sorted)
+                                 : isopress_write_phase(w->writers[i], w->tables, count, symbols + start, scale, tail, 1, &sorted);
         if (wrong) return wrong;
         start += count;
     }
@@ -332,14 +347,14 @@ static int do_phase(State *s, const Level *level, int phase, int plane) {
     if (w->readers) {
         if ((wrong = do_symbols(s, s->symbols, n))) return wrong;
         if (quiet) spread(s, loud, all);
-        if (quiet && (wrong = do_runs(s, loud))) return wrong;
+        if (quiet && (wrong = do_runs(s, loud, s->symbols))) return wrong;
         return dequantise(s, &own, &errors);
     }
     quantise(s, &own, &errors);
-    if (!quiet) return do_symbols(s, s->symbols, n);
-    for (int64_t i = 0; i < loud; i++) p->value[i] = s->symbols[s->order[i]]; /* predictions are no longer needed */
-    if ((wrong = do_symbols(s, p->value, n))) return wrong;
-    return do_runs(s, loud);
+    if (!quiet) return do_symbols(s, p->value, n);
+    for (int64_t i = 0; i < loud; i++) s->symbols[i] = p->value[s->order[i]];
+    if ((wrong = do_symbols(s, s->symbols, n))) return wrong;
+    return do_runs(s, loud, p->value);
 }
 
 int isopress_walk(const Level *level, const Walk *w) {

@@ -4,7 +4,6 @@ from enum import IntEnum
 
 import numpy as np
 from numcodecs import zstd
-from numpy.typing import DTypeLike
 from pcodec import ChunkConfig, standalone
 
 from isopress.codec.errors import ArgumentError, CorruptPayloadError, TruncatedPayloadError
@@ -73,17 +72,18 @@ def integers_may_reach(y: np.ndarray, size: float) -> bool:
     flat = y.reshape(-1)
     if flat.size <= 2 * _PIECES * _PIECE:
         return True
-    if _foretold(flat, _PIECES, np.int64) > _SURE * size:
+    if _foretold(flat, _PIECES, integers=True) > _SURE * size:
         return False
-    return flat.size <= 2 * _MORE_PIECES * _PIECE or _foretold(flat, _MORE_PIECES, np.int64) <= _NEARLY_SURE * size
+    return flat.size <= 2 * _MORE_PIECES * _PIECE or _foretold(flat, _MORE_PIECES, integers=True) <= _NEARLY_SURE * size
 
 
-def _foretold(flat: np.ndarray, pieces: int, dtype: DTypeLike | None = None) -> float:
-    """Return how many bytes a lossless coding would take, by pieces from all over; as integers if a dtype is given."""
+def _foretold(flat: np.ndarray, pieces: int, *, integers: bool = False) -> float:
+    """Return how many bytes a lossless coding would take, by pieces from all over; of the `integers` next to values."""
     starts = np.linspace(0, flat.size - _PIECE, pieces).astype(np.int64)
     some = np.concatenate([flat[start : start + _PIECE] for start in starts.tolist()])
-    if dtype is not None:
-        some = np.rint(some).astype(dtype)
+    if integers:
+        some = np.rint(some)
+        some = some.astype(np.int32 if np.abs(some).max() < 2**31 else np.int64)  # as they would be coded
     return len(encode_lossless(some, quick=True)) * (flat.size / some.size)
 
 
