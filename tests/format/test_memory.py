@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 TASK_NBYTES = 2**22
 CHUNKS = 4  # of a task
 FEW, MANY = 2, 7  # tasks
-MOST = 40  # times the source bytes of a task: two at once, a chunk each in thirteen times its size, what the allocator keeps
+MOST = 40  # times the source bytes of a task: two at once, a chunk each in thirteen times its size, and arenas
 GROWTH = 12  # times a task's bytes that more tasks may take more; 4 to 6 were seen, of threads and their arenas
 
 # Compresses one field for what is loaded once, then a few tasks, then many; prints its largest memory after each.
