@@ -191,7 +191,6 @@ def vaeformer(
 
     _check_out(out, resume)
     torch.set_num_threads(threads)
-    torch.set_flush_denormal(True)  # small gradients are denormal: many times slower
     job = _single_fields(data, validation, seed) if config is None else _channels(config, data, validation, seed)
     training = job.training if steps is None else replace(job.training, steps=steps)
     if dry_run:

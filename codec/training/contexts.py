@@ -219,7 +219,6 @@ def _descend(
     rounds: int,
     config: ContextConfig,
 ) -> None:
-    torch.set_flush_denormal(True)  # of this thread, for speed
     tensors = [torch.from_numpy(getattr(data, f)) for f in data.__dataclass_fields__]
     unit = torch.from_numpy(MEAN_OF * 64 / UNITS).float()  # steps of one activity
     root = tensors[-1].double().sqrt()

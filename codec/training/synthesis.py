@@ -133,7 +133,6 @@ class SynthesisTask:
         start: Synthesis | None,
     ) -> None:
         torch.manual_seed(config.seed)
-        torch.set_flush_denormal(True)  # gradients far out on a gelu are denormal: up to thirty times slower
         self._fields, self._model, self._config = fields, model, config
         self._newest = (start or Synthesis(config.synthesis)).train().requires_grad_(True)
         self._optimizer = torch.optim.AdamW(self._newest.parameters(), weight_decay=1e-3, betas=(0.9, 0.98))

@@ -38,6 +38,7 @@ from isopress.codec.training.loop import (
     follow,
     of_team,
     run,
+    subnormal_as_zero,
     team,
 )
 from isopress.codec.training.vaeformer import BALANCED_LMBDA, keep_patch, loss_of
@@ -282,6 +283,7 @@ def _plain(config: Mapping[str, Any]) -> Any:
     return json.loads(json.dumps(config))
 
 
+@subnormal_as_zero()
 def trial(spec: ModelSpec, windows: Windows, config: ChannelTraining, device: str) -> dict[str, str]:
     """Take a few steps of the second stage, keep nothing; return parameters, memory, speed and days in words."""
     task = ChannelTask(spec, windows, windows, Path(), replace(config, validation=1, statistics=4), device)

@@ -5,10 +5,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from isopress.codec.errors import ArgumentError
+from isopress.codec.float_environment import subnormal_numbers
 from isopress.codec.training.loop import Budget, Progress, falling, load_checkpoint, run, save_checkpoint
 
 
@@ -50,6 +52,24 @@ def test_what_is_best_so_far_is_kept_and_reported(tmp_path: Path) -> None:
     assert progress.best == min(score for _, score in progress.validation)
     assert task.done == sorted(task.done)
     assert 0 <= task.done[0] <= task.done[-1] < 1
+
+
+def test_subnormal_numbers_are_zero_while_training_and_then_as_before(tmp_path: Path) -> None:
+    class Looking(Counting):
+        def round(self, number: int, done: float) -> float:
+            assert _smallest() == 0
+            return super().round(number, done)
+
+    with subnormal_numbers():
+        run(Looking([1.0]), tmp_path / "a.ckpt", ALWAYS)
+        assert _smallest() > 0
+        torch.set_flush_denormal(True)
+        run(Looking([1.0]), tmp_path / "a.ckpt", ALWAYS)
+        assert _smallest() == 0
+
+
+def _smallest() -> np.float32:
+    return np.float32(2**-148) * np.float32(0.5)
 
 
 def test_a_training_goes_on_where_it_stopped(tmp_path: Path) -> None:
