@@ -19,7 +19,7 @@ from isopress.codec.bounded import block, fields_alone, pyramid, weights
 from isopress.codec.bounded.choice import ContextMode, choose_context
 from isopress.codec.decode import FLOATS, ChunkDecoder, Sections, Value, assemble, field_shape
 from isopress.codec.encoded import EncodedChunk, Method, Section, is_paid_for
-from isopress.codec.errors import BoundError
+from isopress.codec.errors import ArgumentError, BoundError
 from isopress.codec.limits import Bound, check_fits, exceeds
 from isopress.codec.models.registry import is_of_kind
 from isopress.codec.threads import IMPORTS
@@ -81,7 +81,12 @@ class Chunk:
 
 
 def encode_chunk(
-    x: np.ndarray, bound: Bounds, *, model: str = "default", context: ContextMode = "auto"
+    x: np.ndarray,
+    bound: Bounds,
+    *,
+    model: str = "default",
+    context: ContextMode = "auto",
+    channels: tuple[str, ...] = (),
 ) -> EncodedChunk:
     """Return the smallest coding found of `x` whose decoded values keep `bound`, checked on those values.
 
@@ -102,6 +107,8 @@ def encode_chunk(
     context : {"auto", "field", "block"}
         Whether fields refer to each other along the axes before the last two: where that is smaller (found on
         a sample, for small chunks on all of it), never, or whenever there are such axes.
+    channels : tuple of str
+        Those of `x`, if they come in another order than in a VAEformer's weights.
 
     Raises
     ------
@@ -115,9 +122,9 @@ def encode_chunk(
     check_fits(bound, x.dtype, x.shape)
     x = contiguous(x)
     chunk = Chunk.of(x, bound)
-    if x.dtype in FLOATS and x.size and is_of_kind(model, "vaeformer"):
-        check_channels(model, x.shape)
-    found = codings(chunk, model, context) if x.dtype in FLOATS and x.size else []
+    if x.dtype in FLOATS and x.size:
+        check_channels(model, x.shape, channels)
+    found = codings(chunk, model, context, channels) if x.dtype in FLOATS and x.size else []
     paid = [coding for coding in found if is_paid_for(x.nbytes, coding.nbytes)]
     best = min(paid, key=_size) if paid else lossless_coding(x, chunk.extra, quick=False)
     if paid and lossless_may_reach(x, best.nbytes):
@@ -141,7 +148,7 @@ def decode_chunk(encoded: EncodedChunk, dtype: np.dtype, shape: tuple[int, ...])
 # --- codings ------------------------------------------------------------------------------------------------
 
 
-def codings(chunk: Chunk, model: str, context: ContextMode) -> list[EncodedChunk]:
+def codings(chunk: Chunk, model: str, context: ContextMode, channels: tuple[str, ...] = ()) -> list[EncodedChunk]:
     """Return every coding that applies to floating-point values; each is verified."""
     x = chunk.x
     bits = bits_of(x)
@@ -164,18 +171,18 @@ def codings(chunk: Chunk, model: str, context: ContextMode) -> list[EncodedChunk
         negative = np.signbit(x) if valid is None else np.signbit(x) & valid
         if negative.any():
             shared[Section.SIGNS] = encode_classes(negative.astype(np.uint8), 2)
-    return _codings_of_steps(chunk, plan, shared, model, context)
+    return _codings_of_steps(chunk, plan, shared, model, context, channels)
 
 
 def _codings_of_steps(
-    chunk: Chunk, plan: Plan, shared: Sections, model: str, context: ContextMode
+    chunk: Chunk, plan: Plan, shared: Sections, model: str, context: ContextMode, channels: tuple[str, ...]
 ) -> list[EncodedChunk]:
     reach = max(float(plan.y.max()), -float(plan.y.min()))
     found, patches = list[EncodedChunk](), is_of_kind(model, "vaeformer")
     if reach <= MAX_PYRAMID_STEPS:
         named, model = model, "default" if patches else model
         found = _pyramids(chunk, plan, shared, model, context)
-        based = _pyramid_on_vaeformer(chunk, plan, shared, named) if patches else None
+        based = _pyramid_on_vaeformer(chunk, plan, shared, named, channels) if patches else None
         found += [based] if based else []
         base = _pyramid_on_latents(chunk, plan, shared, model, smallest=_smallest(found))
         found += [base] if base else []
@@ -240,14 +247,23 @@ def _pyramid_on_latents(
     return None if Section.EXCEPTIONS in dict(coding.sections) else coding
 
 
-def check_channels(model: str, shape: tuple[int, ...]) -> None:
-    """Raise ArgumentError unless chunks of this shape have the channels of a VAEformer's weights."""
-    with IMPORTS:
-        from isopress.codec.vaeformer.weights import load_vaeformer
-    load_vaeformer(model).check_shape(shape)
+def check_channels(model: str, shape: tuple[int, ...], channels: tuple[str, ...]) -> None:
+    """Raise ArgumentError unless chunks of this shape have these channels of a VAEformer's weights, if it is one."""
+    if is_of_kind(model, "vaeformer"):
+        with IMPORTS:
+            from isopress.codec.vaeformer.weights import load_vaeformer
+        network = load_vaeformer(model)
+        network.check_shape(shape)
+        network.order_of(channels)
+    elif channels:
+        raise ArgumentError(
+            f"channels {', '.join(channels[:8])}: the weights {model!r} are no VAEformer's: leave them out"
+        )
 
 
-def _pyramid_on_vaeformer(chunk: Chunk, plan: Plan, shared: Sections, model: str) -> EncodedChunk | None:
+def _pyramid_on_vaeformer(
+    chunk: Chunk, plan: Plan, shared: Sections, model: str, channels: tuple[str, ...]
+) -> EncodedChunk | None:
     """Return the coding on top of a VAEformer's fields, where it applies."""
     if plan.snap or plan.quantiser.transform != LINEAR:
         return None
@@ -256,7 +272,7 @@ def _pyramid_on_vaeformer(chunk: Chunk, plan: Plan, shared: Sections, model: str
         from isopress.codec.vaeformer.weights import load_vaeformer
 
     base, refinement = load_vaeformer(model), weights.load_pyramid()
-    coded = encode_base(plan, (*chunk.leading, *chunk.x.shape[1:]), base, refinement)
+    coded = encode_base(plan, (*chunk.leading, *chunk.x.shape[1:]), base, refinement, channels)
     if coded is None:
         return None
     sections, v = coded

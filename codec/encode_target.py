@@ -11,7 +11,7 @@ import numpy as np
 from isopress.codec.arrays import contiguous
 from isopress.codec.bounded.fields_alone import looks_periodic
 from isopress.codec.decode import Sections, assemble_latent, field_shape
-from isopress.codec.encode import encode_chunk, encode_value, lossless_coding, measure, special_section
+from isopress.codec.encode import check_channels, encode_chunk, encode_value, lossless_coding, measure, special_section
 from isopress.codec.encoded import EncodedChunk, Method, Section
 from isopress.codec.latent.coefficients import TRADE
 from isopress.codec.latent.section import WORTH_GAINS, CodedFields, Latent, Layout, Reals, code_fields, coded_shape
@@ -45,7 +45,9 @@ TINIEST, HUGEST = 1e-290, 1e290  # what lies beyond is left to lossless coding
 FARTHEST = 1e30  # so many times the reach of values, and as small a part of it, are no errors that latents can aim at
 
 
-def encode_target(x: np.ndarray, target: Target, *, model: str = "default", effort: int = 0) -> EncodedChunk:
+def encode_target(
+    x: np.ndarray, target: Target, *, model: str = "default", effort: int = 0, channels: tuple[str, ...] = ()
+) -> EncodedChunk:
     """Return the coding of `x` that reaches `target` within 3 %, errors measured on its decoded values.
 
     NaN, infinities and -0.0 come back with all their bits. A chunk too small, or too noisy, for the ratio gets the
@@ -62,6 +64,8 @@ def encode_target(x: np.ndarray, target: Target, *, model: str = "default", effo
         Name of the weights; those of a VAEformer code in their own way, without effort.
     effort : int
         How many other ways to weigh rate against distortion are tried, 0 to 4; each costs as much time again.
+    channels : tuple of str
+        Those of `x`, if they come in another order than in a VAEformer's weights.
 
     Raises
     ------
@@ -72,11 +76,12 @@ def encode_target(x: np.ndarray, target: Target, *, model: str = "default", effo
     """
     check_fits(target, x.dtype, x.shape)
     check_effort(effort)
+    check_channels(model, x.shape, channels)
     if is_of_kind(model, "vaeformer"):
         with IMPORTS:
             from isopress.codec import encode_vaeformer
 
-        return encode_vaeformer.encode_target(x, target, model=model)
+        return encode_vaeformer.encode_target(x, target, model=model, channels=channels)
     x, codings = contiguous(x), list[EncodedChunk]()
     if x.size:
         weights, prepared = load_latent(model), _prepare(x, target)

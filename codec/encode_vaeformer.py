@@ -26,6 +26,7 @@ from isopress.codec.values.outliers import bits_of
 from isopress.codec.values.plan import Plan
 from isopress.codec.values.special_values import find_specials
 
+F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 
 HEADER = 70  # bytes a payload has beside its sections, about
@@ -33,24 +34,24 @@ TRIES = 10
 NEAR = 1 / (1 + TARGET_TOLERANCE), 1.025  # parts of the target that are near enough
 
 
-def encode_target(x: np.ndarray, target: Target, *, model: str) -> EncodedChunk:
+def encode_target(x: np.ndarray, target: Target, *, model: str, channels: tuple[str, ...] = ()) -> EncodedChunk:
     """Return the coding of `x` (..., channel, lat, lon) that reaches `target`, errors measured on its decoded values.
 
     What is smaller without loss, or within a bound as fine as the target, is coded so; NaN, infinities and -0.0 come
-    back with all their bits.
+    back with all their bits. `channels` are those of `x`, if they come in another order than in the weights.
 
     Raises
     ------
     ArgumentError
-        Another dtype, or a shape that does not fit the channels of the weights.
+        Another dtype, or a shape or channels that do not fit the channels of the weights.
     ModelNotFoundError
         `model` is not installed.
     """
     check_fits(target, x.dtype, x.shape)
     x = contiguous(x)
     weights = load_vaeformer(model)
-    weights.check_shape(x.shape)
-    found = _coded(x, target, weights) if x.size else None
+    order = weights.order_of(channels)
+    found = _coded(x, target, weights, order) if x.size else None
     others = [lossless_coding(x, {}, quick=False)]
     if x.size and target.rmse is not None:
         others.append(evenly_coded(x, target.rmse, target.exact))
@@ -63,7 +64,7 @@ def _size(coding: EncodedChunk) -> int:
     return coding.nbytes
 
 
-def _coded(x: np.ndarray, target: Target, model: VaeformerModel) -> EncodedChunk | None:
+def _coded(x: np.ndarray, target: Target, model: VaeformerModel, order: tuple[int, ...]) -> EncodedChunk | None:
     """Return the coding by the model alone, or None where it does not apply."""
     fields = x.reshape(field_shape(x.shape))
     specials = find_specials(fields, exact=target.exact)
@@ -84,7 +85,7 @@ def _coded(x: np.ndarray, target: Target, model: VaeformerModel) -> EncodedChunk
         y = fields.astype(np.float64)
     if valid is not None:
         y = fill_smoothly(np.where(valid, y, 0.0), valid)
-    prepared = _Prepared(fields, y.reshape(model.coded_shape(x.shape)), looks_periodic(y, valid), sections)
+    prepared = _Prepared(fields, y.reshape(model.coded_shape(x.shape)), looks_periodic(y, valid), sections, order)
     return _search(prepared, target, model, x.nbytes)
 
 
@@ -96,6 +97,7 @@ class _Prepared:
     y: F64
     periodic: bool
     sections: Sections
+    order: tuple[int, ...]
 
 
 def _search(job: _Prepared, target: Target, model: VaeformerModel, nbytes: int) -> EncodedChunk:
@@ -103,7 +105,7 @@ def _search(job: _Prepared, target: Target, model: VaeformerModel, nbytes: int) 
     if target.ratio is None:
         assert target.rmse is not None
         goal, sign = target.rmse, 1.0  # errors rise with the step, sizes fall
-        deviation = normalisation_of(job.y, model.channels).deviation
+        deviation = _deviation(job.y, model, job.order)
         index = _index(goal * math.sqrt(12) / float(deviation.astype(np.float64).mean()))
     else:
         goal, sign = max(nbytes / target.ratio - HEADER, 1.0), -1.0
@@ -111,7 +113,7 @@ def _search(job: _Prepared, target: Target, model: VaeformerModel, nbytes: int) 
     low, high, seen = -INDEX_MAX, INDEX_MAX, list[tuple[int, float]]()
     best: tuple[tuple[bool, float], EncodedChunk] | None = None
     for _ in range(TRIES):
-        section, decoder = encode_fields(job.y, index, model, periodic=job.periodic)
+        section, decoder = encode_fields(job.y, index, model, periodic=job.periodic, order=job.order)
         coding = _measured(job, section, decoder)
         value = coding.rmse if target.ratio is None else float(coding.nbytes)
         least, most = (part * goal for part in NEAR)
@@ -139,6 +141,13 @@ def _slope(seen: list[tuple[int, float]], sign: float) -> float:
     return sign * max(sign * (after - before) / (b - a), 0.1 / STEPS)
 
 
+def _deviation(fields: F64, model: VaeformerModel, order: tuple[int, ...]) -> F32:
+    """Return the deviation (C,) that each channel of the fields is normalised with, in their order."""
+    places = list(order)
+    deviation: F32 = normalisation_of(fields[:, np.argsort(places)], model.channels).deviation[places]
+    return deviation
+
+
 def _index(step: float) -> int:
     octaves = math.log2(min(max(step, 1 / FARTHEST), FARTHEST))
     return max(-INDEX_MAX + 1, min(round(STEPS * octaves), INDEX_MAX - 1))
@@ -154,7 +163,11 @@ def _measured(job: _Prepared, section: bytes, decoder: FieldDecoder) -> EncodedC
 
 
 def encode_base(
-    plan: Plan, shape: tuple[int, ...], model: VaeformerModel, refinement: PyramidModel
+    plan: Plan,
+    shape: tuple[int, ...],
+    model: VaeformerModel,
+    refinement: PyramidModel,
+    channels: tuple[str, ...] = (),
 ) -> tuple[dict[Section, bytes], F64] | None:
     """Code what a plan holds as the model's fields and a pyramid of what is left; None if floats drift too far.
 
@@ -165,10 +178,11 @@ def encode_base(
     steps = np.broadcast_to(plan.quantiser.step, len(plan.y)).reshape(four[:2])
     # As coarse a base as pays: steps of latents against those of the pyramid, averaged over the channels.
     fields = (plan.y * step + offset).reshape(four)
-    deviation = normalisation_of(fields, model.channels).deviation
+    order = model.order_of(channels)
+    deviation = _deviation(fields, model, order)
     index = _index(base_layer.BASE_STEP * float(np.exp(np.log(steps / deviation).mean())))
     periodic = looks_periodic(plan.y, plan.valid)
-    section, decoder = encode_fields(fields, index, model, periodic=periodic)
+    section, decoder = encode_fields(fields, index, model, periodic=periodic, order=order)
     y0 = (decoder.values().reshape(plan.y.shape) - offset) / step
     zero = plan.quantiser.offset / plan.quantiser.step
     rest = base_layer.encode_rest(plan.y, y0, plan.valid, zero, refinement, periodic=periodic)

@@ -54,6 +54,7 @@ def compress(
     rmse: float | None = None,
     effort: int = 0,
     exact: Sequence[float] = (),
+    channels: Sequence[str] = (),
 ) -> bytes:
     """Return `x` as a payload that decodes to within `bound` of every value, NaN and inf exactly.
 
@@ -89,6 +90,9 @@ def compress(
         Mode "latent": how long to look for symbols that cost less, 0 (quickest) to 4.
     exact : sequence of float
         Values that stand for something else, such as -9999 for missing: they come back bit by bit, in no range.
+    channels : sequence of str
+        With a VAEformer's weights of several channels: what the axis before the last two holds, such as
+        ["u10", "t850"], if that is not the order of the weights.
 
     Raises
     ------
@@ -98,7 +102,7 @@ def compress(
     ModelNotFoundError
         `model` is not installed.
     """
-    data = encode(x, Settings(mode, bound, floor, model, context, ratio, rmse, effort, exact))
+    data = encode(x, Settings(mode, bound, floor, model, context, ratio, rmse, effort, exact, channels))
     if missed := inspect(data).missed:
         warnings.warn(f"the target is missed by more than 3 %: {missed}", TargetMissedWarning, stacklevel=2)
     return data
@@ -117,10 +121,18 @@ def encode(x: ArrayLike, settings: Settings) -> bytes:
             from isopress.codec.encode_target import encode_target
 
         with slot():
-            encoded = encode_target(coded, limit, model=settings.model, effort=settings.effort)
+            encoded = encode_target(
+                coded, limit, model=settings.model, effort=settings.effort, channels=tuple(settings.channels)
+            )
     else:
         with slot():
-            encoded = encode_chunk(coded, limit, model=settings.model, context=cast(ContextMode, settings.context))
+            encoded = encode_chunk(
+                coded,
+                limit,
+                model=settings.model,
+                context=cast(ContextMode, settings.context),
+                channels=tuple(settings.channels),
+            )
     info = PayloadInfo(
         dtype=array.dtype,
         shape=array.shape,

@@ -24,8 +24,8 @@ class Settings:
     Raises
     ------
     ArgumentError
-        The bound or target is not one that `mode` takes, `model` is no name, or `context` or `effort` is unknown
-        or not for this mode.
+        The bound or target is not one that `mode` takes, `model` is no name, `channels` are none or those of no
+        `model`, or `context` or `effort` is unknown or not for this mode.
     """
 
     mode: str = "abs"
@@ -37,6 +37,7 @@ class Settings:
     rmse: float | None = None
     effort: int = 0
     exact: Sequence[float] = ()
+    channels: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         if not isinstance(self.mode, str) or self.mode not in MODES:
@@ -51,6 +52,7 @@ class Settings:
         _ = self.limit  # checks the numbers
         if not isinstance(self.model, str) or not self.model:
             raise ArgumentError(f"model is a name or a sha256, got {self.model!r}")
+        object.__setattr__(self, "channels", self._names())
         for name in ("bound", "floor", "ratio", "rmse"):
             value = getattr(self, name)
             if value is not None:  # numpy scalars are not JSON
@@ -81,6 +83,13 @@ class Settings:
                 f"leave out {name}, or choose another mode"
             )
         check_effort(self.effort)
+
+    def _names(self) -> tuple[str, ...]:
+        if isinstance(self.channels, str) or not all(isinstance(name, str) for name in self.channels):
+            raise ArgumentError(f"channels is a sequence of names, such as ['t850', 'u10'], not {self.channels!r:.80}")
+        if self.channels and self.model == "default":
+            raise ArgumentError("channels are those of a VAEformer: name its weights as model, or leave them out")
+        return tuple(self.channels)
 
     def _given(self, **unset: Any) -> list[str]:
         """Return which of these settings are not what they are when nobody sets them."""

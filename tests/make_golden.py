@@ -91,6 +91,14 @@ def features() -> dict[str, tuple[Array, dict[str, Any]]]:
         "joint": (np.stack([drifting(5), drifting(5) * 20]), {"mode": "abs", "bound": [0.01, 3.0], "context": "block"}),
         "vaeformer": (blocky(), {"mode": "latent", "rmse": 0.3, "model": SMALL}),
         "vaeformer-time": (blocky(2).astype("<f8"), {"mode": "latent", "ratio": 20, "model": SMALL}),
+        "vaeformer-ordered": (
+            np.ascontiguousarray(blocky(2)[:, [2, 0, 1]]),
+            {"mode": "latent", "rmse": 0.4, "model": SMALL, "channels": ["u10", "t850", "t500"]},
+        ),
+        "on-vaeformer-ordered": (
+            np.ascontiguousarray(blocky()[[1, 0, 2]]),
+            {"mode": "abs", "bound": 0.5, "model": SMALL, "channels": ["t500", "t850", "u10"]},
+        ),
         "vaeformer-special-values": (
             with_nans(blocky(shape=(17, 23))),
             {"mode": "latent", "rmse": 0.5, "model": SMALL},

@@ -2,7 +2,8 @@
 
 fields (T, C, H, W) --means, deviations--> x --analysis--> y --hyper analysis--> z (rounded)
 z --integer network--> tables of y;  z --hyper synthesis--> means of y;  y - means --rounded--> symbols
-section: head, means and deviations if they are the fields' own, symbols of z, symbols of y, checksum of both
+section: head, order of the channels if it is not that of the weights, means and deviations if they are the fields' own,
+symbols of z, symbols of y, checksum of both
 values <--deviations, means-- x_hat <--synthesis-- means + symbols
 
 Nothing before the symbols of y is a float for the reader: other machines, threads or libraries find the same symbols.
@@ -41,7 +42,7 @@ INDEX_MAX = 640  # of step indexes: steps of 2**-20 to 2**20 deviations
 SYMBOL_MAX = 2**24  # binary32 holds them all
 _HEAD = struct.Struct("<Bh")  # flags, step index
 _CRC = 4
-_PERIODIC, _OWN = 1, 2
+_PERIODIC, _OWN, _ORDERED = 1, 2, 4
 
 Shape4 = tuple[int, int, int, int]
 
@@ -56,7 +57,10 @@ class Hour:
 
 @dataclass(eq=False)
 class FieldDecoder:
-    """Fields of a section, made when they are asked for, of tokens that are made once for each hour."""
+    """Fields of a section, made when they are asked for, of tokens that are made once for each hour.
+
+    order : which channel of the weights each channel of the fields is; all else is in the order of the weights.
+    """
 
     model: VaeformerModel
     shape: Shape4
@@ -64,13 +68,14 @@ class FieldDecoder:
     periodic: bool
     normalisation: Normalisation
     hours: list[Hour]
+    order: tuple[int, ...]
     synthesised: int = 0  # how often tokens were made
     _made: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
 
     @in_team
     def field(self, t: int, channel: int) -> F64:
         """Return the values (H, W) of one channel of hour `t`."""
-        network = self.model.network
+        network, channel = self.model.network, self.order[channel]
         with torch.inference_mode():
             latent, tokens = self._tokens(t)
             x = network.decoder.channel(tokens, latent, _step(self.index), channel, self.shape[2:], self.periodic)[0]
@@ -102,8 +107,17 @@ class FieldDecoder:
 
 @in_team
 @torch.inference_mode()
-def encode_fields(fields: F64, index: int, model: VaeformerModel, *, periodic: bool) -> tuple[bytes, FieldDecoder]:
-    """Return the section of fields (T, C, H, W) at the step of this index, and what decodes it."""
+def encode_fields(
+    fields: F64, index: int, model: VaeformerModel, *, periodic: bool, order: tuple[int, ...] = ()
+) -> tuple[bytes, FieldDecoder]:
+    """Return the section of fields (T, C, H, W) at the step of this index, and what decodes it.
+
+    order : which channel of the weights each of C is; as in the weights if it is left out.
+    """
+    usual = tuple(range(fields.shape[1]))
+    order = order or usual
+    if order != usual:
+        fields = fields[:, np.argsort(order)]
     writer, hours = SymbolWriter(model.tables, peaked=True), list[Hour]()
     step, network, normalisation = _step(index), model.network, normalisation_of(fields, model.channels)
     for t, x in enumerate(fields):
@@ -115,11 +129,13 @@ def encode_fields(fields: F64, index: int, model: VaeformerModel, *, periodic: b
         symbols = _integers((y - _means(model, hyper, scale, step, periodic))[0], SYMBOL_MAX)
         _write(writer, model, Hour(hyper, symbols), scale)
         hours.append(Hour(hyper, symbols))
-    head = _HEAD.pack(_PERIODIC * periodic | _OWN * normalisation.own, index)
+    head = _HEAD.pack(_PERIODIC * periodic | _OWN * normalisation.own | _ORDERED * (order != usual), index)
+    if order != usual:
+        head += np.array(order, "<u2").tobytes()
     if normalisation.own:
         head += write_normalisation(normalisation)
     T, C, H, W = fields.shape
-    decoder = FieldDecoder(model, (T, C, H, W), index, periodic, normalisation, hours)
+    decoder = FieldDecoder(model, (T, C, H, W), index, periodic, normalisation, hours, order)
     return head + writer.finish() + _checksum(hours), decoder
 
 
@@ -134,9 +150,11 @@ def decode_section(section: bytes, shape: Shape4, model: VaeformerModel) -> Fiel
     if len(section) < _HEAD.size + _CRC:
         raise TruncatedPayloadError(f"the vaeformer section has {len(section)} bytes, too few for its head")
     flags, index = _HEAD.unpack_from(section)
-    if flags & ~(_PERIODIC | _OWN) or abs(index) > INDEX_MAX:
+    if flags & ~(_PERIODIC | _OWN | _ORDERED) or abs(index) > INDEX_MAX:
         raise CorruptPayloadError(f"the vaeformer section has flags {flags} and step index {index}")
     periodic, stream = bool(flags & _PERIODIC), memoryview(section)[_HEAD.size : -_CRC]
+    order, taken = _order(stream, shape[1], given=bool(flags & _ORDERED))
+    stream = stream[taken:]
     normalisation, taken = _normalisation(stream, shape[:2], model, own=bool(flags & _OWN))
     stream = stream[taken:]
     model.tables.check_count(shape[0] * sum(_counts(model, shape[2:])), len(stream))
@@ -146,7 +164,22 @@ def decode_section(section: bytes, shape: Shape4, model: VaeformerModel) -> Fiel
     reader.finish()
     if section[-_CRC:] != _checksum(hours):
         raise CorruptPayloadError("the decoded latents do not have the checksum that was stored with them")
-    return FieldDecoder(model, shape, index, periodic, normalisation, hours)
+    return FieldDecoder(model, shape, index, periodic, normalisation, hours, order)
+
+
+def _order(stream: memoryview, channels: int, *, given: bool) -> tuple[tuple[int, ...], int]:
+    """Return which channel of the weights each one of the fields is, and how many bytes of the stream say so."""
+    usual = tuple(range(channels))
+    if not given:
+        return usual, 0
+    if len(stream) < 2 * channels:
+        raise TruncatedPayloadError(
+            f"the vaeformer section has {len(stream)} bytes for the order of {channels} channels"
+        )
+    order = tuple(np.frombuffer(stream, "<u2", channels).tolist())
+    if tuple(sorted(order)) != usual or order == usual:
+        raise CorruptPayloadError("the order of the vaeformer section's channels does not have each of them once")
+    return order, 2 * channels
 
 
 def _normalisation(stream: memoryview, shape: Pair, model: VaeformerModel, *, own: bool) -> tuple[Normalisation, int]:

@@ -178,6 +178,20 @@ class VaeformerModel:
                 f"this order, not {shape}"
             )
 
+    def order_of(self, labels: tuple[str, ...]) -> tuple[int, ...]:
+        """Return which channel of the weights each entry of a chunk's axis of channels is; no labels: as in them.
+
+        Raises
+        ------
+        ArgumentError
+            These are not the channels of the weights, each once.
+        """
+        own = self.channels.labels
+        if labels and sorted(labels) != sorted(own):
+            shown = [", ".join(some[:8]) + ("..." if len(some) > 8 else "") for some in (own, labels)]
+            raise ArgumentError(f"the weights {self.name!r} have the channels {shown[0]}, not {shown[1]}")
+        return tuple(map(own.index, labels or own))
+
     def coded_shape(self, shape: tuple[int, ...]) -> tuple[int, int, int, int]:
         """Return the (T, C, H, W) that a chunk of `shape` is coded as."""
         channels = self.network.config.channels

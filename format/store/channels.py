@@ -12,8 +12,8 @@ from isopress.codec.vaeformer.weights import load_vaeformer
 from isopress.format.source.dataset import Source
 
 
-def fitting(source: Source, names: list[str], model: str) -> list[str]:
-    """Return the variables that the weights code, those that have their channels in their order.
+def fitting(source: Source, names: list[str], model: str) -> dict[str, tuple[str, ...]]:
+    """Return the variables that the weights code, with their channels if these come in another order than there.
 
     Raises
     ------
@@ -23,8 +23,8 @@ def fitting(source: Source, names: list[str], model: str) -> list[str]:
         The weights are not installed.
     """
     channels = load_vaeformer(model).channels
-    reasons = {name: misfit(source, name, channels) for name in names}
-    found = [name for name, reason in reasons.items() if reason is None]
+    reasons = {name: order_or_misfit(source, name, channels) for name in names}
+    found = {name: order for name, order in reasons.items() if isinstance(order, tuple)}
     if not found:
         shown = "; ".join(f"{name}: {reason}" for name, reason in list(reasons.items())[:4])
         raise ArgumentError(
@@ -33,25 +33,23 @@ def fitting(source: Source, names: list[str], model: str) -> list[str]:
     return found
 
 
-def misfit(source: Source, name: str, channels: Channels) -> str | None:
-    """Return why a variable does not have these channels, None if it does."""
+def order_or_misfit(source: Source, name: str, channels: Channels) -> tuple[str, ...] | str:
+    """Return the channels of a variable, none if they come in this order, or why it does not have these channels."""
     path, _, short = name.rpartition("/")
     variable, group = source.stored(name), source.groups[path]
     if variable.ndim < 2:
         return "it has no fields"
     if len(channels.names) == 1:
         one = channels.names[0]
-        return None if one == ANY or one == (short, None) else f"it is not {channels.labels[0]}"
+        return () if one == ANY or one == (short, None) else f"it is not {channels.labels[0]}"
     if variable.ndim < 3:
         return "it has no axis of channels"
     dim = str(variable.dims[-3])
     if dim not in group.variables:
         return f"its axis {dim} has no coordinate that names channels"
     found = _labels(short, np.asarray(group.variables[dim].values))
-    if found == channels.labels:
-        return None
     if sorted(found) == sorted(channels.labels):
-        return f"along {dim} they come in another order, {_listed(found)}: select them in that of the weights"
+        return () if found == channels.labels else found
     return f"along {dim} it has {_listed(found)}"
 
 

@@ -45,7 +45,8 @@ class VariablePlan:
     `asked` is the bound or target the user or preset states, `bound` the one the codec gets (mode range becomes
     abs over the whole variable, so that all chunks agree); both are None for what is stored exactly by
     Zarr's usual compressor. `streamed` variables are copied region by region, the others at once. `by_preset` says that
-    the preset chose, not the user. Chunks lie together in `shards`, if there are any.
+    the preset chose, not the user. Chunks lie together in `shards`, if there are any. `channels` are those of a
+    variable that has them in another order than the weights `model`.
     """
 
     name: str
@@ -56,12 +57,14 @@ class VariablePlan:
     by_preset: bool = False
     shards: tuple[int, ...] | None = None
     model: str = DEFAULT
+    channels: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         """Return all that decides about the bytes of the variable."""
         chunks, shards = ("x".join(map(str, sizes)) for sizes in (self.chunks, self.shards or ()))
         limit = "exact" if self.asked is None else format_bound(self.asked)
         model = "" if self.model == DEFAULT else f", weights {self.model} ({find(self.model).sha256})"
+        model += f", channels {', '.join(self.channels)}" if self.channels else ""
         return f"{limit}, chunks {chunks}" + (f", shards {shards}" if shards else "") + model
 
     def resolved(self, findings: Findings) -> "VariablePlan":
@@ -112,16 +115,19 @@ def plan_variables(source: Source, wishes: Wishes) -> list[VariablePlan]:
     if wishes.shards and wishes.zarr_format == 2:
         raise ArgumentError("Zarr 2 has no shards: leave out --shard, or take --zarr-format 3")
     fit = _fitting(source, names, wishes.model)
-    lossy = [_plan_lossy(source, name, wishes, wishes.model if name in fit else DEFAULT) for name in names]
+    lossy = [
+        replace(_plan_lossy(source, name, wishes, wishes.model if name in fit else DEFAULT), channels=fit.get(name, ()))
+        for name in names
+    ]
     if wishes.effort and not any(isinstance(plan.asked, Target) for plan in lossy):
         raise ArgumentError(f"effort {wishes.effort} is for targets: set an error ratio:... or rmse:... too")
     exact = [_plan_exact(source, name, wishes) for name in source.exact if name not in named]
     return sorted(lossy + exact, key=lambda plan: source.names.index(plan.name))
 
 
-def _fitting(source: Source, names: list[str], model: str) -> list[str]:
+def _fitting(source: Source, names: list[str], model: str) -> dict[str, tuple[str, ...]]:
     if model == DEFAULT:
-        return []
+        return {}
     from isopress.format.store.channels import fitting  # torch comes with it
 
     return fitting(source, names, model)
@@ -235,7 +241,7 @@ def variable_encoding(plan: VariablePlan, wishes: Wishes, *, has_fill: bool) -> 
     encoding: dict[str, Any] = {} if has_fill else {"_FillValue": None}
     if plan.streamed:
         encoding |= {"chunks": plan.chunks} | ({"shards": plan.shards} if plan.shards else {})
-    return encoding | (_codec_encoding(plan.bound, wishes, plan.model) if plan.bound is not None else {})
+    return encoding | (_codec_encoding(plan, plan.bound, wishes) if plan.bound is not None else {})
 
 
 def storable_attrs(variable: xr.Variable) -> dict[str, Any]:
@@ -254,8 +260,8 @@ def _zeros(variable: xr.Variable) -> Any:
     return dask.array.zeros(variable.shape, dtype=variable.dtype.newbyteorder("="), chunks=-1)
 
 
-def _codec_encoding(promise: Promise, wishes: Wishes, model: str) -> dict[str, Any]:
-    settings = codec_settings(promise, wishes) | ({} if model == DEFAULT else {"model": model})
+def _codec_encoding(plan: VariablePlan, promise: Promise, wishes: Wishes) -> dict[str, Any]:
+    settings = codec_settings(promise, wishes) | {"model": plan.model, "channels": plan.channels}
     if wishes.zarr_format == 3:
         from isopress.format.zarr.v3_codec import IsopressCodec
 

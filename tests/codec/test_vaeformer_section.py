@@ -59,6 +59,35 @@ def test_the_integer_network_is_the_one_that_is_trained(step: int, periodic: boo
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in scales.parameters())
 
 
+@pytest.mark.parametrize("order", [(0, 2, 1), (2, 0, 1)])
+def test_channels_of_another_order_are_the_same_fields_and_one_at_a_time(
+    model: VaeformerModel, order: tuple[int, ...]
+) -> None:
+    x = blocky(2).astype(np.float64)
+    usual, plain = encode_fields(x, 10, model, periodic=False)
+    section, written = encode_fields(x[:, list(order)], 10, model, periodic=False, order=order)
+    assert len(section) == len(usual) + 2 * len(order)
+    read = decode_section(section, written.shape, model)
+    for t, c in np.ndindex(2, 3):
+        np.testing.assert_array_equal(read.field(t, c), plain.field(t, order[c]))
+    for wrong in ((0, 1, 2), (0, 0, 1), (0, 1, 3)):
+        damaged = section[:3] + struct.pack("<3H", *wrong) + section[9:]
+        with pytest.raises(CorruptPayloadError, match="order"):
+            decode_section(damaged, written.shape, model)
+
+
+def test_channels_are_refused_where_there_are_none_of_these_names() -> None:
+    x = blocky()
+    with pytest.raises(ArgumentError, match="t850, t500, u10, not t850, t500, v10"):
+        isopress.compress(x, mode="latent", rmse=0.4, model=SMALL, channels=["t850", "t500", "v10"])
+    with pytest.raises(ArgumentError, match="name its weights as model"):
+        isopress.compress(x, bound=0.4, channels=["t850", "t500", "u10"])
+    with pytest.raises(ArgumentError, match="are no VAEformer's"):
+        isopress.compress(x, bound=0.4, model="field-0.9", channels=["t850", "t500", "u10"])
+    with pytest.raises(ArgumentError, match="sequence of names"):
+        isopress.compress(x, bound=0.4, model=SMALL, channels="t850")
+
+
 @pytest.mark.parametrize("name", [SMALL, ALONE])
 @pytest.mark.parametrize("shape", [(1, 1), (3, 50), (26, 39), (17, 16)])
 @pytest.mark.parametrize("periodic", [False, True])

@@ -73,7 +73,6 @@ def test_the_command_and_xarray_take_weights_too(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("labels", "name", "reason"),
     [
-        (["t500", "t850", "u10"], "state", "another order, t500, t850, u10"),
         (["t850", "t500", "v10"], "state", "along channel it has t850, t500, v10"),
         ([850.0, 500.0, 300.0], "t", "along channel it has t850, t500, t300"),
         (None, "state", "no coordinate that names channels"),
@@ -86,6 +85,28 @@ def test_what_does_not_fit_is_one_clear_error(labels: Any, name: str, reason: st
         isopress.encoding(dataset, 0.5, model=SMALL)
     assert "t850, t500, u10 of the weights" in str(error.value)
     assert "t2m: along time it has" in str(error.value)
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+@pytest.mark.parametrize("limit", ["rmse:0.4", "0.5"])
+def test_channels_in_another_order_are_found_by_name_and_cost_the_same(
+    tmp_path: Path, limit: str, zarr_format: Any
+) -> None:
+    names, places = ["u10", "t850", "t500"], [2, 0, 1]
+    for name, dataset in (("usual", states()), ("other", states().isel(channel=places))):
+        dataset[["state"]].to_netcdf(tmp_path / f"{name}.nc")
+        out = tmp_path / f"{name}.zarr"
+        write(str(tmp_path / f"{name}.nc"), out, errors=errors(limit), model=SMALL, zarr_format=zarr_format)
+    with xr.open_zarr(tmp_path / "usual.zarr") as usual, xr.open_zarr(tmp_path / "other.zarr") as other:
+        assert list(other.channel.values) == names
+        if limit == "rmse:0.4":
+            np.testing.assert_array_equal(other.state, usual.state[:, places])
+        else:
+            assert float(abs(other.state - states().state.isel(channel=places)).max()) <= 0.5
+    payloads = [p.read_bytes() for p in sorted((tmp_path / "other.zarr/state").rglob("[0-9]*")) if p.is_file()]
+    assert {inspect(payload).method for payload in payloads} <= {Method.VAEFORMER, Method.ON_VAEFORMER}
+    codec = str((tmp_path / "other.zarr/state" / (".zarray" if zarr_format == 2 else "zarr.json")).read_text())
+    assert '"channels"' in codec
 
 
 def test_chunks_without_all_channels_and_unknown_weights_are_refused() -> None:

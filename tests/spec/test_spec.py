@@ -17,9 +17,10 @@ from tests.contract import ARRAYS, MODES, OTHERS, PAIRS, bits
 from tests.format.test_payload import repaired
 from tests.spec import reader as spec_reader
 from tests.spec import values as spec_values
-from tests.spec.test_golden_by_spec import FLOATING, weights
+from tests.spec.test_golden_by_spec import weights
 
 SPEC = (Path(__file__).parents[2] / "format" / "SPEC.md").read_text()
+FLOATING = (5, 6, 8, 9)  # methods that are not the same to the last bit on every machine
 EXAMPLE = np.full((721, 1440), 273.15, "<f4"), MODES["abs"] | {"bound": 0.1}
 ERRORS = {
     "foreign": isopress.codec.errors.ForeignPayloadError,

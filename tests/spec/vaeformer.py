@@ -26,8 +26,17 @@ def fields(section: bytes, shape: tuple[int, ...], config: Config, tensors: Tens
         mean = _means(z, c, q, periodic, config, weights.part("hyper_decoder"))
         latent = ((mean + y) / np.exp(_step(weights.part("gain"), q))[:, None, None]).transpose(1, 2, 0)
         x = _decoded(latent, q, periodic, config, weights.part("decoder"))[:, : shape[-2], : shape[-1]]
-        found.append(x * deviation[:, None, None] + mean_of[:, None, None])
+        found.append((x * deviation[:, None, None] + mean_of[:, None, None])[_order(section, config["channels"])])
     return np.stack(found)
+
+
+def _order(section: bytes, C: int) -> list[int]:
+    """Return which channel of the weights each one of the array is."""
+    if section[0] < 4:
+        return list(range(C))
+    order = np.frombuffer(section, "<u2", C, 3).tolist()
+    assert sorted(order) == list(range(C)) != order
+    return order
 
 
 def _normalisation(
@@ -36,13 +45,14 @@ def _normalisation(
     """Return the deviations (C,) and means (T, C) of channels, and where the coded stream begins."""
     C = config["channels"]
     hours = int(np.prod(shape[:-2])) // C
-    if section[0] < 2:
+    start = 3 + 2 * C * (section[0] >= 4)
+    if not section[0] & 2:
         deviation, mean = (tensors[f"channels.{name}"].astype("f8") for name in ("deviation", "mean"))
-        return deviation, np.broadcast_to(mean, (hours, C)), 3
-    numbers = np.frombuffer(section, "<f4", C * (1 + hours), 3).astype("f8")
+        return deviation, np.broadcast_to(mean, (hours, C)), start
+    numbers = np.frombuffer(section, "<f4", C * (1 + hours), start).astype("f8")
     assert np.isfinite(numbers).all()
     assert (numbers[:C] > 0).all()
-    return numbers[:C], numbers[C:].reshape(hours, C), 3 + 4 * len(numbers)
+    return numbers[:C], numbers[C:].reshape(hours, C), start + 4 * len(numbers)
 
 
 def symbols(
@@ -50,7 +60,7 @@ def symbols(
 ) -> list[tuple[Integers, Integers]]:
     """Return hyper-latents (Z, h', w') and symbols (L, h, w) of every hour; their checksum is that of the section."""
     flags, q = struct.unpack_from("<Bh", section)
-    assert flags < 4
+    assert flags < 8
     periodic, (*_, start) = flags % 2 == 1, _normalisation(section, shape, config, tensors)
     assert abs(q) <= 640
     hours = int(np.prod(shape[:-2])) // config["channels"]
