@@ -9,8 +9,10 @@ vaeformer.json and prints the table.
 import argparse
 import json
 import math
+import os
 import sys
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,10 +28,12 @@ from benchmarks.equal_rmse import GROUPS
 from benchmarks.report.tables import overview
 from isopress.codec.bounded.fields_alone import looks_periodic
 from isopress.codec.encoded import Method, Section
+from isopress.codec.models.registry import VARIABLE
 from isopress.codec.vaeformer.section import INDEX_MAX, encode_fields
 from isopress.codec.vaeformer.weights import VaeformerModel, load_vaeformer
 from isopress.format import payload
 
+MODELS = Path(__file__).parent / "models"  # weights that are not shipped
 LATENTS = "multi-scale latents"
 PEERS = ("JPEG2000", "SPERR")
 OCTAVE = 32  # step indexes
@@ -42,9 +46,11 @@ Point = tuple[int, float]  # bytes of a payload, RMSE of what it decodes to
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark; return 0, or 2 for bad input."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.vaeformer", description=__doc__)
-    parser.add_argument("--models", nargs="+", default=["small"], metavar="NAME", help="weights, installed ones")
+    names = "weights, installed ones or of benchmarks/models"
+    parser.add_argument("--models", nargs="+", default=["small", "small-4"], metavar="NAME", help=names)
     add_output_options(parser)
     options = parser.parse_args(arguments)
+    os.environ[VARIABLE] = os.pathsep.join(filter(None, (os.environ.get(VARIABLE), str(MODELS))))
     found = json.loads((RESULTS / "equal_rmse.json").read_text())
     cases = [EqualCase.from_json(case) for case in found["cases"]]
     rows = []

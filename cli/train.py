@@ -232,6 +232,8 @@ def _channels(config: str, data: Path, validation: Path | None, seed: int) -> _J
     try:
         spec = spec_of(config)
         training = ChannelTraining(**{"seed": seed, **spec.training})
+        if not training.measured:
+            return _fields_by_name(spec, training, data, validation)
         windows = StoreWindows(data, spec.channels, (0, 1 if validation else 1 - HELD))
         held = StoreWindows(validation or data, spec.channels, (0 if validation else 1 - HELD, 1))
     except TypeError as error:
@@ -240,6 +242,21 @@ def _channels(config: str, data: Path, validation: Path | None, seed: int) -> _J
         raise click.UsageError(str(error)) from error
     sources = data.name, validation.name if validation else f"the last tenth of {data.name}"
     return _Job(spec, training, windows, held, sources)
+
+
+def _fields_by_name(spec: ModelSpec, training: ChannelTraining, data: Path, validation: Path | None) -> _Job:
+    """Return a training on the channels of many sources, each field with mean 0 and deviation 1."""
+    from isopress.codec.training.field_windows import NamedWindows
+    from isopress.format.source.training_fields import load_fields
+
+    if validation is None:
+        raise click.UsageError("weights of fields in any unit (measured = false) need --validation: other sources")
+    fields, held = load_fields(data), load_fields(validation)
+    try:
+        windows, others = (NamedWindows(found, [name for name, _ in spec.channels]) for found in (fields, held))
+    except ValueError as error:
+        raise click.UsageError(f"{data} or {validation}: {error}") from error
+    return _Job(spec, training, windows, others, (fields, held))
 
 
 def _check_out(out: Path, resume: bool) -> None:

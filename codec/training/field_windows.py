@@ -1,4 +1,4 @@
-"""Windows of fields of any variable, each with mean 0 and deviation 1, for weights that code all of them."""
+"""Windows of fields, each with mean 0 and deviation 1: of any variable, or of channels of some names."""
 
 from __future__ import annotations
 
@@ -42,14 +42,73 @@ class FieldWindows:
         place = int(rng.integers(times)), int(rng.integers(levels))
         chosen = rng.permutation(len(group))[: self._channels]
         x = np.stack([_normal(group[i], place) for i in chosen])
-        missing = [max(0, side - n) for side, n in zip(shape, x.shape[1:], strict=True)]
-        if any(missing):
-            x = np.pad(x, [(0, 0), *((0, n) for n in missing)], mode="reflect")
-        top, left = (int(rng.integers(n - side + 1)) for side, n in zip(shape, x.shape[1:], strict=True))
-        x = x[:, top : top + shape[0], left : left + shape[1]]
+        x = _cut(x, rng, shape)
         signs = rng.choice(np.array([-1, 1], np.float32), (len(x), 1, 1))
         window: F32 = x[:, :: rng.choice((-1, 1)), :: rng.choice((-1, 1))] * signs
         return window
+
+
+class NamedWindows:
+    """Random windows of channels of these names, each field with mean 0 and deviation 1, of sources that have them all.
+
+    Sources may differ in grid, unit and level: names as in `ROLES` stand for one channel. They are drawn as those of
+    FieldWindows and mirrored, winds turning round.
+
+    Raises
+    ------
+    ValueError
+        No source has all channels.
+    """
+
+    def __init__(self, fields: Sequence[Field], channels: Sequence[str]) -> None:
+        sources = dict[str, dict[str, Field]]()
+        for f in fields:
+            source, _, name = f.name.partition("/")
+            if min(f.values.shape[2:]) >= MIN_SIDE and f.deviation > 0:
+                sources.setdefault(source, {})[name] = f
+        found = [_played(fields, channels) for fields in sources.values()]
+        self._groups = [group for group in found if group and len({f.values.shape[2:] for f in group}) == 1]
+        if not self._groups:
+            raise ValueError(f"no source has fields {', '.join(channels)} of {MIN_SIDE} x {MIN_SIDE} that vary")
+        weight = np.array([np.sqrt(g[0].values[0, 0].size) * min(8, g[0].values[..., 0, 0].size) for g in self._groups])
+        self._weight = weight / weight.sum()
+        self._turns = np.array([[name.startswith(wind) for name in channels] for wind in ("v", "u")])
+
+    def window(self, rng: np.random.Generator, shape: tuple[int, int]) -> F32:
+        """Return a window (C, h, w); fields that are smaller are reflected."""
+        group = self._groups[int(rng.choice(len(self._groups), p=self._weight))]
+        times, levels = (min(f.values.shape[axis] for f in group) for axis in (0, 1))
+        place = int(rng.integers(times)), int(rng.integers(levels))
+        x = _cut(np.stack([_normal(f, place) for f in group]), rng, shape)
+        for axis, turns in zip((1, 2), self._turns, strict=True):
+            if rng.random() < 0.5:
+                x = np.flip(x, axis) * np.where(turns, -1, 1)[:, None, None]
+        return np.ascontiguousarray(x, np.float32)
+
+
+# What else the variables of a channel are called, in GRIB and in NetCDF files made of it, on levels too.
+ROLES = {
+    "u10": ("10u", "u_pl", "u", "uwnd", "var131"),
+    "v10": ("10v", "v_pl", "v", "vwnd", "var132"),
+    "t2m": ("2t", "t_pl", "t", "air", "var130"),
+    "msl": ("prmsl", "slp", "sp", "z_pl", "gh_pl", "z", "var129"),
+}
+
+
+def _played(fields: dict[str, Field], channels: Sequence[str]) -> list[Field]:
+    """Return the fields of one source that are these channels; none if one is missing."""
+    found = [next((fields[n] for n in (name, *ROLES.get(name, ())) if n in fields), None) for name in channels]
+    group = [f for f in found if f is not None]
+    return group if len(group) == len(channels) else []
+
+
+def _cut(x: F32, rng: np.random.Generator, shape: tuple[int, int]) -> F32:
+    """Return a random window (C, h, w) of fields; smaller ones are reflected."""
+    missing = [max(0, side - n) for side, n in zip(shape, x.shape[1:], strict=True)]
+    if any(missing):
+        x = np.pad(x, [(0, 0), *((0, n) for n in missing)], mode="reflect")
+    top, left = (int(rng.integers(n - side + 1)) for side, n in zip(shape, x.shape[1:], strict=True))
+    return x[:, top : top + shape[0], left : left + shape[1]]
 
 
 def _normal(f: Field, place: tuple[int, int]) -> F32:

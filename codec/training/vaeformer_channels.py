@@ -77,7 +77,7 @@ class ChannelTraining:
     step_range: tuple[float, float] = (0.05, 2.0)  # of the quantiser, in standard deviations
     lmbda: float = float(BALANCED_LMBDA)
     beta: float = 0.1
-    floor: float = 0.02  # bits per value that nobody would miss
+    floor: float = 0.01  # bits per value that nobody would miss
     stage_two_from: float = 0.08  # parts of the run
     stage_three_from: float = 0.8
     stage_two: Noise = "uniform"
@@ -97,13 +97,18 @@ class ChannelTraining:
 # What `small` is trained with, for single fields of any variable, one core and some hours.
 SMALL = ModelSpec(CONFIGS["small"], (ANY,))
 SINGLE_FIELDS = ChannelTraining(
-    steps=20_000,
+    steps=13_300,
     batch=4,
     step_range=(0.03, 1.5),
     stage_two_from=0.0,
+    stage_three_from=0.92,
     stage_two="mixed",
     measured=False,
-    learning_rate=1e-3,
+    learning_rate=1.5e-3,
+    warm_up=50,
+    mean=0.004,
+    round=25,
+    validate_every=12,
     validation=24,
     largest=20,
 )
@@ -118,6 +123,7 @@ class ChannelTask:
         torch.manual_seed(config.seed)
         self.channels = measured_channels(spec, windows, config)
         self.model = PatchVAEformer(spec.config).to(device)
+        _start_scales(self.model, self.channels, windows, config)
         self._learner: nn.Module = of_team(self.model)
         self.mean = deepcopy(self.model).requires_grad_(False).eval()
         self._optimizer = torch.optim.AdamW(
@@ -276,6 +282,21 @@ def measured_channels(spec: ModelSpec, windows: Windows, config: ChannelTraining
         still = spec.channels[int(deviation.argmin())]
         raise ArgumentError(f"channel {still[0]}, level {still[1]}: all values are {mean[deviation.argmin()]}")
     return Channels(spec.channels, mean.astype(np.float32), deviation.astype(np.float32))
+
+
+def _start_scales(model: PatchVAEformer, channels: Channels, windows: Windows, config: ChannelTraining) -> None:
+    """Let the integer scales begin with those of some windows' latents."""
+    if model.hyper_decoder.integer is None:
+        return
+    device, latents = model.encoder.head.weight.device, list[Tensor]()
+    for i in range(config.statistics):
+        x = channels.normalised(windows.window(np.random.default_rng([config.seed, 10**9 + 1, i]), config.crop))
+        with torch.no_grad():
+            found, _ = model.analysis(
+                torch.from_numpy(x[None].astype(np.float32)).to(device), torch.ones(1, device=device)
+            )
+        latents.append(found)
+    model.hyper_decoder.integer.start_from(torch.cat(latents))
 
 
 def _plain(config: Mapping[str, Any]) -> Any:

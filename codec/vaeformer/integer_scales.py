@@ -48,6 +48,9 @@ class IntegerScales(nn.Module):
         self.patch, self.latents = config.hyper_patch, config.latents
         self.first = nn.Linear(9 * config.hyper_latents + 1, config.scale_neurons)
         self.last = nn.Linear(config.scale_neurons, config.hyper_patch**2 * config.latents)
+        # Hyper-latents of one, and no smaller ones, are to be heard from the start: they are divided by ONE.
+        nn.init.normal_(self.first.weight, std=ONE / (2 * self.first.in_features**0.5))
+        nn.init.uniform_(self.first.bias, 0, 1)
         nn.init.zeros_(self.last.weight)
         nn.init.constant_(self.last.bias, float(np.log2(1 / SMALLEST)) - 11 / OCTAVE)  # scales of one deviation
 
@@ -65,6 +68,19 @@ class IntegerScales(nn.Module):
         y = y.clamp(-REACH, REACH).reshape(B, h, w, self.patch, self.patch, self.latents)
         y = y.permute(0, 5, 1, 3, 2, 4).reshape(B, self.latents, h * self.patch, w * self.patch)
         return y[:, :, : shape[0], : shape[1]] - torch.floor(index * OCTAVE / STEPS)
+
+    @torch.no_grad()
+    def start_from(self, latents: Tensor) -> None:
+        """Begin with the scales that typical latents (B, L, H, W) have, in standard deviations, wherever they lie.
+
+        Biases are octaves: descent alone would take thousands of steps to the scales of fine details.
+        """
+        B, L, H, W = latents.shape
+        p = self.patch
+        h, w = H // p, W // p
+        squares = latents[:, :, : h * p, : w * p].square().reshape(B, L, h, p, w, p).mean((2, 4))
+        scale = squares.clamp_min(SMALLEST**2 * 2.0**-40).log2().mean(0) / 2  # (L, p, p)
+        self.last.bias.copy_((scale - float(np.log2(SMALLEST)) - 11 / OCTAVE).permute(1, 2, 0).reshape(-1))
 
     def _layer(self, layer: nn.Linear, x: Tensor) -> Tensor:
         scale = _row_scale(layer)

@@ -21,6 +21,7 @@ SCALE_MIN, SCALE_MAX = 0.11, 256.0  # of latents
 LOG_STEP_UNIT = 4.0  # logarithms of steps are divided by it before networks see them
 PRIOR_WIDTHS = (1, 3, 3, 3, 3, 1)  # of the factorised prior's monotonic networks
 PRIOR_SPREAD = 10.0  # of hyper-latents at the start
+SMALL_SPREAD = 0.5  # where nothing depends on them at first: else it takes long to learn that they may cost little
 BITS = 1 / math.log(2)
 
 
@@ -102,6 +103,8 @@ class Analysis(nn.Module):
         self.variance_block = _block(config, config.depth - 1)
         self.head = nn.Linear(2 * config.dim, 2 * config.latents)
         self.skip = _to_latents(config) if config.conditioned else None
+        if self.skip is not None:
+            _silence(self.head, config.latents)
 
     def forward(self, x: Tensor, step: Tensor | None, periodic: bool) -> tuple[Tensor, Tensor]:
         t = self.embedding(self.patches(x, periodic), step)  # (B, h, w, D)
@@ -126,6 +129,8 @@ class Synthesis(nn.Module):
         self.norm = nn.LayerNorm(config.dim, eps=EPSILON)
         self.fields = FromTokens(config.dim, config.channels, config.kernel, config.stride)
         self.skip = _from_latents(config) if config.conditioned else None
+        if self.skip is not None:
+            _silence(self.fields.conv)
 
     def forward(self, latent: Tensor, step: Tensor | None, shape: Pair, periodic: bool) -> Tensor:
         x: Tensor = self.fields(self.last_tokens(latent, step, periodic), shape)
@@ -163,6 +168,9 @@ class HyperAnalysis(nn.Module):
         self.embedding = Embedding(dim, _hyper_positions(config), config.conditioned)
         self.blocks = nn.ModuleList(_hyper_block(config, i) for i in range(config.hyper_depth))
         self.head = _mlp(dim, config.hyper_hidden, config.hyper_latents)
+        if config.scale_neurons:
+            with torch.no_grad():
+                self.head[2].weight.mul_(4)  # else all are rounded to 0 at first
 
     def forward(self, latent: Tensor, step: Tensor | None, periodic: bool) -> Tensor:
         # In units of a small step latents reach hundreds.
@@ -187,6 +195,8 @@ class HyperSynthesis(nn.Module):
         self.norm = nn.LayerNorm(dim, eps=EPSILON)
         self.integer = IntegerScales(config) if config.scale_neurons else None
         self.latents = FromTokens(dim, (1 if config.scale_neurons else 2) * config.latents, patch, patch)
+        if config.scale_neurons:
+            _silence(self.latents.conv)
 
     def forward(self, z: Tensor, step: Tensor | None, shape: Pair, periodic: bool) -> tuple[Tensor, Tensor]:
         if self.integer is not None and step is not None:
@@ -219,11 +229,11 @@ class FactorizedPrior(nn.Module):
     Ballé et al., "Variational image compression with a scale hyperprior" (arXiv 1802.01436), section 6.1.
     """
 
-    def __init__(self, channels: int, *, medians: bool = False) -> None:
+    def __init__(self, channels: int, *, medians: bool = False, spread: float = PRIOR_SPREAD) -> None:
         super().__init__()
         self.medians = nn.Parameter(torch.zeros(channels)) if medians else None
         self.matrices, self.biases, self.factors = (nn.ParameterList() for _ in range(3))
-        spread = PRIOR_SPREAD ** (1 / (len(PRIOR_WIDTHS) - 1))
+        spread = spread ** (1 / (len(PRIOR_WIDTHS) - 1))
         for a, b in pairwise(PRIOR_WIDTHS):
             # softplus of this makes every layer divide by `spread`
             self.matrices.append(nn.Parameter(torch.full((channels, b, a), math.log(math.expm1(1 / spread / b)))))
@@ -308,6 +318,14 @@ def _calm(block: TransformerBlock, i: int) -> TransformerBlock:
         for weight in (block.attention.out.weight, block.mlp.get_parameter("2.weight")):
             weight.div_(math.sqrt(2 * (i + 1)))
     return block
+
+
+def _silence(layer: nn.Linear | nn.Conv2d | nn.ConvTranspose2d, outputs: int | None = None) -> None:
+    """Let a layer, or its first outputs, give 0 at the start: the linear path is then the whole model."""
+    with torch.no_grad():
+        layer.weight[:outputs] = 0
+        if layer.bias is not None:
+            layer.bias[:outputs] = 0
 
 
 def _hyper_positions(config: PatchConfig) -> Pair | None:

@@ -33,8 +33,10 @@ from torch import Tensor, nn
 from isopress.codec.vaeformer.config import Pair, PatchConfig
 from isopress.codec.vaeformer.layers import (
     BITS,
+    PRIOR_SPREAD,
     SCALE_MAX,
     SCALE_MIN,
+    SMALL_SPREAD,
     Analysis,
     FactorizedPrior,
     HyperAnalysis,
@@ -83,7 +85,11 @@ class PatchVAEformer(nn.Module):
         self.decoder = Synthesis(config)
         self.hyper_encoder = HyperAnalysis(config)
         self.hyper_decoder = HyperSynthesis(config)
-        self.prior = FactorizedPrior(config.hyper_latents, medians=config.published)
+        self.prior = FactorizedPrior(
+            config.hyper_latents,
+            medians=config.published,
+            spread=SMALL_SPREAD if config.scale_neurons else PRIOR_SPREAD,
+        )
         self.gain = StepMLP(config.latents) if config.conditioned else None
         self.width = nn.Parameter(torch.zeros(config.latents)) if config.conditioned else None  # log, of the KL's prior
 

@@ -173,6 +173,51 @@ def test_a_patch_vaeformer_is_trained_and_leaves_weights_and_a_card(
     assert f"validation: {vaeformer_channels.SCORE}" in out.with_suffix(".md").read_text()
 
 
+NAMED = """
+channels = ["u10", "t2m"]
+
+[network]
+kernel = [4, 4]
+stride = [4, 4]
+dim = 8
+heads = 2
+depth = 1
+latents = 32
+linear = "wavelet"
+hyper_dim = 8
+hyper_heads = 2
+hyper_depth = 1
+hyper_hidden = 8
+hyper_latents = 4
+
+[training]
+measured = false
+steps = 2
+batch = 1
+round = 1
+crop = [32, 32]
+validation = 1
+statistics = 2
+"""
+
+
+def test_weights_of_no_unit_learn_from_all_sources_that_have_the_channels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, held = folder_of(tmp_path / "data", "u10", "t2m", "tp"), folder_of(tmp_path / "held", "10u", "2t")
+    (tmp_path / "two.toml").write_text(NAMED)
+    out = tmp_path / "two.safetensors"
+    options = ["--config", tmp_path / "two.toml", "--data", data, "--out", out, "--threads", "1"]
+    alone = run("vaeformer", *options)
+    assert (alone.exit_code, "need --validation" in alone.stderr) == (2, True)
+    lacking = run("vaeformer", *options, "--validation", folder_of(tmp_path / "rain", "tp"))
+    assert (lacking.exit_code, "no source has fields u10, t2m" in lacking.stderr) == (2, True)
+    result = run("vaeformer", *options, "--validation", held)
+    assert result.exit_code == 0, result.stderr
+    monkeypatch.setenv(VARIABLE, str(tmp_path))
+    assert load_vaeformer("two").channels.unnormalised
+
+
 def test_weights_that_are_there_are_not_overwritten(data: Path, tmp_path: Path, calls: list[dict[str, Any]]) -> None:
     out = tmp_path / "own.safetensors"
     out.write_bytes(b"years of work")

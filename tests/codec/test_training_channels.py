@@ -18,9 +18,8 @@ from isopress.cli.main import main
 from isopress.codec.encoded import Method
 from isopress.codec.errors import ArgumentError
 from isopress.codec.training.loop import load_checkpoint, together
-from isopress.codec.training.vaeformer_channels import ChannelTraining, noise_of, train, trial
+from isopress.codec.training.vaeformer_channels import ChannelTask, ChannelTraining, noise_of, train, trial
 from isopress.codec.vaeformer.config import ModelSpec, spec_of
-from isopress.codec.vaeformer.model import PatchVAEformer
 from isopress.format.source.training_windows import StoreWindows
 from tests.fields import BLOCKY_DEVIATION, BLOCKY_MEAN, blocky
 from tests.vaeformer_models import CONFIG, NAMES
@@ -125,14 +124,13 @@ def test_two_processes_learn_what_one_learns_with_twice_the_batch(tmp_path: Path
     assert [process.exitcode for process in processes] == [0, 0]
     train(SPEC, Blocks(), Blocks(), tmp_path / "less.safetensors", SMOOTH)
     one, two, less = (load_checkpoint(tmp_path / f"{name}.ckpt")["task"] for name in ("alone", "both", "less"))
-    torch.manual_seed(TRAINING.seed)
-    start = PatchVAEformer(CONFIG).state_dict()
+    start = ChannelTask(SPEC, Blocks(), Blocks(), Path(), SMOOTH, "cpu").model.state_dict()
 
     def distance(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> float:
         return sum(float((a[name] - b[name]).square().sum()) for name in a) ** 0.5
 
     for part in ("model", "mean"):
-        assert distance(one[part], two[part]) < 1e-3 * distance(one[part], start)
+        assert distance(one[part], two[part]) < 2e-3 * distance(one[part], start)
         assert distance(one[part], less[part]) > 0.2 * distance(one[part], start)
 
 
