@@ -170,7 +170,7 @@ class HyperAnalysis(nn.Module):
         self.head = _mlp(dim, config.hyper_hidden, config.hyper_latents)
         if config.scale_neurons:
             with torch.no_grad():
-                self.head[2].weight.mul_(4)  # else all are rounded to 0 at first
+                self.head.get_parameter("2.weight").mul_(4)  # else all are rounded to 0 at first
 
     def forward(self, latent: Tensor, step: Tensor | None, periodic: bool) -> Tensor:
         # In units of a small step latents reach hundreds.
