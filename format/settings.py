@@ -85,7 +85,8 @@ class Settings:
         check_effort(self.effort)
 
     def _names(self) -> tuple[str, ...]:
-        if isinstance(self.channels, str) or not all(isinstance(name, str) for name in self.channels):
+        several = isinstance(self.channels, Sequence) and not isinstance(self.channels, str)
+        if not several or not all(isinstance(name, str) for name in self.channels):
             raise ArgumentError(f"channels is a sequence of names, such as ['t850', 'u10'], not {self.channels!r:.80}")
         if self.channels and self.model == "default":
             raise ArgumentError("channels are those of a VAEformer: name its weights as model, or leave them out")

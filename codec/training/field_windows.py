@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -72,7 +73,7 @@ class NamedWindows:
             raise ValueError(f"no source has fields {', '.join(channels)} of {MIN_SIDE} x {MIN_SIDE} that vary")
         weight = np.array([np.sqrt(g[0].values[0, 0].size) * min(8, g[0].values[..., 0, 0].size) for g in self._groups])
         self._weight = weight / weight.sum()
-        self._turns = np.array([[name.startswith(wind) for name in channels] for wind in ("v", "u")])
+        self._turns = np.array([[bool(re.fullmatch(wind, name)) for name in channels] for wind in (r"v\d*", r"u\d*")])
 
     def window(self, rng: np.random.Generator, shape: tuple[int, int]) -> F32:
         """Return a window (C, h, w); fields that are smaller are reflected."""

@@ -75,8 +75,9 @@ class IntegerScales(nn.Module):
 
         Biases are octaves: descent alone would take thousands of steps to the scales of fine details.
         """
-        B, L, H, W = latents.shape
         p = self.patch
+        latents = latents.repeat(1, 1, *(-(-p // side) for side in latents.shape[2:]))  # at least one hyper-latent's
+        B, L, H, W = latents.shape
         h, w = H // p, W // p
         squares = latents[:, :, : h * p, : w * p].square().reshape(B, L, h, p, w, p).mean((2, 4))
         scale = squares.clamp_min(SMALLEST**2 * 2.0**-40).log2().mean(0) / 2  # (L, p, p)

@@ -80,6 +80,10 @@ def test_windows_of_named_channels_come_from_sources_that_have_them_all() -> Non
 def test_scales_begin_with_those_of_typical_latents() -> None:
     scales, spread = IntegerScales(TINY), torch.logspace(-3, 1, TINY.latents)[:, None, None]
     scales.start_from(spread * torch.randn(8, TINY.latents, 24, 24))
+    few = IntegerScales(TINY)
+    few.start_from(torch.ones(2, TINY.latents, 1, 1))  # fewer than a hyper-latent has
+    torch.testing.assert_close(few.last.bias, torch.full_like(few.last.bias, few.last.bias[0].item()))
+    assert few.last.bias.isfinite().all()
     for step in (0.125, 1.0):
         index = scales(torch.zeros(1, TINY.hyper_latents, 3, 3), torch.tensor([step]), (6, 6), False)
         torch.testing.assert_close(scale_of(index[0]), (spread / step).expand(-1, 6, 6), rtol=0.1, atol=0)

@@ -84,8 +84,9 @@ def test_channels_are_refused_where_there_are_none_of_these_names() -> None:
         isopress.compress(x, bound=0.4, channels=["t850", "t500", "u10"])
     with pytest.raises(ArgumentError, match="are no VAEformer's"):
         isopress.compress(x, bound=0.4, model="field-0.9", channels=["t850", "t500", "u10"])
-    with pytest.raises(ArgumentError, match="sequence of names"):
-        isopress.compress(x, bound=0.4, model=SMALL, channels="t850")
+    for wrong in ("t850", 3, None, [850, 500]):
+        with pytest.raises(ArgumentError, match="sequence of names"):
+            isopress.compress(x, bound=0.4, model=SMALL, channels=wrong)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", [SMALL, ALONE])
