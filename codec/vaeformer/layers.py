@@ -21,6 +21,7 @@ SCALE_MIN, SCALE_MAX = 0.11, 256.0  # of latents
 LOG_STEP_UNIT = 4.0  # logarithms of steps are divided by it before networks see them
 PRIOR_WIDTHS = (1, 3, 3, 3, 3, 1)  # of the factorised prior's monotonic networks
 PRIOR_SPREAD = 10.0  # of hyper-latents at the start
+HYPER_USUAL = 16.0  # hyper-latents that are larger are bent, to at most half as much more
 SMALL_SPREAD = 0.5  # where nothing depends on them at first: else it takes long to learn that they may cost little
 BITS = 1 / math.log(2)
 
@@ -179,7 +180,7 @@ class HyperAnalysis(nn.Module):
         for block in self.blocks:
             t = block(t, periodic)
         z: Tensor = self.head(t)
-        return z.permute(0, 3, 1, 2)
+        return (within_reach(z) if self.logarithmic else z).permute(0, 3, 1, 2)
 
 
 class HyperSynthesis(nn.Module):
@@ -318,6 +319,12 @@ def _calm(block: TransformerBlock, i: int) -> TransformerBlock:
         for weight in (block.attention.out.weight, block.mlp.get_parameter("2.weight")):
             weight.div_(math.sqrt(2 * (i + 1)))
     return block
+
+
+def within_reach(z: Tensor) -> Tensor:
+    """Return hyper-latents, large ones bent towards a limit: else single ones grow during training, and cost much."""
+    usual = z.clamp(-HYPER_USUAL, HYPER_USUAL)
+    return usual + HYPER_USUAL / 2 * torch.tanh((z - usual) * 2 / HYPER_USUAL)
 
 
 def _silence(layer: nn.Linear | nn.Conv2d | nn.ConvTranspose2d, outputs: int | None = None) -> None:

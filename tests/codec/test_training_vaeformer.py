@@ -16,6 +16,7 @@ from isopress.codec.training.vaeformer_channels import SINGLE_FIELDS, ChannelTas
 from isopress.codec.vaeformer.channels import ANY, Channels
 from isopress.codec.vaeformer.config import ModelSpec
 from isopress.codec.vaeformer.integer_scales import IntegerScales, scale_of
+from isopress.codec.vaeformer.layers import within_reach
 from isopress.codec.vaeformer.model import PatchVAEformer
 from isopress.codec.vaeformer.section import encode_fields
 from isopress.codec.vaeformer.weights import VaeformerModel, load_vaeformer, parse
@@ -95,6 +96,17 @@ def test_at_first_the_linear_path_is_the_whole_model() -> None:
     torch.testing.assert_close(model.synthesis(mean, step, shape=(32, 32)), x, rtol=0, atol=1e-4)
     predicted, _ = model.hyper_synthesis(torch.ones(1, TINY.hyper_latents, 4, 4), step, shape=(8, 8))
     assert not predicted.any()
+
+
+def test_large_hyper_latents_are_bent_and_still_learn() -> None:
+    z = torch.tensor([-1e4, -20.0, -16.0, -3.25, 0.0, 15.9, 17.0, 30.0, 1e4], requires_grad=True)
+    bent = within_reach(z)
+    torch.testing.assert_close(bent[2:6], z[2:6])
+    assert (bent.detach().diff() >= 0).all()
+    assert float(bent.detach().abs().max()) <= 24
+    bent.sum().backward()
+    assert z.grad is not None
+    assert (z.grad[[1, 6, 7]] > 0.05).all()
 
 
 def test_networks_are_kept_in_integers_that_decode_nearly_as_well(
