@@ -97,7 +97,7 @@ class ChannelTraining:
 # What `small` is trained with, for single fields of any variable, one core and some hours.
 SMALL = ModelSpec(CONFIGS["small"], (ANY,))
 SINGLE_FIELDS = ChannelTraining(
-    steps=13_300,
+    steps=12_400,
     batch=4,
     step_range=(0.03, 1.5),
     stage_two_from=0.0,
