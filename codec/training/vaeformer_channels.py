@@ -97,11 +97,11 @@ class ChannelTraining:
 # What `small` is trained with, for single fields of any variable, one core and some hours.
 SMALL = ModelSpec(CONFIGS["small"], (ANY,))
 SINGLE_FIELDS = ChannelTraining(
-    steps=12_400,
+    steps=5_900,
     batch=4,
-    step_range=(0.03, 1.5),
+    step_range=(0.025, 2.5),
     stage_two_from=0.0,
-    stage_three_from=0.92,
+    stage_three_from=0.94,
     stage_two="mixed",
     measured=False,
     learning_rate=1.5e-3,
