@@ -21,7 +21,7 @@ from isopress.codec.decode import FLOATS, ChunkDecoder, Sections, Value, assembl
 from isopress.codec.encoded import EncodedChunk, Method, Section, is_paid_for
 from isopress.codec.errors import ArgumentError, BoundError
 from isopress.codec.limits import Bound, check_fits, exceeds
-from isopress.codec.models.registry import is_of_kind
+from isopress.codec.models.registry import DEFAULT, NamedModel, is_of_kind
 from isopress.codec.threads import IMPORTS
 from isopress.codec.values.label_map import encode_classes
 from isopress.codec.values.lossless import encode_lossless, integers_may_reach, lossless_may_reach
@@ -55,6 +55,8 @@ class Chunk:
     x : fields (B, H, W); leading : lengths of the axes before the last two.
     resolved : the bound as one number; tolerance : largest allowed error, one number or one per value, None for exact.
     extra : sections of every coding.
+    model : names the pyramid's weights, or a VAEformer's, which is then tried as well.
+    context : whether fields refer to each other; see `encode_chunk`.
     """
 
     x: np.ndarray
@@ -63,9 +65,11 @@ class Chunk:
     resolved: float
     tolerance: Tolerance
     extra: Sections
+    model: NamedModel
+    context: ContextMode
 
     @classmethod
-    def of(cls, x: np.ndarray, bound: Bounds) -> "Chunk":
+    def of(cls, x: np.ndarray, bound: Bounds, model: NamedModel = DEFAULT, context: ContextMode = "auto") -> "Chunk":
         """Return the chunk of an array of any shape."""
         fields = x.reshape(field_shape(x.shape))
         if isinstance(bound, Bound):
@@ -73,20 +77,20 @@ class Chunk:
             tolerance: Tolerance = resolved or None
             if bound.mode == "pointwise":
                 tolerance = bound.tolerance(fields)
-            return cls(fields, x.shape[:-2], bound, resolved, tolerance, {})
+            return cls(fields, x.shape[:-2], bound, resolved, tolerance, {}, model, context)
         each = np.array([b.value for b in bound], np.float64)
         tolerance = each.repeat(len(fields) // len(each))[:, None, None]
         extra = {Section.BOUNDS: each.astype("<f8").tobytes()}
-        return cls(fields, x.shape[:-2], bound, 1.0, np.broadcast_to(tolerance, fields.shape), extra)
+        tolerance = np.broadcast_to(tolerance, fields.shape)
+        return cls(fields, x.shape[:-2], bound, 1.0, tolerance, extra, model, context)
 
 
 def encode_chunk(
     x: np.ndarray,
     bound: Bounds,
     *,
-    model: str = "default",
+    model: NamedModel = DEFAULT,
     context: ContextMode = "auto",
-    channels: tuple[str, ...] = (),
 ) -> EncodedChunk:
     """Return the smallest coding found of `x` whose decoded values keep `bound`, checked on those values.
 
@@ -102,13 +106,11 @@ def encode_chunk(
     bound : Bound or tuple of Bound
         Mode range refers to the finite values of this chunk. Of a tuple, one absolute bound for each entry of
         the first axis.
-    model : str
-        Name of the pyramid's weights, or of a VAEformer's, which is then tried as well.
+    model : NamedModel
+        The pyramid's weights, or a VAEformer's, which is then tried as well.
     context : {"auto", "field", "block"}
         Whether fields refer to each other along the axes before the last two: where that is smaller (found on
         a sample, for small chunks on all of it), never, or whenever there are such axes.
-    channels : tuple of str
-        Those of `x`, if they come in another order than in a VAEformer's weights.
 
     Raises
     ------
@@ -121,10 +123,11 @@ def encode_chunk(
     """
     check_fits(bound, x.dtype, x.shape)
     x = contiguous(x)
-    chunk = Chunk.of(x, bound)
+    chunk = Chunk.of(x, bound, model, context)
+    found = list[EncodedChunk]()
     if x.dtype in FLOATS and x.size:
-        check_channels(model, x.shape, channels)
-    found = codings(chunk, model, context, channels) if x.dtype in FLOATS and x.size else []
+        check_channels(model, x.shape)
+        found = codings(chunk)
     paid = [coding for coding in found if is_paid_for(x.nbytes, coding.nbytes)]
     best = min(paid, key=_size) if paid else lossless_coding(x, chunk.extra, quick=False)
     if paid and lossless_may_reach(x, best.nbytes):
@@ -148,7 +151,7 @@ def decode_chunk(encoded: EncodedChunk, dtype: np.dtype, shape: tuple[int, ...])
 # --- codings ------------------------------------------------------------------------------------------------
 
 
-def codings(chunk: Chunk, model: str, context: ContextMode, channels: tuple[str, ...] = ()) -> list[EncodedChunk]:
+def codings(chunk: Chunk) -> list[EncodedChunk]:
     """Return every coding that applies to floating-point values; each is verified."""
     x = chunk.x
     bits = bits_of(x)
@@ -171,21 +174,18 @@ def codings(chunk: Chunk, model: str, context: ContextMode, channels: tuple[str,
         negative = np.signbit(x) if valid is None else np.signbit(x) & valid
         if negative.any():
             shared[Section.SIGNS] = encode_classes(negative.astype(np.uint8), 2)
-    return _codings_of_steps(chunk, plan, shared, model, context, channels)
+    return _codings_of_steps(chunk, plan, shared)
 
 
-def _codings_of_steps(
-    chunk: Chunk, plan: Plan, shared: Sections, model: str, context: ContextMode, channels: tuple[str, ...]
-) -> list[EncodedChunk]:
-    reach = max(float(plan.y.max()), -float(plan.y.min()))
-    found, patches = list[EncodedChunk](), is_of_kind(model, "vaeformer")
+def _codings_of_steps(chunk: Chunk, plan: Plan, shared: Sections) -> list[EncodedChunk]:
+    reach, found = max(float(plan.y.max()), -float(plan.y.min())), list[EncodedChunk]()
     if reach <= MAX_PYRAMID_STEPS:
-        named, model = model, "default" if patches else model
-        found = _pyramids(chunk, plan, shared, model, context)
-        based = _pyramid_on_vaeformer(chunk, plan, shared, named, channels) if patches else None
-        found += [based] if based else []
-        base = _pyramid_on_latents(chunk, plan, shared, model, smallest=_smallest(found))
-        found += [base] if base else []
+        patches = is_of_kind(chunk.model.name, "vaeformer")
+        pyramid = DEFAULT.name if patches else chunk.model.name
+        found = _pyramids(chunk, plan, shared, pyramid)
+        if patches:
+            found += _pyramid_on_vaeformer(chunk, plan, shared)
+        found += _pyramid_on_latents(chunk, plan, shared, pyramid, smallest=_smallest(found))
     smallest = min([c.nbytes for c in found], default=chunk.x.nbytes)
     if reach <= MAX_INTEGERS and integers_may_reach(plan.y, smallest):
         section, integers = _encode_integers(plan.y, plan.valid)
@@ -203,10 +203,10 @@ def _smallest(found: list[EncodedChunk]) -> float:
     return smallest
 
 
-def _pyramids(chunk: Chunk, plan: Plan, shared: Sections, model: str, context: ContextMode) -> list[EncodedChunk]:
+def _pyramids(chunk: Chunk, plan: Plan, shared: Sections, model: str) -> list[EncodedChunk]:
     """Return the codings of fields alone, as a block, or both."""
     alone, related = weights.load_pyramid(model), weights.load_pyramid(model, references=True)
-    chosen = choose_context(plan, chunk.leading, alone, related, context)
+    chosen = choose_context(plan, chunk.leading, alone, related, chunk.context)
     found = []
     if chosen.alone:
         section, v = fields_alone.encode(plan.y, plan.valid, model=alone, snap=plan.snap)
@@ -227,12 +227,12 @@ def _pyramids(chunk: Chunk, plan: Plan, shared: Sections, model: str, context: C
 
 def _pyramid_on_latents(
     chunk: Chunk, plan: Plan, shared: Sections, model: str, *, smallest: float
-) -> EncodedChunk | None:
-    """Return the coding with a latent base, where it applies and is smaller than `smallest` bytes."""
+) -> list[EncodedChunk]:
+    """Return the coding with a latent base, if it applies and is smaller than `smallest` bytes."""
     quantiser = plan.quantiser
     fitting = not plan.snap and quantiser.transform == LINEAR and plan.y[0].size <= MAX_BASED_FIELD
     if not fitting or len(plan.y) == 1 or not BASE_OVERHEAD < smallest <= WORTH_A_BASE / 8 * plan.y.size:
-        return None
+        return []
     with IMPORTS:
         from isopress.codec.latent import base_layer
         from isopress.codec.latent.weights import load_latent
@@ -240,45 +240,49 @@ def _pyramid_on_latents(
     base, refinement = load_latent(), weights.load_pyramid(model)
     coded = base_layer.encode(plan.y, plan.valid, chunk.leading, quantiser.offset / quantiser.step, base, refinement)
     if coded is None or sum(map(len, coded[0].values())) >= smallest:
-        return None
+        return []
     sections, v = coded
-    coding = _verified(chunk, Method.BASED, {**shared, **sections}, v, (base.sha256, refinement.sha256))
-    # Exceptions would be corrections to values that are not the same on every machine.
-    return None if Section.EXCEPTIONS in dict(coding.sections) else coding
+    return _if_without_exceptions(
+        _verified(chunk, Method.BASED, {**shared, **sections}, v, (base.sha256, refinement.sha256))
+    )
 
 
-def check_channels(model: str, shape: tuple[int, ...], channels: tuple[str, ...]) -> None:
-    """Raise ArgumentError unless chunks of this shape have these channels of a VAEformer's weights, if it is one."""
-    if is_of_kind(model, "vaeformer"):
+def check_channels(model: NamedModel, shape: tuple[int, ...]) -> None:
+    """Raise ArgumentError unless chunks of this shape have the channels of a VAEformer's weights, if it is one."""
+    if is_of_kind(model.name, "vaeformer"):
         with IMPORTS:
             from isopress.codec.vaeformer.weights import load_vaeformer
-        network = load_vaeformer(model)
+        network = load_vaeformer(model.name)
         network.check_shape(shape)
-        network.order_of(channels)
-    elif channels:
+        network.order_of(model.channels)
+    elif model.channels:
         raise ArgumentError(
-            f"channels {', '.join(channels[:8])}: the weights {model!r} are no VAEformer's: leave them out"
+            f"channels {', '.join(model.channels[:8])}: the weights {model.name!r} are no VAEformer's: leave them out"
         )
 
 
-def _pyramid_on_vaeformer(
-    chunk: Chunk, plan: Plan, shared: Sections, model: str, channels: tuple[str, ...]
-) -> EncodedChunk | None:
-    """Return the coding on top of a VAEformer's fields, where it applies."""
+def _pyramid_on_vaeformer(chunk: Chunk, plan: Plan, shared: Sections) -> list[EncodedChunk]:
+    """Return the coding on top of a VAEformer's fields, if it applies."""
     if plan.snap or plan.quantiser.transform != LINEAR:
-        return None
+        return []
     with IMPORTS:
         from isopress.codec.encode_vaeformer import encode_base
         from isopress.codec.vaeformer.weights import load_vaeformer
 
-    base, refinement = load_vaeformer(model), weights.load_pyramid()
-    coded = encode_base(plan, (*chunk.leading, *chunk.x.shape[1:]), base, refinement, channels)
+    base, refinement = load_vaeformer(chunk.model.name), weights.load_pyramid()
+    order = base.order_of(chunk.model.channels)
+    coded = encode_base(plan, (*chunk.leading, *chunk.x.shape[1:]), base, order, refinement)
     if coded is None:
-        return None
+        return []
     sections, v = coded
-    coding = _verified(chunk, Method.ON_VAEFORMER, {**shared, **sections}, v, (base.sha256, refinement.sha256))
+    return _if_without_exceptions(
+        _verified(chunk, Method.ON_VAEFORMER, {**shared, **sections}, v, (base.sha256, refinement.sha256))
+    )
+
+
+def _if_without_exceptions(coding: EncodedChunk) -> list[EncodedChunk]:
     # Exceptions would be corrections to values that are not the same on every machine.
-    return None if Section.EXCEPTIONS in dict(coding.sections) else coding
+    return [] if Section.EXCEPTIONS in dict(coding.sections) else [coding]
 
 
 def _encode_integers(y: np.ndarray, valid: np.ndarray | None) -> tuple[bytes, np.ndarray]:

@@ -19,7 +19,7 @@ from isopress.codec.latent.spectral_gain import GAINS
 from isopress.codec.latent.step_forecast import Forecast, next_step
 from isopress.codec.latent.weights import LatentModel, load_latent
 from isopress.codec.limits import TARGET_TOLERANCE, Bound, Target, check_effort, check_fits
-from isopress.codec.models.registry import is_of_kind
+from isopress.codec.models.registry import DEFAULT, NamedModel, is_of_kind
 from isopress.codec.threads import IMPORTS
 from isopress.codec.values.fill import fill_smoothly
 from isopress.codec.values.outliers import bits_of
@@ -45,9 +45,7 @@ TINIEST, HUGEST = 1e-290, 1e290  # what lies beyond is left to lossless coding
 FARTHEST = 1e30  # so many times the reach of values, and as small a part of it, are no errors that latents can aim at
 
 
-def encode_target(
-    x: np.ndarray, target: Target, *, model: str = "default", effort: int = 0, channels: tuple[str, ...] = ()
-) -> EncodedChunk:
+def encode_target(x: np.ndarray, target: Target, *, model: NamedModel = DEFAULT, effort: int = 0) -> EncodedChunk:
     """Return the coding of `x` that reaches `target` within 3 %, errors measured on its decoded values.
 
     NaN, infinities and -0.0 come back with all their bits. A chunk too small, or too noisy, for the ratio gets the
@@ -60,12 +58,10 @@ def encode_target(
         float32 or float64. The last two axes are the field (lat, lon); what fields along the axes before them share
         is coded once.
     target : Target
-    model : str
-        Name of the weights; those of a VAEformer code in their own way, without effort.
+    model : NamedModel
+        The weights; those of a VAEformer code in their own way, without effort.
     effort : int
         How many other ways to weigh rate against distortion are tried, 0 to 4; each costs as much time again.
-    channels : tuple of str
-        Those of `x`, if they come in another order than in a VAEformer's weights.
 
     Raises
     ------
@@ -76,15 +72,15 @@ def encode_target(
     """
     check_fits(target, x.dtype, x.shape)
     check_effort(effort)
-    check_channels(model, x.shape, channels)
-    if is_of_kind(model, "vaeformer"):
+    check_channels(model, x.shape)
+    if is_of_kind(model.name, "vaeformer"):
         with IMPORTS:
             from isopress.codec import encode_vaeformer
 
-        return encode_vaeformer.encode_target(x, target, model=model, channels=channels)
+        return encode_vaeformer.encode_target(x, target, model)
     x, codings = contiguous(x), list[EncodedChunk]()
     if x.size:
-        weights, prepared = load_latent(model), _prepare(x, target)
+        weights, prepared = load_latent(model.name), _prepare(x, target)
         if isinstance(prepared, EncodedChunk):
             codings.append(prepared)
         elif prepared is not None:

@@ -17,6 +17,7 @@ from isopress.codec.encode_target import FARTHEST, evenly_coded, is_within_reach
 from isopress.codec.encoded import EncodedChunk, Method, Section
 from isopress.codec.latent import base_layer
 from isopress.codec.limits import TARGET_TOLERANCE, Target, check_fits
+from isopress.codec.models.registry import NamedModel
 from isopress.codec.vaeformer.integer_scales import STEPS
 from isopress.codec.vaeformer.normalisation import normalisation_of
 from isopress.codec.vaeformer.section import INDEX_MAX, FieldDecoder, encode_fields
@@ -34,11 +35,11 @@ TRIES = 10
 NEAR = 1 / (1 + TARGET_TOLERANCE), 1.025  # parts of the target that are near enough
 
 
-def encode_target(x: np.ndarray, target: Target, *, model: str, channels: tuple[str, ...] = ()) -> EncodedChunk:
+def encode_target(x: np.ndarray, target: Target, model: NamedModel) -> EncodedChunk:
     """Return the coding of `x` (..., channel, lat, lon) that reaches `target`, errors measured on its decoded values.
 
     What is smaller without loss, or within a bound as fine as the target, is coded so; NaN, infinities and -0.0 come
-    back with all their bits. `channels` are those of `x`, if they come in another order than in the weights.
+    back with all their bits.
 
     Raises
     ------
@@ -49,9 +50,8 @@ def encode_target(x: np.ndarray, target: Target, *, model: str, channels: tuple[
     """
     check_fits(target, x.dtype, x.shape)
     x = contiguous(x)
-    weights = load_vaeformer(model)
-    order = weights.order_of(channels)
-    found = _coded(x, target, weights, order) if x.size else None
+    weights = load_vaeformer(model.name)
+    found = _coded(x, target, weights, weights.order_of(model.channels)) if x.size else None
     others = [lossless_coding(x, {}, quick=False)]
     if x.size and target.rmse is not None:
         others.append(evenly_coded(x, target.rmse, target.exact))
@@ -166,8 +166,8 @@ def encode_base(
     plan: Plan,
     shape: tuple[int, ...],
     model: VaeformerModel,
+    order: tuple[int, ...],
     refinement: PyramidModel,
-    channels: tuple[str, ...] = (),
 ) -> tuple[dict[Section, bytes], F64] | None:
     """Code what a plan holds as the model's fields and a pyramid of what is left; None if floats drift too far.
 
@@ -178,7 +178,6 @@ def encode_base(
     steps = np.broadcast_to(plan.quantiser.step, len(plan.y)).reshape(four[:2])
     # As coarse a base as pays: steps of latents against those of the pyramid, averaged over the channels.
     fields = (plan.y * step + offset).reshape(four)
-    order = model.order_of(channels)
     deviation = _deviation(fields, model, order)
     index = _index(base_layer.BASE_STEP * float(np.exp(np.log(steps / deviation).mean())))
     periodic = looks_periodic(plan.y, plan.valid)

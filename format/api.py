@@ -15,6 +15,7 @@ from isopress.codec.encoded import EncodedChunk, Method
 from isopress.codec.errors import ArgumentError
 from isopress.codec.float_environment import subnormal_numbers
 from isopress.codec.limits import Target
+from isopress.codec.models.registry import NamedModel
 from isopress.codec.threads import IMPORTS, slot
 from isopress.format import payload
 from isopress.format.decode_cache import CACHE, keeping
@@ -114,25 +115,17 @@ def encode(x: ArrayLike, settings: Settings) -> bytes:
     array = _as_array(x)
     settings.check(array.dtype, array.shape)
     native = np.require(array, array.dtype.newbyteorder("="), ["C", "A"])
-    limit = settings.limit
+    limit, model = settings.limit, NamedModel(settings.model, tuple(settings.channels))
     coded = native if isinstance(limit, tuple) else native.reshape(payload.without_trailing_ones(native.shape))
     if isinstance(limit, Target):
         with IMPORTS:
             from isopress.codec.encode_target import encode_target
 
         with slot():
-            encoded = encode_target(
-                coded, limit, model=settings.model, effort=settings.effort, channels=tuple(settings.channels)
-            )
+            encoded = encode_target(coded, limit, model=model, effort=settings.effort)
     else:
         with slot():
-            encoded = encode_chunk(
-                coded,
-                limit,
-                model=settings.model,
-                context=cast(ContextMode, settings.context),
-                channels=tuple(settings.channels),
-            )
+            encoded = encode_chunk(coded, limit, model=model, context=cast(ContextMode, settings.context))
     info = PayloadInfo(
         dtype=array.dtype,
         shape=array.shape,

@@ -43,6 +43,18 @@ _PYRAMID_TENSOR = "tables.frequencies"  # pyramids without metadata have it
 
 
 @dataclass(frozen=True)
+class NamedModel:
+    """The weights that a writer asks for: their name or sha256, and the channels of what they code if these come in
+    another order than in the weights."""
+
+    name: str = "default"
+    channels: tuple[str, ...] = ()
+
+
+DEFAULT = NamedModel()  # the weights that come with each coding
+
+
+@dataclass(frozen=True)
 class Weights:
     """A file of weights: its kind ("unknown" if it does not tell), content hash, size and text metadata."""
 
@@ -143,7 +155,7 @@ def find(name_or_id: str, kind: Kind | None = None) -> Weights:
 
 def is_of_kind(name_or_id: str, kind: Kind) -> bool:
     """Return whether there are weights of this name or id, and they are of this kind."""
-    if name_or_id == "default":
+    if name_or_id == DEFAULT.name:
         return False
     try:
         return find(name_or_id).kind == kind

@@ -13,6 +13,7 @@ from isopress.codec.encode import encode_chunk
 from isopress.codec.encoded import Method
 from isopress.codec.errors import ArgumentError
 from isopress.codec.limits import Bound
+from isopress.codec.models.registry import NamedModel
 from isopress.codec.values.plan import Plan
 from isopress.codec.values.quantiser import Quantiser
 from tests.fields import drifting_fields, spectral_field
@@ -78,14 +79,14 @@ def test_a_smooth_sequence_becomes_a_block_and_thereby_smaller(name):
 
 def test_weights_that_take_no_references_code_field_by_field():
     assert choose(SEQUENCE.astype("f8") * 30, related=OLD) == Choice(alone=True)
-    encoded = encode_chunk(SEQUENCE, Bound("abs", 0.02), model="field-0.9")
+    encoded = encode_chunk(SEQUENCE, Bound("abs", 0.02), model=NamedModel("field-0.9"))
     assert encoded.method == Method.PYRAMID
-    assert encoded == encode_chunk(SEQUENCE, Bound("abs", 0.02), model="field-0.9", context="field")
+    assert encoded == encode_chunk(SEQUENCE, Bound("abs", 0.02), model=NamedModel("field-0.9"), context="field")
 
 
 def test_weights_that_take_no_references_are_refused_where_a_block_is_asked_for():
     with pytest.raises(ArgumentError, match="take no references"):
-        encode_chunk(SEQUENCE, Bound("abs", 0.02), model="field-0.9", context="block")
+        encode_chunk(SEQUENCE, Bound("abs", 0.02), model=NamedModel("field-0.9"), context="block")
 
 
 def test_fields_of_few_values_refer_to_each_other_only_if_asked_to():

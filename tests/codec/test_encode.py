@@ -17,6 +17,7 @@ from isopress.codec.encode_target import encode_target
 from isopress.codec.encoded import EncodedChunk, Method, Section
 from isopress.codec.errors import ArgumentError, PayloadError, UnsupportedVersionError
 from isopress.codec.limits import Bound, Target, exceeds
+from isopress.codec.models.registry import NamedModel
 from isopress.codec.values.outliers import bits_of
 from tests.fields import blocky, drifting_fields
 from tests.make_golden import FLOATING, SMALL, with_nans
@@ -254,11 +255,11 @@ def sample(method: Method) -> tuple[EncodedChunk, Array]:
         x = with_nans(blocky(2, shape=(13, 17)))
         rmse = method == Method.VAEFORMER
         if rmse:
-            return encode_target(blocky(2, shape=(13, 17)), Target(rmse=0.5), model=SMALL), x
-        return encode_chunk(x, Bound("abs", 0.5), model=SMALL), x
+            return encode_target(blocky(2, shape=(13, 17)), Target(rmse=0.5), model=NamedModel(SMALL)), x
+        return encode_chunk(x, Bound("abs", 0.5), model=NamedModel(SMALL)), x
     if method == Method.CONSTANT:
         x = np.where(np.isnan(x), x, np.float32(1))
-    found = codings(Chunk.of(x, Bound("pointwise", 0.05)), "default", "auto")
+    found = codings(Chunk.of(x, Bound("pointwise", 0.05)))
     return next(coding for coding in found if coding.method == method), x
 
 

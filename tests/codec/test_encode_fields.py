@@ -23,7 +23,7 @@ PARTLY = (Method.BLOCK, Method.LAYERS, Method.VAEFORMER, Method.ON_VAEFORMER)  #
 
 def block_of(x: Array, bound: Bound) -> EncodedChunk:
     """Code `x` as a block, even where another way would be smaller."""
-    found = codings(Chunk.of(x, bound), "default", "block")
+    found = codings(Chunk.of(x, bound, context="block"))
     return next(coding for coding in found if coding.method == Method.BLOCK)
 
 

@@ -11,6 +11,7 @@ from isopress.codec.encode_target import HEADER, encode_target
 from isopress.codec.encoded import EncodedChunk, Method
 from isopress.codec.errors import ArgumentError, ModelNotFoundError
 from isopress.codec.limits import TARGET_TOLERANCE, Target
+from isopress.codec.models.registry import NamedModel
 from isopress.format.api import TargetMissedWarning
 from isopress.format.source.dataset import SAMPLE, open_source
 from tests.contract import bits, many_nans
@@ -219,7 +220,7 @@ def test_bad_arguments_are_named() -> None:
     with pytest.raises(ArgumentError, match="int16"):
         encode_target(np.zeros((3, 4), "i2"), Target(ratio=10))
     with pytest.raises(ModelNotFoundError, match="unknown-9"):
-        encode_target(weather(8, 9), Target(ratio=10), model="unknown-9")
+        encode_target(weather(8, 9), Target(ratio=10), model=NamedModel("unknown-9"))
 
 
 def forged(**changes: Any) -> EncodedChunk:
@@ -283,7 +284,7 @@ def test_a_target_that_cannot_be_met_is_in_the_header_and_a_warning() -> None:
 )
 def test_errors_that_no_search_can_aim_at_are_kept_all_the_same(scale: float, target: float, model: str) -> None:
     x = blocky(shape=(9, 11)).astype("f8") * scale
-    encoded = encode_target(x, Target(rmse=target), model=model)
+    encoded = encode_target(x, Target(rmse=target), model=NamedModel(model))
     assert rmse(x, decode_chunk(encoded, x.dtype, x.shape)) <= (1 + TARGET_TOLERANCE) * target
 
 
