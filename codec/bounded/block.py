@@ -20,7 +20,13 @@ from isopress.codec.bounded.predictor import F64
 from isopress.codec.bounded.pyramid import Coding, PyramidModel, Quantisation, check_range, decode_fields, encode_fields
 from isopress.codec.bounded.reference_fit import fit
 from isopress.codec.bounded.reference_order import Axes, Node, chain, order
-from isopress.codec.bounded.reference_prediction import Proxies, proxies_of, read_coefficients, write_coefficients
+from isopress.codec.bounded.reference_prediction import (
+    Proxies,
+    plain_proxies,
+    proxies_of,
+    read_coefficients,
+    write_coefficients,
+)
 from isopress.codec.bounded.traversal import Shape3, depth
 from isopress.codec.bytes import crc32c, read_varint, varint
 from isopress.codec.entropy.coder import I32, SymbolReader, SymbolWriter
@@ -189,8 +195,9 @@ def _encode_group(
     y, ok = y[at], None if valid is None else valid[at]
     if ok is not None:
         _copy_references(y, ok, v, nodes)
-    exponents, coefficients = fit(nodes, y, v)
-    proxies = proxies_of(nodes, v, exponents, coefficients)
+    plain = plain_proxies(nodes, v)
+    exponents, coefficients = fit(nodes, y, plain)
+    proxies = proxies_of(nodes, v, exponents, coefficients, plain)
     step = 1 << depth(*y.shape[1:])
     anchors = np.rint(y[:, ::step, ::step])
     off = anchors - _anchor_guess(proxies, anchors, y.shape)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from isopress.codec import native
 from isopress.codec.bounded.geometry import CONTEXTS, Context, kernel_geometry
-from isopress.codec.bounded.predictor import ALONE, F64, LIMIT, Networks, Prediction
+from isopress.codec.bounded.predictor import ALONE, F64, LIMIT, Condition, Networks, Prediction
 from isopress.codec.bounded.quiet import I8, LEAST, Look, choose_limit, read_symbols, write_symbols
 from isopress.codec.bounded.reference_prediction import Proxies
 from isopress.codec.bounded.traversal import Grid, Shape3, depth, refine
@@ -76,7 +77,7 @@ class Quantisation:
         return symbols
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # compared by identity: there are few
 class PyramidModel:
     """Weights of a pyramid: `sha256` of their file, networks per level and phase, and frozen tables."""
 
@@ -242,23 +243,31 @@ def _around(anchors: F64, shape: Shape3) -> I32:
 
 def _walk(shape: Shape3, streams: Sequence[native.Kept], coding: Coding, proxies: Proxies | None) -> native.Walk:
     """Return what the compiled kernels need to do all levels at once."""
-    networks, levels = coding.model.networks, []
-    for level in range(depth(*shape[1:])):
-        thin = min(-(-n >> level) for n in shape[1:]) == 1  # such grids look at nothing but themselves
-        condition = ALONE if proxies is None or thin else proxies.condition
-        of_level = networks[min(level, len(networks) - 1)]
-        kept = [of_level[c.name].kept_at(level, condition.kind, condition.gap) for c in CONTEXTS]
-        width = coding.quantisation.width(level)
-        levels.append((width, SCALE_OF_WIDTH[width], tuple(kept)))
+    condition = ALONE if proxies is None else proxies.condition
+    levels = _levels(coding.model, coding.quantisation, shape[1:], condition, native.level())
     fields, coefficients = tuple[I32, ...](), None
     if proxies is not None:
         fields = tuple(proxies.fields.values())
         coefficients = np.ascontiguousarray(proxies.coefficients[:, :, list(proxies.fields)])
     geometries = tuple(kernel_geometry(c) for c in CONTEXTS)
     quantisation, tables = coding.quantisation, coding.model.tables.kept
-    return native.Walk(
-        coding.wrap, quantisation.snap, geometries, tuple(levels), tables, fields, coefficients, tuple(streams)
-    )
+    return native.Walk(coding.wrap, quantisation.snap, geometries, levels, tables, fields, coefficients, tuple(streams))
+
+
+@lru_cache(256)  # the fields of a block have few kinds of references
+def _levels(
+    model: PyramidModel, quantisation: Quantisation, shape: tuple[int, int], condition: Condition, name: str
+) -> tuple[tuple[int, int, tuple[native.Kept, ...]], ...]:
+    """Return quantiser width, what it takes off scale indexes, and networks per level, as kernels `name` take them."""
+    levels = list[tuple[int, int, tuple[native.Kept, ...]]]()
+    for level in range(depth(*shape)):
+        thin = min(-(-n >> level) for n in shape) == 1  # such grids look at nothing but themselves
+        known = ALONE if thin else condition
+        of_level = model.networks[min(level, len(model.networks) - 1)]
+        kept = tuple([of_level[c.name].kept_at(level, known.kind, known.gap) for c in CONTEXTS])
+        width = quantisation.width(level)
+        levels.append((width, SCALE_OF_WIDTH[width], kept))
+    return tuple(levels)
 
 
 def phase_points(level: int, context: Context) -> tuple[slice, slice, slice]:

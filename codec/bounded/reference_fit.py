@@ -23,7 +23,6 @@ from isopress.codec.bounded.reference_prediction import (
     I8,
     LEVEL_SETS,
     PRIOR,
-    proxy,
 )
 from isopress.codec.entropy.coder import I32
 from isopress.codec.values.quantiser import UNITS
@@ -38,23 +37,23 @@ HALF_OCTAVE = 0.7071067811865476  # the number next to it
 LOG_BITS, BIT = 10, 20  # mantissa bits that a logarithm is looked up by; 2**-20 bit is the unit of the answer
 
 
-def fit(nodes: Sequence[Node], y: F64, decoded: I32) -> tuple[I8, I8]:
+def fit(nodes: Sequence[Node], y: F64, proxies: dict[int, I32]) -> tuple[I8, I8]:
     """Return exponents (b, PROXIES) and coefficients (b, LEVEL_SETS, PROXIES) that suit the fields of a batch.
 
     Parameters
     ----------
     nodes : batch of one kind
     y : (b, H, W), the fields in steps
-    decoded : (B, H, W), with the fields that the nodes refer to, in units
+    proxies : (b, H, W) each, in units: those of the nodes with exponents of 0, `plain_proxies`
     """
     exponents = np.zeros((len(nodes), PROXIES), np.int8)
     coefficients = np.zeros((len(nodes), LEVEL_SETS, PROXIES), np.int8)
     slots = list(slots_of(nodes[0].kind))
     if slots and y.size:
         expected, work = np.array(PRIOR, np.int32)[slots], _fit if native.level() == native.NUMPY else native.fit
-        for i, (node, wanted) in enumerate(zip(nodes, y, strict=True)):
-            proxies = tuple([proxy(node, slot, decoded) for slot in slots])
-            exponents[i, slots], coefficients[i][:, slots] = work(wanted, proxies, expected, logarithms())
+        for i, wanted in enumerate(y):
+            own = tuple([proxies[slot][i] for slot in slots])
+            exponents[i, slots], coefficients[i][:, slots] = work(wanted, own, expected, logarithms())
     return exponents, coefficients
 
 

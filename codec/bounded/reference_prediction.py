@@ -54,20 +54,32 @@ class Proxies:
         return fields, np.clip(np.rint(guess), -LIMIT, LIMIT)
 
 
-def proxies_of(nodes: Sequence[Node], decoded: I32, exponents: I8, coefficients: I8) -> Proxies | None:
+def proxies_of(
+    nodes: Sequence[Node], decoded: I32, exponents: I8, coefficients: I8, plain: dict[int, I32] | None = None
+) -> Proxies | None:
     """Return P, Q, C and S of a batch of nodes of one kind, as far as it has them; None for fields without references.
 
     decoded : (B, H, W) int32, values in units; exponents : (b, PROXIES), powers of two that bring each proxy to the
     scale of its field; coefficients : (b, LEVEL_SETS, PROXIES).
+    plain : what `plain_proxies` returned for the batch, if that was called; its arrays become the result's.
     """
     if not nodes[0].kind:
         return None
-    fields = {}
+    fields = dict[int, I32]()
     for slot in slots_of(nodes[0].kind):
-        fields[slot] = field = np.empty((len(nodes), *decoded.shape[1:]), np.int32)
+        field = np.empty((len(nodes), *decoded.shape[1:]), np.int32) if plain is None else plain[slot]
+        fields[slot] = field
         for row, node, exponent in zip(field, nodes, exponents[:, slot].tolist(), strict=True):
-            proxy(node, slot, decoded, exponent, row)
+            if plain is None or exponent:
+                proxy(node, slot, decoded, exponent, row)
     return Proxies(fields, coefficients, Condition(nodes[0].kind, nodes[0].gap))
+
+
+def plain_proxies(nodes: Sequence[Node], decoded: I32) -> dict[int, I32]:
+    """Return the proxies (b, H, W) of a batch of nodes of one kind by slot, with exponents of 0."""
+    nothing = np.zeros((len(nodes), PROXIES), np.int8)
+    found = proxies_of(nodes, decoded, nothing, nothing[:, None])
+    return {} if found is None else found.fields
 
 
 def proxy(node: Node, slot: int, decoded: I32, exponent: int = 0, out: I32 | None = None) -> I32:

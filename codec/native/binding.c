@@ -218,7 +218,7 @@ static PyObject *py_tables(PyObject *self, PyObject *args) {
         total += (size_t)sizes[i] * 4;
     }
     set_parts(&t, from);
-    const char *wrong = isopress_check_tables(&t);
+    const char *wrong = isopress_complete_tables(&t);
     if (wrong) {
         wrong_argument(wrong);
         goto done;

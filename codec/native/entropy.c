@@ -132,30 +132,6 @@ static int read_escape(Reader *r, uint64_t *value) {
     return ESCAPE_LONG;
 }
 
-/* --- tables ----------------------------------------------------------------------------------------------------- */
-
-/* Whether cumulative frequencies of so many integers rise from 0 to 2^24. */
-static int rises(const uint32_t *row, int size) {
-    int fine = !row[0] && row[size] == 1u << PRECISION;
-    for (int k = 0; k < size; k++) fine &= row[k] < row[k + 1];
-    return fine;
-}
-
-const char *isopress_check_tables(const Tables *t) {
-    for (int i = 0; i < TABLES; i++) {
-        const uint32_t *row = t->cumulative + (size_t)i * t->width;
-        int a = t->support[i];
-        if (a < 1 || a > t->reach || 2 * a + 2 > t->width || row[0] || row[2 * a + 1] != 1u << PRECISION) return "a table";
-        for (int k = 0; k <= 2 * a; k++)
-            if (row[k] >= row[k + 1]) return "a table";
-    }
-    for (int64_t i = 0; i < (int64_t)TABLES * (t->reach + 1); i++)
-        if (t->cost[i] < 0 || t->cost[i] > 24 << 20) return "a cost";
-    int fine = rises(t->offsets[0], OFFSETS) && rises(t->offsets[1], OFFSETS) && rises(t->others, OTHERS) && rises(t->limits, CLASSES + 1);
-    for (int i = 0; i < RATES; i++) fine &= rises(t->rates + i * (RATES + 1), RATES) && rises(t->runs + i * (LONGEST + 2), LONGEST + 1);
-    return fine ? NULL : "a distribution";
-}
-
 /* --- the offset that suits a phase best ------------------------------------------------------------------------- */
 
 enum { SAMPLE = 1024, NEARBY = 8 };
@@ -169,30 +145,79 @@ static inline int64_t cost_of_escape(int64_t excess) {
     return ((int64_t)(bits >> 23) - 127 + 10) * (1 << 20) + m + ((m * ((1 << 20) - m) >> 20) * 11 >> 5);
 }
 
+/* What a symbol costs with a scale index and tail class. */
+static inline int64_t cost_of(const Tables *t, int64_t symbol, int scale, int tail) {
+    int shift, table = table_of(scale, tail, &shift);
+    int64_t high = high_part(symbol, shift), limit = t->support[table];
+    if (high < 0) high = -high;
+    int64_t cost = t->cost[(int64_t)table * (t->reach + 1) + (high < limit ? high : limit)] + ((int64_t)shift << 20);
+    return high >= limit ? cost + cost_of_escape(high - limit) : cost;
+}
+
 int64_t isopress_cost_of_offset(const Tables *t, int64_t n, int64_t stride, const int32_t *symbols, const int16_t *scale,
                                 const int8_t *tail, int offset) {
     int64_t total = 0;
-    for (int64_t i = 0; i < n; i += stride) {
-        int shift, table = table_of(scale[i] + offset, tail[i], &shift);
-        int64_t high = high_part(symbols[i], shift), limit = t->support[table];
-        if (high < 0) high = -high;
-        total += t->cost[(int64_t)table * (t->reach + 1) + (high < limit ? high : limit)] + ((int64_t)shift << 20);
-        if (high >= limit) total += cost_of_escape(high - limit);
-    }
+    for (int64_t i = 0; i < n; i += stride) total += cost_of(t, symbols[i], scale[i] + offset, tail[i]);
     return total;
+}
+
+/* Adds what a symbol costs with offsets of -reach to reach, a constant: next to each other in cost_by_scale. */
+static inline __attribute__((always_inline)) void add_costs(const Tables *t, int64_t symbol, int scale, int tail, int reach, uint64_t *totals) {
+    int64_t size = symbol < 0 ? -symbol : symbol;
+    int first = scale - reach - FIRST_SCALE;
+    if (first < -BELOW) first = -BELOW;
+    if (size < FEW_SIZES && first + 2 * reach < SCALES) {
+        const uint32_t *costs = t->cost_by_scale[tail][size] + BELOW + first;
+        for (int k = 0; k <= 2 * reach; k++) totals[k] += costs[k];
+    } else {
+        for (int k = 0; k <= 2 * reach; k++) totals[k] += (uint64_t)cost_of(t, symbol, scale - reach + k, tail);
+    }
 }
 
 /* As best_offset in coder.py: few symbols may need any offset, many do not. */
 static int best_offset(const Tables *t, int64_t n, const int32_t *symbols, const int16_t *scale, const int8_t *tail, int peaked) {
     int64_t stride = (n + SAMPLE - 1) / SAMPLE, some = (n + stride - 1) / stride, least = INT64_MAX;
     int reach = some < SAMPLE / 4 ? OFFSET_MAX : NEARBY, best = 0;
+    uint64_t totals[OFFSETS] = {0};
+    for (int64_t i = 0; i < n; i += stride)
+        if (reach == NEARBY) add_costs(t, symbols[i], scale[i], tail[i], NEARBY, totals);
+        else add_costs(t, symbols[i], scale[i], tail[i], OFFSET_MAX, totals);
     for (int k = 0; k <= 2 * reach; k++) { /* 0, -1, 1, -2, 2, .. */
         int size = (k + 1) / 2, offset = k & 1 ? -size : size;
-        int64_t total = isopress_cost_of_offset(t, n, stride, symbols, scale, tail, offset);
+        int64_t total = (int64_t)totals[reach + offset];
         if (peaked && size) total += ((int64_t)(size + 2) << 20) * some / n;
         if (total < least) least = total, best = offset;
     }
     return best;
+}
+
+/* --- tables ----------------------------------------------------------------------------------------------------- */
+
+/* Whether cumulative frequencies of so many integers rise from 0 to 2^24. */
+static int rises(const uint32_t *row, int size) {
+    int fine = !row[0] && row[size] == 1u << PRECISION;
+    for (int k = 0; k < size; k++) fine &= row[k] < row[k + 1];
+    return fine;
+}
+
+const char *isopress_complete_tables(Tables *t) {
+    for (int i = 0; i < TABLES; i++) {
+        const uint32_t *row = t->cumulative + (size_t)i * t->width;
+        int a = t->support[i];
+        if (a < 1 || a > t->reach || 2 * a + 2 > t->width || row[0] || row[2 * a + 1] != 1u << PRECISION) return "a table";
+        for (int k = 0; k <= 2 * a; k++)
+            if (row[k] >= row[k + 1]) return "a table";
+    }
+    for (int64_t i = 0; i < (int64_t)TABLES * (t->reach + 1); i++)
+        if (t->cost[i] < 0 || t->cost[i] > 24 << 20) return "a cost";
+    int fine = rises(t->offsets[0], OFFSETS) && rises(t->offsets[1], OFFSETS) && rises(t->others, OTHERS) && rises(t->limits, CLASSES + 1);
+    for (int i = 0; i < RATES; i++) fine &= rises(t->rates + i * (RATES + 1), RATES) && rises(t->runs + i * (LONGEST + 2), LONGEST + 1);
+    if (!fine) return "a distribution";
+    for (int tail = 0; tail < TAILS; tail++)
+        for (int size = 0; size < FEW_SIZES; size++)
+            for (int k = 0; k < SCALES_SEEN; k++)
+                t->cost_by_scale[tail][size][k] = (uint32_t)cost_of(t, size, FIRST_SCALE - BELOW + k, tail);
+    return NULL;
 }
 
 /* --- phases ------------------------------------------------------------------------------------------------------- */

@@ -22,7 +22,10 @@ enum {
     RATE_BITS = 15,    /* a rate says how many of 2^15 they are */
     FIRST_RATE = 20,
     LONGEST = 64,      /* run of zeros */
-    OTHERS = 4         /* -2, -1, 1 and 2, the outer ones of which say "at least" */
+    OTHERS = 4,        /* -2, -1, 1 and 2, the outer ones of which say "at least" */
+    FEW_SIZES = 8,     /* magnitudes of symbols whose costs are kept by scale */
+    BELOW = 2 * OFFSET_MAX, /* scales below the first, which are as the first */
+    SCALES_SEEN = BELOW + SCALES
 };
 
 /* What can go wrong. */
@@ -46,6 +49,7 @@ typedef struct {
     int32_t width, reach;
     const uint32_t *cumulative, *offsets[2], *rates, *runs, *others, *limits;
     const int32_t *support, *cost;
+    uint32_t cost_by_scale[TAILS][FEW_SIZES][SCALES_SEEN]; /* escapes included */
 } Tables;
 
 /* What can follow in a stream: `inverted` words whose carry is not known yet, the first of them `first`. */
@@ -90,8 +94,8 @@ static inline int table_of(int scale, int tail, int *shift) {
 
 static inline int64_t high_part(int64_t symbol, int shift) { return (symbol + ((1 << shift) >> 1)) >> shift; }
 
-/* NULL if every row rises from 0 to 2^24 within the width, and costs are as many as symbols. */
-const char *isopress_check_tables(const Tables *tables);
+/* Fills in costs by scale. NULL if every row rises from 0 to 2^24 within the width, and costs are as many as symbols. */
+const char *isopress_complete_tables(Tables *tables);
 
 void isopress_begin_writing(Writer *writer, int peaked);
 void isopress_begin_reading(Reader *reader, const uint32_t *words, uint64_t count, const uint8_t *escapes, int64_t size, int peaked);

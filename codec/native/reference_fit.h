@@ -29,24 +29,37 @@ INLINE double power_of_two(int e) {
     return x;
 }
 
-static __attribute__((noinline)) void LEVEL(combine)(const Combination *c) {
-    double sum[512], factor = power_of_two(c->exponent - 2);
-    for (int64_t start = 0; start < c->points; start += 512) {
-        int n = c->points - start < 512 ? (int)(c->points - start) : 512;
-        memset(sum, 0, sizeof sum);
-        for (int t = 0; t < c->terms; t++) {
-            const int32_t *from = c->from[t] + start;
-            double weight = c->weight[t];
-            for (int i = 0; i < n; i++) sum[i] += weight * from[i];
+enum { COMBINED = 4 * HALF }; /* points of a proxy that are computed at once, their sums in registers */
+
+INLINE void combine_some(const Combination *c, const int32_t *const *from, double factor, int32_t *out) {
+    vd sum[4] = {{0}};
+    for (int t = 0; t < c->terms; t++)
+        for (int k = 0; k < 4; k++) {
+            vih x;
+            memcpy(&x, from[t] + k * HALF, sizeof x);
+            sum[k] += (double)c->weight[t] * __builtin_convertvector(x, vd);
         }
-        int32_t *out = c->out + start;
-        for (int i = 0; i < n; i++) {
-            double x = sum[i] * factor;
-            x = x < LIMIT ? x : LIMIT;
-            x = x > -LIMIT ? x : -LIMIT;
-            out[i] = (int32_t)round_even_d(x);
-        }
+    for (int k = 0; k < 4; k++) {
+        vd x = clip_d(sum[k] * factor, -LIMIT, LIMIT);
+        vih whole = __builtin_convertvector((x + ROUND_D) - ROUND_D, vih);
+        memcpy(out + k * HALF, &whole, sizeof whole);
     }
+}
+
+static __attribute__((noinline)) void LEVEL(combine)(const Combination *c) {
+    double factor = power_of_two(c->exponent - 2);
+    const int32_t *from[TERMS_MAX];
+    int64_t start = 0;
+    for (; start + COMBINED <= c->points; start += COMBINED) {
+        for (int t = 0; t < c->terms; t++) from[t] = c->from[t] + start;
+        combine_some(c, from, factor, c->out + start);
+    }
+    if (start == c->points) return;
+    int32_t last[TERMS_MAX][COMBINED] = {0}, out[COMBINED];
+    size_t size = (size_t)(c->points - start) * sizeof *out;
+    for (int t = 0; t < c->terms; t++) from[t] = memcpy(last[t], c->from[t] + start, size);
+    combine_some(c, from, factor, out);
+    memcpy(c->out + start, out, size);
 }
 
 /* --- details of a level: what cubic interpolation along rows and along columns misses of some of its rows ----------- */

@@ -26,7 +26,7 @@ from isopress.codec.bounded.predictor import (
 from isopress.codec.bounded.pyramid import TAPERS, Quantisation, phase_points
 from isopress.codec.bounded.reference_fit import fit
 from isopress.codec.bounded.reference_order import PROXIES, Axes, Node, order, slots_of
-from isopress.codec.bounded.reference_prediction import proxies_of
+from isopress.codec.bounded.reference_prediction import plain_proxies, proxies_of
 from isopress.codec.bounded.traversal import Grid, depth, refine
 from isopress.codec.entropy.integer_mlp import F32
 from isopress.codec.values.quantiser import UNITS
@@ -134,7 +134,8 @@ def _coded(crop: Crop, networks: Networks) -> Iterator[list[_Seen]]:
 def _batch(
     nodes: Sequence[Node], y: F64, decoded: NDArray[np.int32], taper: int, networks: Networks
 ) -> tuple[list[_Seen], NDArray[np.int32]]:
-    quantisation, proxies = Quantisation(taper), proxies_of(nodes, decoded, *fit(nodes, y, decoded))
+    quantisation, plain = Quantisation(taper), plain_proxies(nodes, decoded)
+    proxies = proxies_of(nodes, decoded, *fit(nodes, y, plain), plain)
     seen = list[_Seen]()
     step = 1 << depth(*y.shape[1:])
     v = (np.rint(y[:, ::step, ::step]) * UNITS).astype(np.int32)

@@ -61,22 +61,27 @@ ALONG = Node(1, (0,), (None, None), (), 0)
 BETWEEN = Node(2, (0, 1), (None, None), (), 0)
 
 
+def fit_to(nodes, x, decoded):
+    """Return exponents and coefficients that suit a field (H, W) in units."""
+    return fit(nodes, x[None] / UNITS, coefficients.plain_proxies(nodes, decoded))
+
+
 def test_a_field_like_its_reference_is_guessed_to_be_its_reference():
     x = np.rint(spectral_field(60, 60, slope=1.5) * 3000)
     decoded = np.stack([x, x]).astype(np.int32)
-    exponents, fitted = fit([ALONG], x[None] / UNITS, decoded)
+    exponents, found = fit_to([ALONG], x, decoded)
     assert exponents[0].tolist() == [0, 0, 0, 0]
-    assert np.abs(fitted[0, :, 0] - 64).max() <= 2
-    assert not fitted[0, :, 1:].any()
+    assert np.abs(found[0, :, 0] - 64).max() <= 2
+    assert not found[0, :, 1:].any()
 
 
 def test_a_field_between_two_others_is_guessed_to_be_their_weighted_mean():
     a, b = (np.rint(spectral_field(60, 60, slope=1.5, seed=s) * 3000) for s in (0, 1))
     for weight in (0.5, 0.25, 0.9):
         target = (1 - weight) * a + weight * b
-        _, fitted = fit([BETWEEN], target[None] / UNITS, np.stack([a, b, 0 * a]).astype(np.int32))
-        assert abs(fitted[0, 0, 0] - 64) <= 3
-        assert abs(fitted[0, 0, 1] - 64 * (2 * weight - 1)) <= 3  # Q is half the difference
+        _, found = fit_to([BETWEEN], target, np.stack([a, b, 0 * a]).astype(np.int32))
+        assert abs(found[0, 0, 0] - 64) <= 3
+        assert abs(found[0, 0, 1] - 64 * (2 * weight - 1)) <= 3  # Q is half the difference
 
 
 @pytest.mark.parametrize("ratio", [1 / 5000, 1 / 300, 1 / 8, 8, 300, 5000])
@@ -84,23 +89,23 @@ def test_an_exponent_brings_a_rescaled_reference_to_the_size_of_its_field(ratio)
     x = spectral_field(60, 60, slope=1.0) * 5e3
     x = x * max(1.0, 1 / ratio)
     reference = np.rint(x * ratio)
-    exponents, fitted = fit([ALONG], x[None] / UNITS, np.stack([reference, reference]).astype(np.int32))
-    factor = 2.0 ** exponents[0, 0] * fitted[0, 0, 0] / 64
+    exponents, found = fit_to([ALONG], x, np.stack([reference, reference]).astype(np.int32))
+    factor = 2.0 ** exponents[0, 0] * found[0, 0, 0] / 64
     assert factor == pytest.approx(1 / ratio, rel=0.03)
-    assert 2**-0.5 <= fitted[0, 0, 0] / 64 <= 2**0.5 + 0.02
+    assert 2**-0.5 <= found[0, 0, 0] / 64 <= 2**0.5 + 0.02
 
 
 def test_a_reference_that_says_nothing_is_not_used():
     x, other = (np.rint(np.random.default_rng(s).normal(size=(60, 60)) * 3000) for s in (0, 1))
-    _, fitted = fit([ALONG], x[None] / UNITS, np.stack([other, x]).astype(np.int32))
-    assert np.abs(fitted[0, 0, 0]) <= 4
+    _, found = fit_to([ALONG], x, np.stack([other, x]).astype(np.int32))
+    assert np.abs(found[0, 0, 0]) <= 4
 
 
 def test_fields_too_small_to_fit_take_what_is_expected():
     x = np.rint(spectral_field(6, 6, slope=1.0) * 3000)
-    exponents, fitted = fit([BETWEEN], -x[None] / UNITS, np.stack([x, x, x]).astype(np.int32))
+    exponents, found = fit_to([BETWEEN], -x, np.stack([x, x, x]).astype(np.int32))
     assert not exponents.any()
-    assert fitted[0].tolist() == [[64, 0, 0, 0]] * 3
+    assert found[0].tolist() == [[64, 0, 0, 0]] * 3
 
 
 NODES = [
@@ -149,5 +154,5 @@ def test_every_level_of_the_kernels_fits_the_same_coefficients(shape):
         found = []
         for name in native.levels():
             with native.using(name):
-                found.append(np.concatenate([part.ravel() for part in fit([node], y, decoded)]).tolist())
+                found.append(np.concatenate([part.ravel() for part in fit_to([node], y[0] * UNITS, decoded)]).tolist())
         assert found == found[:1] * len(found)
