@@ -128,16 +128,14 @@ def encode_chunk(
     if x.dtype in FLOATS and x.size:
         check_channels(model, x.shape)
         found = codings(chunk)
-    paid = [coding for coding in found if is_paid_for(x.nbytes, coding.nbytes)]
-    best = min(paid, key=_size) if paid else lossless_coding(x, chunk.extra, quick=False)
-    if paid and lossless_may_reach(x, best.nbytes):
+    best = None
+    for coding in found:
+        if is_paid_for(x.nbytes, coding.nbytes) and (best is None or coding.nbytes < best.nbytes):
+            best = coding
+    if best is not None and lossless_may_reach(x, best.nbytes):
         plain = lossless_coding(x, chunk.extra, quick=True)
-        best = best if best.nbytes < plain.nbytes else lossless_coding(x, chunk.extra, quick=False)
-    return replace(best, resolved_bound=chunk.resolved)
-
-
-def _size(coding: EncodedChunk) -> int:
-    return coding.nbytes
+        best = best if best.nbytes < plain.nbytes else None
+    return replace(best or lossless_coding(x, chunk.extra, quick=False), resolved_bound=chunk.resolved)
 
 
 def decode_chunk(encoded: EncodedChunk, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
@@ -186,7 +184,7 @@ def _codings_of_steps(chunk: Chunk, plan: Plan, shared: Sections) -> list[Encode
         if patches:
             found += _pyramid_on_vaeformer(chunk, plan, shared)
         found += _pyramid_on_latents(chunk, plan, shared, pyramid, smallest=_smallest(found))
-    smallest = min([c.nbytes for c in found], default=chunk.x.nbytes)
+    smallest = _smallest(found) if found else chunk.x.nbytes
     if reach <= MAX_INTEGERS and integers_may_reach(plan.y, smallest):
         section, integers = _encode_integers(plan.y, plan.valid)
         if len(section) < _smallest(found):  # else it need not be verified

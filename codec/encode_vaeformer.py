@@ -57,11 +57,7 @@ def encode_target(x: np.ndarray, target: Target, model: NamedModel) -> EncodedCh
         others.append(evenly_coded(x, target.rmse, target.exact))
     if found is not None:
         others.append(found)
-    return min((c for c in others if target.allows(c.rmse)), key=_size)
-
-
-def _size(coding: EncodedChunk) -> int:
-    return coding.nbytes
+    return min((c for c in others if target.allows(c.rmse)), key=lambda c: c.nbytes)
 
 
 def _coded(x: np.ndarray, target: Target, model: VaeformerModel, order: tuple[int, ...]) -> EncodedChunk | None:

@@ -142,21 +142,21 @@ class Target:
 
 def check_fits(limit: "Bound | Target | tuple[Bound, ...]", dtype: np.dtype, shape: tuple[int, ...]) -> None:
     """Raise ArgumentError unless arrays of this dtype and shape can have this limit, or several bounds."""
-    bounds = limit if isinstance(limit, tuple) else (limit,)
-    modes = {bound.mode for bound in bounds}
-    mode = min(modes, default="abs")
-    if modes != {"lossless"} and dtype.newbyteorder("=") not in ("float32", "float64"):
+    mode = "abs" if isinstance(limit, tuple) else limit.mode
+    if mode != "lossless" and dtype.newbyteorder("=") not in ("float32", "float64"):
         raise ArgumentError(
             f"mode {mode!r} codes float32 and float64, not {dtype}: use mode 'lossless', and put no "
             "filter that returns bytes or integers before isopress"
         )
-    if isinstance(limit, tuple) and modes != {"abs"}:
-        raise ArgumentError(f"several bounds are of mode 'abs', not {', '.join(sorted(modes)) or 'none'}")
-    if isinstance(limit, tuple) and (len(shape) < 3 or shape[0] != len(bounds)):
-        raise ArgumentError(
-            f"{len(bounds)} bounds need chunks of shape ({len(bounds)}, ..., lat, lon), one entry of the "
-            f"first axis for each bound; got {shape}"
-        )
+    if isinstance(limit, tuple):
+        modes = {bound.mode for bound in limit}
+        if modes != {"abs"}:
+            raise ArgumentError(f"several bounds are of mode 'abs', not {', '.join(sorted(modes)) or 'none'}")
+        if len(shape) < 3 or shape[0] != len(limit):
+            raise ArgumentError(
+                f"{len(limit)} bounds need chunks of shape ({len(limit)}, ..., lat, lon), one entry of the "
+                f"first axis for each bound; got {shape}"
+            )
 
 
 def check_effort(effort: object) -> None:

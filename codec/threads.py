@@ -19,7 +19,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from contextvars import copy_context
 from functools import cache, partial, wraps
 from typing import Generic, ParamSpec, TypeVar
@@ -83,18 +83,12 @@ class _Slots:
         self._free = threading.Condition()
         self._taken = 0
 
-    @contextmanager
-    def one(self) -> Iterator[None]:
-        """Wait for a slot and hold it."""
+    def wait_for_one(self) -> None:
+        """Take a slot as soon as there is one."""
         with self._free:
-            self._free.wait_for(lambda: self._taken < threads())
+            while self._taken >= threads():
+                self._free.wait()
             self._taken += 1
-        _OF_THREAD.has_slot = True
-        try:
-            yield
-        finally:
-            _OF_THREAD.has_slot = False
-            self.give_back(1)
 
     def take(self, most: int) -> int:
         """Take up to `most` slots that are free now, beside the caller's own; return how many."""
@@ -136,9 +130,16 @@ def set_threads(number: int) -> None:
     _SLOTS.set = _checked(number, "the number of threads")
 
 
-def slot() -> AbstractContextManager[None]:
+@contextmanager
+def slot() -> Iterator[None]:
     """Hold one of the slots of this process while something is encoded or decoded; not to be nested."""
-    return _SLOTS.one()
+    _SLOTS.wait_for_one()
+    _OF_THREAD.has_slot = True
+    try:
+        yield
+    finally:
+        _OF_THREAD.has_slot = False
+        _SLOTS.give_back(1)
 
 
 def share(work: Callable[[S], T], items: Sequence[S]) -> list[T]:
@@ -146,6 +147,8 @@ def share(work: Callable[[S], T], items: Sequence[S]) -> list[T]:
 
     Of several errors the one of the first item is raised, after every thread has ended; so is KeyboardInterrupt.
     """
+    if len(items) == 1:  # the usual case: most chunks have one group of fields
+        return [work(items[0])]
     parts, slots, helpers = _Parts(work, items), 0, list[threading.Thread]()
     try:
         slots = _SLOTS.take(len(items) - 1)

@@ -104,7 +104,7 @@ def compress(
         `model` is not installed.
     """
     data = encode(x, Settings(mode, bound, floor, model, context, ratio, rmse, effort, exact, channels))
-    if missed := inspect(data).missed:
+    if mode == "latent" and (missed := inspect(data).missed):
         warnings.warn(f"the target is missed by more than 3 %: {missed}", TargetMissedWarning, stacklevel=2)
     return data
 
@@ -112,7 +112,9 @@ def compress(
 @subnormal_numbers()
 def encode(x: ArrayLike, settings: Settings) -> bytes:
     """Return `x` as a payload, as `compress` does with these settings; any strides, alignment and byte order."""
-    array = _as_array(x)
+    if isinstance(x, ma.MaskedArray):
+        raise ArgumentError("masked arrays cannot be stored; fill the mask with NaN: x.filled(numpy.nan)")
+    array = np.asarray(x)
     settings.check(array.dtype, array.shape)
     native = np.require(array, array.dtype.newbyteorder("="), ["C", "A"])
     limit, model = settings.limit, NamedModel(settings.model, tuple(settings.channels))
@@ -131,7 +133,7 @@ def encode(x: ArrayLike, settings: Settings) -> bytes:
         shape=array.shape,
         order="F" if array.flags.f_contiguous and not array.flags.c_contiguous else "C",
         method=encoded.method,
-        models=tuple(model.hex() for model in encoded.models),
+        models=tuple(map(bytes.hex, encoded.models)),
         resolved_bound=encoded.resolved_bound,
         max_error=encoded.max_error,
         rmse=encoded.rmse,
@@ -206,7 +208,7 @@ def _chunk_decoder(parsed: Payload) -> ChunkDecoder:
     encoded = EncodedChunk(
         method=info.method,
         sections=parsed.sections(),
-        models=tuple(bytes.fromhex(model) for model in info.models),
+        models=tuple(map(bytes.fromhex, info.models)),
         resolved_bound=info.resolved_bound,
         max_error=info.max_error,
         rmse=info.rmse,
@@ -238,9 +240,3 @@ def _is_plain(part: Any) -> bool:
     if isinstance(part, np.ndarray):
         return part.dtype.kind in "iu"
     return isinstance(part, (int, np.integer, slice)) and not isinstance(part, bool)
-
-
-def _as_array(x: ArrayLike) -> Array:
-    if isinstance(x, ma.MaskedArray):
-        raise ArgumentError("masked arrays cannot be stored; fill the mask with NaN: x.filled(numpy.nan)")
-    return np.asarray(x)

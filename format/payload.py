@@ -310,7 +310,7 @@ def _read_prefix(data: memoryview) -> tuple[tuple[int, int], int]:
 
 def _read_fields(data: bytes, version: tuple[int, int], length: int) -> PayloadInfo:
     """Return what the fields behind the checksums say; `length` is that of the whole header."""
-    shape, numbers, sections = [], {}, []
+    shape, numbers, models, sections, nbytes = [], {}, [], [], length
     try:
         flags, dtype, mode, method, ndim = _CORE.unpack_from(data)
         _check_known(flags, dtype, mode, ndim)
@@ -322,13 +322,16 @@ def _read_fields(data: bytes, version: tuple[int, int], length: int) -> PayloadI
             if flags & flag:
                 (numbers[name],) = _NUMBER.unpack_from(data, at)
                 at += _NUMBER.size
-        start, at = at + 1, at + 1 + data[at] * MODEL_ID_BYTES
-        models = tuple(data[i : i + MODEL_ID_BYTES].hex() for i in range(start, at, MODEL_ID_BYTES))
+        count, at = data[at], at + 1
+        for _ in range(count):
+            models.append(data[at : at + MODEL_ID_BYTES].hex())
+            at += MODEL_ID_BYTES
         count, at = data[at], at + 1
         for _ in range(count):
             section = data[at]
             size, at = read_varint(data, at + 1, most=9)
             sections.append((section, size))
+            nbytes += size
     except (struct.error, IndexError, TruncatedPayloadError) as error:  # though its checksum is right
         raise CorruptPayloadError("the header is shorter than its fields") from error
     if at != len(data):
@@ -339,10 +342,10 @@ def _read_fields(data: bytes, version: tuple[int, int], length: int) -> PayloadI
         order="F" if flags & _FORTRAN else "C",
         mode=MODES[mode],
         method=method,
-        models=models,
+        models=tuple(models),
         sections=tuple(sections),
         version=version,
-        nbytes=length + sum(size for _, size in sections),
+        nbytes=nbytes,
         **({"resolved_bound": numbers.get("bound", 0.0)} | numbers),
     )
     _check_consistent(info, flags)

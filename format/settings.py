@@ -70,18 +70,20 @@ class Settings:
             )
         if isinstance(self.bound, tuple) and len(self.exact):
             raise ArgumentError(f"exact={self.exact!r} goes with one bound, not with {len(self.bound)}")
-        for name in self._given(ratio=None, rmse=None, effort=0):
-            raise ArgumentError(
-                f"{name}={getattr(self, name)!r} belongs to mode 'latent', not {self.mode!r}: leave it out, or set "
-                "mode='latent' and no bound"
-            )
+        for name in ("ratio", "rmse", "effort"):
+            if not np.array_equal(getattr(self, name), _DEFAULTS[name]):
+                raise ArgumentError(
+                    f"{name}={getattr(self, name)!r} belongs to mode 'latent', not {self.mode!r}: leave it out, or "
+                    "set mode='latent' and no bound"
+                )
 
     def _check_latent(self) -> None:
-        for name in self._given(bound=None, floor=None, context="auto"):
-            raise ArgumentError(
-                f"{name}={getattr(self, name)!r} belongs to the bounded modes; mode 'latent' takes a ratio or an rmse: "
-                f"leave out {name}, or choose another mode"
-            )
+        for name in ("bound", "floor", "context"):
+            if not np.array_equal(getattr(self, name), _DEFAULTS[name]):
+                raise ArgumentError(
+                    f"{name}={getattr(self, name)!r} belongs to the bounded modes; mode 'latent' takes a ratio or an "
+                    f"rmse: leave out {name}, or choose another mode"
+                )
         check_effort(self.effort)
 
     def _names(self) -> tuple[str, ...]:
@@ -91,10 +93,6 @@ class Settings:
         if self.channels and self.model == "default":
             raise ArgumentError("channels are those of a VAEformer: name its weights as model, or leave them out")
         return tuple(self.channels)
-
-    def _given(self, **unset: Any) -> list[str]:
-        """Return which of these settings are not what they are when nobody sets them."""
-        return [name for name, value in unset.items() if not np.array_equal(getattr(self, name), value)]
 
     @property
     def limit(self) -> Limit:

@@ -29,7 +29,8 @@ __all__ = ["__version__", *_PUBLIC]
 def __getattr__(name: str) -> Any:
     if name not in _PUBLIC:
         raise AttributeError(f"module 'isopress' has no attribute {name!r}")
-    return getattr(import_module(_PUBLIC[name]), name)
+    found = globals()[name] = getattr(import_module(_PUBLIC[name]), name)  # whose next use asks nobody
+    return found
 
 
 def __dir__() -> list[str]:

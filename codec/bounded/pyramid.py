@@ -249,7 +249,7 @@ def _walk(shape: Shape3, streams: Sequence[native.Kept], coding: Coding, proxies
     if proxies is not None:
         fields = tuple(proxies.fields.values())
         coefficients = np.ascontiguousarray(proxies.coefficients[:, :, list(proxies.fields)])
-    geometries = tuple(kernel_geometry(c) for c in CONTEXTS)
+    geometries = tuple(map(kernel_geometry, CONTEXTS))
     quantisation, tables = coding.quantisation, coding.model.tables.kept
     return native.Walk(coding.wrap, quantisation.snap, geometries, levels, tables, fields, coefficients, tuple(streams))
 
