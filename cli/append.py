@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from isopress.cli import interrupts
+from isopress.cli import endings
 from isopress.cli import tables as report
 from isopress.cli.params import part_of_source, processes
 from isopress.cli.progress import progress
@@ -42,12 +42,12 @@ def append(
     Only new chunks are written, and checked. The last chunk, if it is not full, is made again from SRC, never from
     decoded values. Readers see the old length until all is written.
     """
-    from isopress.format.source.request import Request  # not for --help
+    from isopress.format.source.selection import Request  # not for --help
     from isopress.format.store.append import append as extend
 
     with progress(quiet=as_json) as observer:
         request = Request(src, variables, sel, isel)
-        observer = interrupts.checked(observer)
+        observer = endings.checked(observer)
         how: dict[str, Any] = {"jobs": jobs, "scheduler": scheduler, "resume": resume, "observer": observer}
         result = extend(request, store, dim=dim, pieces=pieces, **how)
     report.show(result, as_json=as_json)

@@ -2,7 +2,7 @@
 
 import click
 
-from isopress.cli import interrupts
+from isopress.cli import endings
 from isopress.cli import tables as report
 from isopress.cli.params import part_of_source, processes
 from isopress.cli.progress import progress
@@ -33,11 +33,11 @@ def compact(
     Pieces are what `append --pieces` and writes of xarray into a part of a chunk leave. No value is coded from what
     was decoded: chunks of which SRC has only a part stay as they are, and are named.
     """
-    from isopress.format.source.request import Request  # not for --help
+    from isopress.format.source.selection import Request  # not for --help
     from isopress.format.store.compact import compact as merge
 
     with progress(quiet=as_json) as observer:
         request = Request(src, variables, sel, isel)
-        observer = interrupts.checked(observer)
+        observer = endings.checked(observer)
         result = merge(store, request, dim=dim, jobs=jobs, scheduler=scheduler, resume=resume, observer=observer)
     report.show(result, as_json=as_json)

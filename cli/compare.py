@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from isopress.cli import tables as report
-from isopress.cli.exit_codes import BROKEN, KEPT
+from isopress.cli.endings import BROKEN, KEPT
 from isopress.cli.params import part_of_source
 
 
@@ -37,7 +37,7 @@ def compare(
     Exits with 1 when a value that was looked at breaks its bound; `isopress verify` looks at all.
     """
     from isopress.format.report.compare.compare import compare as look  # not for --help
-    from isopress.format.source.request import Request
+    from isopress.format.source.selection import Request
 
     found = look(Request(src, variables, sel, isel), store, fields=fields)
     if page is not None:

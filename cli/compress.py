@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from isopress.cli import interrupts
+from isopress.cli import endings
 from isopress.cli import tables as report
 from isopress.cli.params import CHUNK, ERROR, part_of_source, processes
 from isopress.cli.progress import progress
@@ -101,7 +101,7 @@ def compress(
     Several SRC, a pattern or a folder are combined along time or side by side. Float variables keep their bound or meet
     their target, everything else is exact. Every chunk is read back and compared with SRC before DST appears.
     """
-    from isopress.format.source.request import Request  # not for --help
+    from isopress.format.source.selection import Request  # not for --help
     from isopress.format.store.write import write
 
     request = Request(src, variables, sel, isel)
@@ -131,6 +131,6 @@ def compress(
             resume=resume,
             overwrite=overwrite,
             strict=strict,
-            observer=interrupts.checked(observer),
+            observer=endings.checked(observer),
         )
     report.show(result, as_json=as_json)

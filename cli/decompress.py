@@ -2,7 +2,7 @@
 
 import click
 
-from isopress.cli import interrupts
+from isopress.cli import endings
 from isopress.cli.progress import progress
 
 
@@ -15,5 +15,5 @@ def decompress(store: str, out: str, overwrite: bool) -> None:
     from isopress.format.store.restore import restore  # not for --help
 
     with progress(quiet=False) as observer:
-        restore(store, out, overwrite=overwrite, observer=interrupts.checked(observer))
+        restore(store, out, overwrite=overwrite, observer=endings.checked(observer))
     click.echo(f"{out}: written", err=True)

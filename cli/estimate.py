@@ -50,7 +50,7 @@ def estimate(
     Every figure has an interval that holds it nine times of ten. Times are of cores like those of this machine.
     """
     from isopress.format.report.estimate import estimate as predict  # not for --help
-    from isopress.format.source.request import Request
+    from isopress.format.source.selection import Request
     from isopress.format.store.plan import Wishes
 
     wishes = Wishes(errors, preset, dict(chunks), context, effort)

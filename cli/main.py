@@ -5,8 +5,10 @@ import gc
 import importlib
 import logging
 import os
+import platform
 import signal
 import sys
+from importlib.metadata import PackageNotFoundError, version
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -19,10 +21,11 @@ os.environ.setdefault("MKL_NUM_THREADS", "1")
 
 import click
 
-from isopress.cli import interrupts
-from isopress.cli.exit_codes import INTERRUPTED, KEPT, TERMINATED, USAGE
-from isopress.cli.version import show_version
+from isopress.cli import endings
+from isopress.cli.endings import INTERRUPTED, KEPT, TERMINATED, USAGE
+from isopress.codec import native
 from isopress.codec.errors import IsopressError
+from isopress.format.payload import VERSION
 
 COMMANDS = {
     "compress": "isopress.cli.compress:compress",
@@ -36,6 +39,15 @@ COMMANDS = {
     "models": "isopress.cli.models:models",
     "train": "isopress.cli.train:train",
 }
+# Whose versions decide bytes, values and what can be opened.
+LIBRARIES = (
+    "numpy",
+    "constriction",
+    "torch",
+    "zarr",
+    "numcodecs",
+    "xarray",
+)
 
 
 class LazyGroup(click.Group):
@@ -87,6 +99,23 @@ def _terminate(signum: int, frame: FrameType | None) -> NoReturn:
     sys.exit(TERMINATED)
 
 
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:  # constriction, where kernels do without
+        return "not installed"
+
+
+def show_version(ctx: click.Context, param: click.Parameter, wanted: Any) -> None:
+    """Print the versions, and which kernels are in use, and end."""
+    if not wanted or ctx.resilient_parsing:
+        return
+    click.echo(f"isopress {version('isopress')}, payload {VERSION[0]}.{VERSION[1]}")
+    click.echo(", ".join([f"Python {platform.python_version()}", *(f"{name} {_version(name)}" for name in LIBRARIES)]))
+    click.echo(f"kernels: {native.status()}; this machine and installation have {', '.join(native.levels())}")
+    ctx.exit()
+
+
 @click.group(cls=LazyGroup)
 @click.option(
     "--version",
@@ -99,7 +128,7 @@ def _terminate(signum: int, frame: FrameType | None) -> NoReturn:
 def main() -> None:
     """Make weather data small, with an error bound you choose and can check."""
     signal.signal(signal.SIGTERM, _terminate)
-    interrupts.watch()
+    endings.watch()
     # Else Python looks through all objects of xarray, pandas and dask for garbage before it ends: half a second.
     atexit.register(gc.freeze)
 

@@ -107,7 +107,7 @@ def score(weights: tuple[str, ...], data: Path, points: int) -> None:
     them."""
     from isopress.codec.bounded.weights import parse_pyramid
     from isopress.codec.training.pyramid_score import score as run
-    from isopress.format.source.training_fields import load_fields
+    from isopress.format.source.training_data import load_fields
 
     paths = [_weights(name, "pyramid") for name in weights]
     costs = run([parse_pyramid(path.stem, path.read_bytes()) for path in paths], load_fields(data), points)
@@ -227,7 +227,7 @@ def _single_fields(data: Path, validation: Path | None, seed: int) -> _Job:
 def _channels(config: str, data: Path, validation: Path | None, seed: int) -> _Job:
     from isopress.codec.training.vaeformer_channels import ChannelTraining
     from isopress.codec.vaeformer.config import spec_of
-    from isopress.format.source.training_windows import HELD, StoreWindows
+    from isopress.format.source.training_data import HELD, StoreWindows
 
     try:
         spec = spec_of(config)
@@ -247,7 +247,7 @@ def _channels(config: str, data: Path, validation: Path | None, seed: int) -> _J
 def _fields_by_name(spec: ModelSpec, training: ChannelTraining, data: Path, validation: Path | None) -> _Job:
     """Return a training on the channels of many sources, each field with mean 0 and deviation 1."""
     from isopress.codec.training.field_windows import NamedWindows
-    from isopress.format.source.training_fields import load_fields
+    from isopress.format.source.training_data import load_fields
 
     if validation is None:
         raise click.UsageError("weights of fields in any unit (measured = false) need --validation: other sources")

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from isopress.codec.errors import IsopressError
 from isopress.codec.training.pyramid_pool import Field
-from isopress.format.source.training_fields import hold_out, load_fields
+from isopress.format.source.training_data import hold_out, load_fields
 
 
 class State(Protocol):

@@ -2,9 +2,9 @@
 
 import click
 
-from isopress.cli import interrupts
+from isopress.cli import endings
 from isopress.cli import tables as report
-from isopress.cli.exit_codes import BROKEN, KEPT
+from isopress.cli.endings import BROKEN, KEPT
 from isopress.cli.params import part_of_source, processes
 from isopress.cli.progress import progress
 
@@ -35,12 +35,12 @@ def verify(
 
     Variables that only one side has, other attributes, coordinates, types and fill values fail too.
     """
-    from isopress.format.source.request import Request  # not for --help
+    from isopress.format.source.selection import Request  # not for --help
     from isopress.format.store.verify import verify as check
 
     with progress(quiet=as_json) as observer:
         request = Request(sources, variables, sel, isel)
-        observer = interrupts.checked(observer)
+        observer = endings.checked(observer)
         result = check(store, request, jobs=jobs, scheduler=scheduler, only=only, observer=observer)
     report.show(result, as_json=as_json)
     for variable in result.variables:

@@ -16,7 +16,7 @@ from isopress.format.report.estimate import SECONDS, estimate_source
 from isopress.format.report.estimate_records import Estimate
 from isopress.format.report.info import read_report
 from isopress.format.report.records import StoreReport
-from isopress.format.source.in_memory import in_memory
+from isopress.format.source.dataset import in_memory
 from isopress.format.store.encoding import to_zarr
 from isopress.format.store.plan import Wishes
 

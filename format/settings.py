@@ -135,4 +135,4 @@ def _numbers(exact: Sequence[float]) -> tuple[float, ...]:
         raise ArgumentError(f"exact is a sequence of numbers, such as [-9999.0], not {exact!r:.80}") from error
 
 
-_DEFAULTS = {field.name: field.default for field in fields(Settings)}
+_DEFAULTS: dict[str, Any] = {field.name: field.default for field in fields(Settings)}

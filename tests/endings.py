@@ -34,7 +34,7 @@ from benchmarks.environment import RESULTS, environment
 from isopress.format.store.restore import restore
 from isopress.format.store.write import write
 from tests.datasets import contents, errors, smooth
-from tests.troubled_runs import begin, small_tasks
+from tests.killed_runs import begin, small_tasks
 
 SHIM = Path(__file__).with_name("full_disk.c")
 PRELOADED = "ISOPRESS_TEST_DISK"  # set where the library is loaded

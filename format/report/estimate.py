@@ -23,7 +23,7 @@ from isopress.format.report.pieces import fields_of, pieces
 from isopress.format.report.planned import planned
 from isopress.format.settings import Settings
 from isopress.format.source.dataset import Request, Source, located, open_source
-from isopress.format.source.request import as_request
+from isopress.format.source.selection import as_request
 from isopress.format.source.sentinels import Sketch, find_sentinels, sketch
 from isopress.format.store.plan import VariablePlan, Wishes, codec_settings, create_store, judge, plan_variables
 from isopress.format.zarr.chunk_objects import Region

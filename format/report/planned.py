@@ -10,7 +10,7 @@ from isopress.format.report.records import as_json
 from isopress.format.report.words import count, limit_text, size
 from isopress.format.settings import Promise
 from isopress.format.source.dataset import Request, Source, located, open_source
-from isopress.format.source.request import as_request
+from isopress.format.source.selection import as_request
 from isopress.format.store.plan import VariablePlan, Wishes, plan_variables
 
 

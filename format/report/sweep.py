@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from html import escape
 from importlib.util import find_spec
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from isopress.format.report.records import as_json
 from isopress.format.report.words import limit_text, ratio_text, with_units
 from isopress.format.settings import Settings
 from isopress.format.source.dataset import Request, Source, located, open_source
-from isopress.format.source.request import as_request
+from isopress.format.source.selection import as_request
 from isopress.format.store.plan import VariablePlan, Wishes, codec_settings, plan_variables
 
 _FACTORS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)  # of the bound that the variable would get
@@ -104,7 +105,6 @@ class SweepReport:
             raise ArgumentError(f"{path}: curves are drawn to a .png or a .html file")
         if not find_spec("matplotlib"):
             raise ArgumentError("curves need matplotlib: pip install 'isopress[report]'")
-        from isopress.format.report.sweep_figure import draw
 
         png = draw(self)
         if path.suffix == ".png":
@@ -198,3 +198,47 @@ def _kept_to(x: np.ndarray[Any, Any], decoded: np.ndarray[Any, Any]) -> float:
     originals, found = ([spectra.cosine(field) for field in side] for side in fields)
     original, kept = (np.sum([power for _, power in side], axis=0) for side in (originals, found))
     return spectra.binned(originals[0][0], original, kept).kept_to
+
+
+_COLOUR, _MARK = "#1f4e79", "#d1661f"
+_PANELS = (("ratio", "times smaller"), ("rmse", "RMSE"), ("kept_to", "power kept to (cells)"))
+
+
+def draw(report: SweepReport) -> bytes:
+    """Return the curves as a PNG picture: a row for each variable, a column for ratio, RMSE and cut-off."""
+    from matplotlib.figure import Figure
+
+    curves = report.curves
+    figure = Figure(figsize=(11, 2.6 * max(len(curves), 1)), dpi=110, layout="constrained")
+    panels = figure.subplots(max(len(curves), 1), len(_PANELS), squeeze=False)
+    for row, curve in zip(panels, curves, strict=False):
+        for axes, (name, label) in zip(row, _PANELS, strict=True):
+            _panel(axes, curve, name, label)
+    file = BytesIO()
+    figure.savefig(file, format="png")
+    return file.getvalue()
+
+
+def _panel(axes: Any, curve: SweepCurve, name: str, label: str) -> None:
+    from matplotlib.ticker import NullFormatter, ScalarFormatter
+
+    bounds = np.array([point.limit.value or 0.0 for point in curve.points])
+    values = np.array([getattr(point, name) for point in curve.points])
+    shown = np.isfinite(values) & (values > 0)
+    axes.plot(bounds[shown], values[shown], "o-", color=_COLOUR, markersize=3)
+    axes.set_xscale("log")
+    if shown.any():
+        axes.set_yscale("log")
+    for point in curve.points:
+        if point.marks:
+            axes.axvline(point.limit.value, color=_MARK, linewidth=0.8, linestyle=":")
+            place = {"rotation": 90, "va": "top", "ha": "right", "transform": axes.get_xaxis_transform()}
+            axes.text(point.limit.value, 0.98, ", ".join(point.marks), fontsize=6, **place)
+    of = curve.units if curve.points[0].limit.mode == "abs" else "part of |x|"
+    axes.set_xlabel(f"bound of {curve.name} ({of})", fontsize=8)
+    axes.set_ylabel(f"{label} ({curve.units})" if name == "rmse" else label, fontsize=8)
+    axes.tick_params(labelsize=7)
+    if name != "rmse":  # plain numbers
+        axes.yaxis.set_major_formatter(ScalarFormatter())
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.grid(alpha=0.25)

@@ -17,7 +17,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from isopress.codec.errors import ArgumentError
-from isopress.format.source.request import Request, as_request
+from isopress.format.source.selection import Request, as_request
 from isopress.format.zarr.groups import METADATA, is_zarr
 from isopress.format.zarr.places import ICECHUNK, OBSTORE
 

@@ -11,9 +11,17 @@ import numpy as np
 import xarray as xr
 
 from isopress.codec.errors import ArgumentError
-from isopress.format.source.alike import Part, check_alike, equal_attribute, equal_values
+from isopress.format.source.alike import (
+    Part,
+    check_alike,
+    equal_attribute,
+    equal_values,
+    in_unit,
+    is_monthly,
+    label,
+    same_labels,
+)
 from isopress.format.source.exact import references
-from isopress.format.source.labels import in_unit, is_monthly, label, same_labels
 from isopress.format.source.open import Opened
 from isopress.format.source.packing import FILLS, SCALING, find_packing, unpacked_attrs
 

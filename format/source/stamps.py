@@ -11,7 +11,7 @@ from pathlib import Path
 from isopress.codec.bytes import crc32c
 from isopress.codec.errors import ArgumentError
 from isopress.format.source.locate import SAMPLE, files_in, is_reference, is_store_url, resolve
-from isopress.format.source.request import Request
+from isopress.format.source.selection import Request
 from isopress.format.zarr.groups import METADATA, is_zarr
 from isopress.format.zarr.places import is_transaction, snapshot
 

@@ -22,7 +22,7 @@ from isopress.format.payload import inspect
 from isopress.format.report.info import read_report
 from isopress.format.report.records import StoreReport
 from isopress.format.source.dataset import Request, Source
-from isopress.format.source.request import as_request
+from isopress.format.source.selection import as_request
 from isopress.format.source.stamps import stamps
 from isopress.format.store.achieved import add_achieved
 from isopress.format.store.change import Change, begun, distortion_of

@@ -15,7 +15,7 @@ from isopress.codec.limits import Bound
 from isopress.format.attributes import ERROR, PREFIX
 from isopress.format.error_spec import as_specs, format_bound
 from isopress.format.presets import DEFAULT_PRESET, Preset
-from isopress.format.source.in_memory import in_memory
+from isopress.format.source.dataset import in_memory
 from isopress.format.store.achieved import INSTALL_HINT
 from isopress.format.store.plan import VariablePlan, Wishes, ZarrFormat, plan_variables, variable_encoding
 from isopress.format.zarr.groups import quiet_zarr

@@ -13,8 +13,8 @@ from zarr.storage import StorePath
 
 from isopress.codec.errors import ArgumentError
 from isopress.format.attributes import UNFINISHED
+from isopress.format.source.alike import in_unit
 from isopress.format.source.dataset import Request, Source, located, open_source
-from isopress.format.source.labels import in_unit
 from isopress.format.source.stamps import Seen, check_unchanged, seen
 from isopress.format.store.achieved import VALUES
 from isopress.format.store.change import alone

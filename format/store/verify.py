@@ -15,7 +15,7 @@ from isopress.format.attributes import KIND, SELECTION
 from isopress.format.report.info import read_report
 from isopress.format.report.records import StoreReport, VariableReport
 from isopress.format.source.dataset import Request, Source, located, open_source
-from isopress.format.source.request import as_request
+from isopress.format.source.selection import as_request
 from isopress.format.store.chunking import regions, task_steps
 from isopress.format.store.differences import differences, group_differences, is_unpacked
 from isopress.format.store.pool import run

@@ -19,7 +19,7 @@ from isopress.format.report.info import read_report
 from isopress.format.report.records import StoreReport
 from isopress.format.source.dataset import Request, Source, located, open_source
 from isopress.format.source.locate import local_path
-from isopress.format.source.request import as_request
+from isopress.format.source.selection import as_request
 from isopress.format.source.sentinels import find_sentinels
 from isopress.format.source.stamps import check_unchanged, seen, stamps
 from isopress.format.store.achieved import record_achieved, record_source

@@ -9,18 +9,27 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from benchmarks import blocks, drift, rate_distortion
+from benchmarks import blocks, drift, fidelity, rate_distortion
 from benchmarks.cases.bounded import BlockCase, Case, block_verdicts, verdicts
+from benchmarks.cases.equal import EqualCase, Match
 from benchmarks.datasets.public import Block, cache_folder
 from benchmarks.hops import Counter, field
 from benchmarks.peers.bounded import BOUNDED_PEERS, Outcome
+from benchmarks.peers.cache import PeerCache
+from benchmarks.peers.sized import SIZED_PEERS, Point
 from benchmarks.report import bounded, tables
 from benchmarks.report.__main__ import DOCUMENTS
 from benchmarks.report.__main__ import main as report_main
+from benchmarks.report.equal import vaeformer as vaeformer_table
+from benchmarks.report.fidelity import dssim, passes
+from benchmarks.report.fidelity import fidelity as fidelity_table
 from benchmarks.report.tables import hops
+from benchmarks.vaeformer import LATENTS, bytes_at, coded, order_of, rows_of
 from isopress.codec.encoded import Method
+from isopress.codec.vaeformer.weights import load_vaeformer
 from isopress.format import api
-from tests.fields import drifting_fields, waves
+from tests.fields import blocky, drifting_fields, sphere_field, waves
+from tests.make_golden import ALONE, SMALL
 
 PCODEC = next(peer for peer in BOUNDED_PEERS if peer.package == "pcodec")
 
@@ -264,3 +273,80 @@ def test_every_payload_is_decoded_elsewhere_and_compared(tmp_path: Path, monkeyp
     lines = drift.table(found).splitlines()
     assert lines[2].split("|")[3].strip() == "same"
     assert "e-0" in lines[-1].split("|")[3]
+
+
+def test_a_run_has_figures_of_isopress_and_of_peers_at_its_size(tmp_path: Path) -> None:
+    block = Block("tiny", "t2m", (280 + 10 * sphere_field(48, 96)).astype(np.float32))
+    installed = [peer for peer in SIZED_PEERS if peer.name == "SZ3" and peer.version()]
+    cache = PeerCache(tmp_path / "peers.json")
+    ours, *peers = list(fidelity.runs_of(block, "science", installed, cache))
+    assert list(fidelity.runs_of(block, "science", installed, PeerCache(tmp_path / "peers.json"))) == [ours, *peers]
+    assert ours["kept"]
+    assert 0 < ours["max_error"] <= 0.1
+    assert all(run["ratio"] > 0.9 * ours["ratio"] for run in peers)
+    text = fidelity_table({"runs": [ours, *peers]})
+    assert text.count("\n") == 2 + len(peers)
+    assert "tiny/t2m | science | isopress" in text
+    assert "of 1" in passes({"runs": [ours]})
+
+
+def test_the_bound_at_which_dssim_passes_is_searched_by_halving() -> None:
+    found = fidelity.halved(Block("tiny", "t2m", (280 + 10 * sphere_field(48, 96)).astype(np.float32)))
+    assert found["bound"] == 0.01
+    assert found["ldcpy"]["halvings"] <= found["strict"]["halvings"]
+    assert found["ldcpy"]["ratio"] >= found["strict"]["ratio"]
+    assert "tiny/t2m | 0.01 | " in dssim({"dssim": [found]})
+    assert "none tried" in dssim({"dssim": [{"variable": "v", "bound": 1.0}]})
+
+
+def test_structure_in_errors_is_a_number() -> None:
+    x = sphere_field(48, 96)
+    noise = np.random.default_rng(0).uniform(-1, 1, x.shape)
+    stripes = np.broadcast_to(np.sign(np.sin(np.arange(96) / 3)), x.shape)
+    assert abs(fidelity.figures(x, x + 0.1 * noise, 100)["neighbours"]) < 0.1
+    assert fidelity.figures(x, x + 0.1 * stripes, 100)["neighbours"] > 0.7
+    assert "**" in fidelity_table(
+        {"runs": [{"variable": "a", "preset": "b", "codec": "c"} | fidelity.figures(x, x + noise, 9)]}
+    )
+
+
+def case_of(block: Block, rmse: float, n_bytes: int) -> EqualCase:
+    """Return a case in which JPEG2000 and the latents have these figures, SPERR twice the error."""
+    errors = {"JPEG2000": rmse, "SPERR": 2 * rmse}
+    peers = {name: Point(n_bytes, error, "rate", "fields", 1.0, "measured") for name, error in errors.items()}
+    deviation = float(block.values.std(dtype=np.float64))
+    return EqualCase(
+        "single fields", block.dataset, block.name, block.sha256, block.values.shape, "float32", block.values.nbytes,
+        deviation, 100.0, peers, {}, Match(n_bytes / 2, "measured", ()),
+    )  # fmt: skip
+
+
+def test_bytes_lie_between_real_payloads_and_are_compared_at_the_error_of_each() -> None:
+    model, block = load_vaeformer(ALONE), Block("mine", "t850", blocky()[0])
+    (row,) = rows_of(model, block, [case_of(block, 1.0, 500)])
+    sizes = [size for size, _ in row["payloads"]]
+    errors = [error for _, error in row["payloads"]]
+    assert sizes == sorted(sizes, reverse=True)
+    assert errors[0] <= 1 < 2 <= errors[-1]
+    assert row["others"]["SPERR"]["model_bytes"] < row["others"]["JPEG2000"]["model_bytes"]
+    assert row["others"][LATENTS]["model_bytes"] == row["others"]["JPEG2000"]["model_bytes"]
+    text = vaeformer_table({"rows": [row]})
+    assert "geometric mean, fields" in text
+    assert "(larger)" in text
+
+
+def test_channels_are_put_into_the_order_of_the_weights() -> None:
+    x = blocky()
+    block = Block("mine", "u10, t850, t500", x[[2, 0, 1]])
+    model = load_vaeformer(SMALL)
+    assert order_of(model, block) == [1, 2, 0]
+    assert order_of(model, Block("mine", "u10, t850", x[:2])) == []
+    size, rmse = coded(model, x, -40)
+    assert size < x.nbytes / 2
+    assert rmse < 1
+
+
+def test_interpolation_is_exact_on_a_power_law() -> None:
+    points = [(1000, 1.0), (250, 4.0)]
+    assert bytes_at(points, 2.0) == pytest.approx(500)
+    assert np.isclose(bytes_at(points, 1.0), 1000)

@@ -14,7 +14,7 @@ from benchmarks.datasets.public import Block, standardised
 from benchmarks.equal_rmse import RmseMissedError, match
 from benchmarks.peers.sized import Point, SizedPeer
 from benchmarks.report import equal
-from tests.zlib_peer import dequantise, noise, peer, quantise
+from tests.benchmarks.test_peers import dequantise, noise, peer, quantise
 
 
 def coder(bias: float = 1.0, waste: int = 0) -> equal_rmse.Coder:

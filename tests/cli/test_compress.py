@@ -14,7 +14,7 @@ import xarray as xr
 from click.testing import CliRunner, Result
 
 import isopress
-from isopress.cli import interrupts
+from isopress.cli import endings
 from isopress.cli.main import main
 from isopress.codec import native
 from isopress.format.payload import VERSION
@@ -206,15 +206,15 @@ def test_an_interruption_that_a_finaliser_swallowed_is_seen_at_the_next_chunk() 
 
     before = signal.getsignal(signal.SIGINT)
     try:
-        interrupts.watch()
+        endings.watch()
         seen = list[int]()
-        observe = interrupts.checked(seen.append)
+        observe = endings.checked(seen.append)
         observe(1)
         Swallowing()
         with pytest.raises(KeyboardInterrupt):
             observe(2)
         assert seen == [1]
-        interrupts.watch()
+        endings.watch()
         observe(3)
     finally:
         signal.signal(signal.SIGINT, before)

@@ -20,7 +20,7 @@ from isopress.codec.errors import ArgumentError
 from isopress.codec.training.loop import load_checkpoint, together
 from isopress.codec.training.vaeformer_channels import ChannelTask, ChannelTraining, noise_of, train, trial
 from isopress.codec.vaeformer.config import ModelSpec, spec_of
-from isopress.format.source.training_windows import StoreWindows
+from isopress.format.source.training_data import StoreWindows
 from tests.fields import BLOCKY_DEVIATION, BLOCKY_MEAN, blocky
 from tests.vaeformer_models import CONFIG, NAMES
 

@@ -25,7 +25,7 @@ from isopress.codec.training.pyramid_finest import train as train_finest
 from isopress.codec.training.pyramid_network import LEVELS, RoundedMLP, build
 from isopress.codec.training.pyramid_pool import Crop, Examples, Field, crops, examples
 from isopress.codec.training.pyramid_pruning import pruned
-from isopress.format.source.training_fields import hold_out, load_fields
+from isopress.format.source.training_data import hold_out, load_fields
 from tests.fields import drifting_fields, spectral_field
 
 xr = pytest.importorskip("xarray")

@@ -32,7 +32,7 @@ from isopress.format.payload import parse
 from tests.fields import BLOCKY_DEVIATION, BLOCKY_MEAN, blocky, spectral_field
 from tests.make_golden import ALONE, SMALL
 from tests.spec import vaeformer as second
-from tests.spec.test_golden_by_spec import weights
+from tests.spec.test_spec import weights
 from tests.vaeformer_models import CONFIG, TINY, save_small
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from isopress.codec.errors import ArgumentError
-from isopress.format.source.request import Request
+from isopress.format.source.selection import Request
 from isopress.format.source.stamps import check_unchanged, seen
 from isopress.format.store.progress import Progress
 from isopress.format.store.write import write

@@ -10,7 +10,7 @@ import xarray as xr
 import zarr
 
 from isopress.codec.errors import WorkerLostError
-from isopress.format.source.request import as_request
+from isopress.format.source.selection import as_request
 from isopress.format.store import chunking
 from isopress.format.store.fence import Fence, fence_of, fenced
 from isopress.format.store.progress import Progress

@@ -19,7 +19,7 @@ from isopress.format.report.compare.records import CompareReport, Comparison, Fr
 from isopress.format.report.info import read_report
 from isopress.format.settings import Promise
 from isopress.format.source.dataset import Request, Source, located, open_source
-from isopress.format.source.request import as_request
+from isopress.format.source.selection import as_request
 from isopress.format.store.distortion import measure
 from isopress.format.store.verify import same_part
 from isopress.format.zarr.groups import arrays, open_group, stored_limit

@@ -1,7 +1,9 @@
 """Maps and curves of a comparison as small PNG files, drawn by matplotlib."""
 
+import re
 from importlib.resources import files
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,7 @@ from PIL import Image
 from isopress.codec.limits import Bound, Target
 from isopress.format.report.compare.grid import Grid
 from isopress.format.report.compare.metrics import HISTOGRAM_BINS
-from isopress.format.report.compare.records import Comparison
+from isopress.format.report.compare.records import CompareReport, Comparison
 from isopress.format.report.compare.spectra import ALLOWED, SHORTEST, Spectrum
 from isopress.format.report.words import degrees
 
@@ -249,3 +251,17 @@ def _png(figure: Figure) -> bytes:
     file = BytesIO()
     picture.quantize(_COLOURS, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(file, "PNG")
     return file.getvalue()
+
+
+def save_pictures(report: CompareReport, folder: Path) -> list[Path]:
+    """Write every map and curve as a PNG file, named after variable, picture and field; return their paths."""
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    for variable in report.variables:
+        name = re.sub(r"[^\w.-]+", "_", variable.name).strip("_")
+        drawn = [(f"{kind}-{place}", png) for place, (_, found) in enumerate(maps(variable)) for kind, _, png in found]
+        for kind, png in [*drawn, *((kind, png) for kind, _, png in curves(variable))]:
+            path = folder / f"{name}-{kind}.png"
+            path.write_bytes(png)
+            written.append(path)
+    return written

@@ -189,7 +189,7 @@ class CompareReport:
             matplotlib is not installed.
         """
         _check_matplotlib()
-        from isopress.format.report.compare.pictures import save_pictures
+        from isopress.format.report.compare.figures import save_pictures
 
         return save_pictures(self, folder)
 

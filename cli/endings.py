@@ -1,9 +1,18 @@
-"""Ctrl-C that is not lost: Python swallows an exception that happens to be raised in a finaliser."""
+"""How a command ends: the exit code is the verdict, and Ctrl-C is not lost.
+
+Python swallows an exception that happens to be raised in a finaliser."""
 
 import signal
 from collections.abc import Callable
 from types import FrameType
 from typing import TypeVar
+
+KEPT = 0  # done; every bound and checksum holds
+BROKEN = 1  # a bound or checksum does not hold
+USAGE = 2  # the command could not be carried out; stderr says why
+INTERRUPTED = 130  # Ctrl-C
+TERMINATED = 143  # SIGTERM
+
 
 Step = TypeVar("Step")
 _received = False
