@@ -1,6 +1,7 @@
 """How a command ends: the exit code is the verdict, and Ctrl-C is not lost.
 
-Python swallows an exception that happens to be raised in a finaliser."""
+Python swallows an exception that happens to be raised in a finaliser.
+"""
 
 import signal
 from collections.abc import Callable
@@ -12,7 +13,6 @@ BROKEN = 1  # a bound or checksum does not hold
 USAGE = 2  # the command could not be carried out; stderr says why
 INTERRUPTED = 130  # Ctrl-C
 TERMINATED = 143  # SIGTERM
-
 
 Step = TypeVar("Step")
 _received = False

@@ -40,14 +40,7 @@ COMMANDS = {
     "train": "isopress.cli.train:train",
 }
 # Whose versions decide bytes, values and what can be opened.
-LIBRARIES = (
-    "numpy",
-    "constriction",
-    "torch",
-    "zarr",
-    "numcodecs",
-    "xarray",
-)
+LIBRARIES = ("numpy", "constriction", "torch", "zarr", "numcodecs", "xarray")
 
 
 class LazyGroup(click.Group):
