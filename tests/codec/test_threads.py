@@ -208,7 +208,7 @@ def test_a_process_is_told_before_it_starts(monkeypatch: pytest.MonkeyPatch) -> 
     assert {outcome.nbytes for outcome in outcomes} == {max(1, processors() // 2)}
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def no_trace(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Restore the number of threads; no slot is still taken afterwards."""
     monkeypatch.setattr("isopress.codec.threads._SLOTS.set", 0)
@@ -219,6 +219,10 @@ def no_trace(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         assert threading.active_count() == before
 
 
+leaves_no_trace = pytest.mark.usefixtures("no_trace")
+
+
+@leaves_no_trace
 @pytest.mark.parametrize("number", [1, 2, 8])
 def test_every_item_is_worked_on_once_and_results_are_in_order(number: int) -> None:
     set_threads(number)
@@ -234,6 +238,7 @@ def test_every_item_is_worked_on_once_and_results_are_in_order(number: int) -> N
     assert share(work, []) == []
 
 
+@leaves_no_trace
 def test_callers_and_their_helpers_are_together_as_many_as_somebody_says() -> None:
     set_threads(3)
     crowd = Crowd()
@@ -249,6 +254,7 @@ def test_callers_and_their_helpers_are_together_as_many_as_somebody_says() -> No
     share(lambda _: together.wait(60), range(3))  # of a caller without a slot, too
 
 
+@leaves_no_trace
 def test_what_is_set_for_the_caller_holds_for_its_helpers() -> None:
     set_threads(4)
 
@@ -260,6 +266,7 @@ def test_what_is_set_for_the_caller_holds_for_its_helpers() -> None:
         assert set(share(level, range(8))) == {native.NUMPY}
 
 
+@leaves_no_trace
 def test_the_error_of_the_first_item_is_raised_and_later_ones_are_not_begun() -> None:
     set_threads(2)
     begun = list[int]()
@@ -275,6 +282,7 @@ def test_the_error_of_the_first_item_is_raised_and_later_ones_are_not_begun() ->
     assert len(begun) < 10
 
 
+@leaves_no_trace
 def test_an_interrupt_ends_every_thread() -> None:
     set_threads(3)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a shell ignore it
@@ -294,6 +302,7 @@ def test_an_interrupt_ends_every_thread() -> None:
     assert len(begun) < 50
 
 
+@leaves_no_trace
 @pytest.mark.parametrize(("context", "shape"), [("block", (9, 2, 40, 60)), ("field", (7, 40, 60))])
 def test_blocks_and_fields_are_the_same_bytes_and_values_with_any_number_of_threads(
     context: str, shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
@@ -313,6 +322,7 @@ def test_blocks_and_fields_are_the_same_bytes_and_values_with_any_number_of_thre
     assert np.abs(decoded[0] - x).max() <= 0.01
 
 
+@leaves_no_trace
 def test_damage_in_a_field_that_a_helper_decodes_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(block, "GROUP", 1)
     set_threads(4)
