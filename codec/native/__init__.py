@@ -433,3 +433,8 @@ def measure(x: NDArray[np.floating[Any]], decoded: NDArray[np.floating[Any]]) ->
     the largest, each cut off to 2**-52, in that unit."""
     largest, finite, high, low = _kernels.measure(x, decoded, x.dtype == np.float32, x.size)
     return largest, finite, (high << 26) + low
+
+
+def restore(v: I32, step: float, offset: float, out: NDArray[np.floating[Any]]) -> None:
+    """Fill `out`, float32 or float64, with offset + v / 64 * step; it may be where `v` is. Both are contiguous."""
+    _kernels.restore(v, out.dtype == np.float32, v.size, step, offset, out)

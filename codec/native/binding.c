@@ -202,37 +202,37 @@ static void set_parts(Tables *t, const void *const from[TABLE_PARTS]) {
 static PyObject *py_tables(PyObject *self, PyObject *args) {
     (void)self;
     PyObject *parts[TABLE_PARTS], *result = NULL;
-    Tables t;
+    int32_t width, reach;
     Held held = {.count = 0};
-    if (!PyArg_ParseTuple(args, "iiOOOOOOOOO", &t.width, &t.reach, &parts[0], &parts[1], &parts[2], &parts[3], &parts[4], &parts[5],
+    if (!PyArg_ParseTuple(args, "iiOOOOOOOOO", &width, &reach, &parts[0], &parts[1], &parts[2], &parts[3], &parts[4], &parts[5],
                           &parts[6], &parts[7], &parts[8]))
         return NULL;
-    if (t.width < 2 || t.width > 1 << 16 || t.reach < 1 || t.reach > 1 << 16) return wrong_argument("the width of the tables");
-    const int64_t sizes[TABLE_PARTS] = {(int64_t)TABLES * t.width, TABLES, (int64_t)TABLES * (t.reach + 1), OFFSETS + 1, OFFSETS + 1,
+    if (width < 2 || width > 1 << 16 || reach < 1 || reach > 1 << 16) return wrong_argument("the width of the tables");
+    const int64_t sizes[TABLE_PARTS] = {(int64_t)TABLES * width, TABLES, (int64_t)TABLES * (reach + 1), OFFSETS + 1, OFFSETS + 1,
                                         RATES * (RATES + 1), RATES * (LONGEST + 2), OTHERS + 1, CLASSES + 2};
     const char *formats = "IiiIIIIII";
     const void *from[TABLE_PARTS];
-    size_t total = sizeof t;
+    size_t total = sizeof(Tables);
     for (int i = 0; i < TABLE_PARTS; i++) {
         if (!(from[i] = hold(&held, parts[i], formats[i], sizes[i], 0))) goto done;
         total += (size_t)sizes[i] * 4;
     }
-    set_parts(&t, from);
-    const char *wrong = isopress_complete_tables(&t);
-    if (wrong) {
-        wrong_argument(wrong);
-        goto done;
-    }
-    Tables *copy = PyMem_Malloc(total);
-    if (!copy) {
+    Tables *t = PyMem_Malloc(total);
+    if (!t) {
         PyErr_NoMemory();
         goto done;
     }
-    char *at = (char *)(copy + 1);
+    char *at = (char *)(t + 1);
     for (int i = 0; i < TABLE_PARTS; at += sizes[i] * 4, i++) from[i] = memcpy(at, from[i], (size_t)sizes[i] * 4);
-    set_parts(&t, from);
-    *copy = t;
-    result = capsule_of(copy, TABLES_NAME, free_plain);
+    t->width = width, t->reach = reach;
+    set_parts(t, from);
+    const char *wrong = isopress_complete_tables(t);
+    if (wrong) {
+        wrong_argument(wrong);
+        PyMem_Free(t);
+    } else {
+        result = capsule_of(t, TABLES_NAME, free_plain);
+    }
 done:
     release(&held);
     return result;
@@ -873,6 +873,27 @@ static PyObject *py_measure(PyObject *self, PyObject *args) {
     return result;
 }
 
+/* (v int32, whether to float32, count, step, offset, out) */
+static PyObject *py_restore(PyObject *self, PyObject *args) {
+    (void)self;
+    PyObject *v, *out;
+    int single;
+    long long n;
+    double step, offset;
+    Held held = {.count = 0};
+    if (!PyArg_ParseTuple(args, "OpLddO", &v, &single, &n, &step, &offset, &out)) return NULL;
+    const int32_t *from = hold(&held, v, 'i', n, 0);
+    void *to = from ? hold(&held, out, single ? 'f' : 'd', n, 1) : NULL;
+    if (to) {
+        Py_BEGIN_ALLOW_THREADS if (single) isopress_restore_f32(n, from, step, offset, to);
+        else isopress_restore_f64(n, from, step, offset, to);
+        Py_END_ALLOW_THREADS
+    }
+    release(&held);
+    if (!to) return NULL;
+    Py_RETURN_NONE;
+}
+
 static PyObject *py_levels(PyObject *self, PyObject *args) {
     (void)self, (void)args;
     PyObject *list = PyList_New(0);
@@ -911,6 +932,7 @@ static PyMethodDef methods[] = {
     {"choose", py_choose, METH_VARARGS, "Choose the symbols of a phase of latents."},
     {"keep", py_keep, METH_VARARGS, "Whether decoded values surely keep a tolerance."},
     {"measure", py_measure, METH_VARARGS, "Largest error, and sums of squares."},
+    {"restore", py_restore, METH_VARARGS, "Values of integers in 1/64 step."},
     {NULL, NULL, 0, NULL},
 };
 

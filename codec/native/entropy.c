@@ -213,6 +213,13 @@ const char *isopress_complete_tables(Tables *t) {
     int fine = rises(t->offsets[0], OFFSETS) && rises(t->offsets[1], OFFSETS) && rises(t->others, OTHERS) && rises(t->limits, CLASSES + 1);
     for (int i = 0; i < RATES; i++) fine &= rises(t->rates + i * (RATES + 1), RATES) && rises(t->runs + i * (LONGEST + 2), LONGEST + 1);
     if (!fine) return "a distribution";
+    for (int i = 0; i < TABLES; i++) {
+        const uint32_t *row = t->cumulative + (size_t)i * t->width;
+        for (int s = 0, k = 0; s < 1 << GUESS_BITS; s++) {
+            while (row[k + 1] <= (uint32_t)s << (PRECISION - GUESS_BITS)) k++;
+            t->guess[i][s] = (uint16_t)k;
+        }
+    }
     for (int tail = 0; tail < TAILS; tail++)
         for (int size = 0; size < FEW_SIZES; size++)
             for (int k = 0; k < SCALES_SEEN; k++)
@@ -241,18 +248,34 @@ void isopress_free_room(Sorted *room) {
     memset(room, 0, sizeof *room);
 }
 
-/* Finds the table of each point; those of table t come from starts[t] to starts[t + 1]. Returns the largest shift. */
-static int sort(Sorted *s, int64_t n, const int16_t *scale, const int8_t *tail, int offset, int64_t starts[TABLES + 1]) {
-    int64_t counts[TABLES] = {0}, sum = 0;
+enum { PARTS = 2 }; /* halves of the points, sorted side by side: neighbours mostly wait for the same table's counter */
+
+/* The k-th point to be looked at, by turns of either half, and its part. */
+static inline int64_t turn(int64_t k, int64_t n, int *part) {
+    *part = k == n - 1 && n % 2 ? 1 : (int)(k & 1);
+    return k / 2 + *part * (n / 2);
+}
+
+/* Finds the table of each point; those of table t come from starts[t] to starts[t + 1], in the order of the points: those
+   of either part from next[part][t] on. Returns the largest shift. */
+static int sort(Sorted *s, int64_t n, const int16_t *scale, const int8_t *tail, int offset, int64_t starts[TABLES + 1],
+                int64_t next[PARTS][TABLES]) {
+    int64_t sum = 0;
     int top = 0;
-    for (int64_t i = 0; i < n; i++) {
-        int shift, table = table_of(scale[i] + offset, tail[i], &shift);
+    memset(next, 0, PARTS * sizeof *next);
+    for (int64_t k = 0; k < n; k++) {
+        int part, shift;
+        int64_t i = turn(k, n, &part);
+        int table = table_of(scale[i] + offset, tail[i], &shift);
         s->shift[i] = (int8_t)shift;
         s->table[i] = (int16_t)table;
-        counts[table]++;
+        next[part][table]++;
         if (shift > top) top = shift;
     }
-    for (int t = 0; t < TABLES; t++) starts[t] = sum, sum += counts[t];
+    for (int t = 0; t < TABLES; t++) {
+        int64_t first = next[0][t], second = next[1][t];
+        starts[t] = next[0][t] = sum, next[1][t] = sum + first, sum += first + second;
+    }
     starts[TABLES] = sum;
     return top;
 }
@@ -260,15 +283,18 @@ static int sort(Sorted *s, int64_t n, const int16_t *scale, const int8_t *tail, 
 int isopress_write_phase(Writer *w, const Tables *tables, int64_t n, const int32_t *symbols, const int16_t *scale,
                          const int8_t *tail, int corrected, Sorted *s) {
     int offset = corrected ? best_offset(tables, n, symbols, scale, tail, w->peaked) : 0;
-    int64_t starts[TABLES + 1], next[TABLES];
-    int top = sort(s, n, scale, tail, offset, starts);
+    int64_t starts[TABLES + 1], next[PARTS][TABLES];
+    int top = sort(s, n, scale, tail, offset, starts, next);
     if (reserve(w, n + 1)) return NO_MEMORY;
     if (corrected) {
         const uint32_t *row = tables->offsets[w->peaked ? 1 : 0] + offset + OFFSET_MAX;
         put(w, row[0], row[1]);
     }
-    memcpy(next, starts, sizeof next);
-    for (int64_t i = 0; i < n; i++) s->order[next[s->table[i]]++] = (int32_t)high_part(symbols[i], s->shift[i]);
+    for (int64_t k = 0; k < n; k++) {
+        int part;
+        int64_t i = turn(k, n, &part);
+        s->order[next[part][s->table[i]]++] = (int32_t)high_part(symbols[i], s->shift[i]);
+    }
     for (int t = 0; t < TABLES; t++) {
         const uint32_t *row = tables->cumulative + (size_t)t * tables->width;
         int32_t a = tables->support[t];
@@ -291,7 +317,7 @@ int isopress_write_phase(Writer *w, const Tables *tables, int64_t n, const int32
     return FINE;
 }
 
-enum { GUESS_BITS = 10, FEW = 256, LIKELY = 10 << 20, AHEAD = 16 };
+enum { LIKELY = 10 << 20, AHEAD = 16 };
 
 /* Returns the integer of a quantile below 2^24 by halving, of `size` integers. */
 static inline int32_t search(const uint32_t *row, int32_t size, uint32_t q) {
@@ -304,16 +330,13 @@ static inline int32_t search(const uint32_t *row, int32_t size, uint32_t q) {
     return low;
 }
 
-/* Reads the high parts of the points of one table, which `order` lists; moves those that escape to its front. */
-static int read_table(Reader *reader, const uint32_t *row, int32_t a, int64_t n, int32_t *order, int32_t *symbols, int64_t *escapes) {
+/* Reads the high parts of the n points of one table, which `order` lists; moves those that escape to its front. */
+static int read_table(Reader *reader, const Tables *t, int table, int64_t n, int32_t *order, int32_t *symbols, int64_t *escapes) {
     Reader r = *reader; /* in registers */
-    uint16_t guess[1 << GUESS_BITS];
-    int many = n >= FEW, wrong = FINE;
-    if (many) /* the integer at the beginning of each 1024th */
-        for (int s = 0, k = 0; s < 1 << GUESS_BITS; s++) {
-            while (row[k + 1] <= (uint32_t)s << (PRECISION - GUESS_BITS)) k++;
-            guess[s] = (uint16_t)k;
-        }
+    const uint32_t *row = t->cumulative + (size_t)table * t->width;
+    const uint16_t *guess = t->guess[table];
+    int32_t a = t->support[table];
+    int wrong = FINE;
     /* Where 0 is likely, it is looked for first, which takes no division. */
     uint32_t zero = row[a], likely = row[a + 1] - zero >= LIKELY ? row[a + 1] - zero : 0;
     int64_t escaped = 0;
@@ -327,7 +350,7 @@ static int read_table(Reader *reader, const uint32_t *row, int32_t a, int64_t n,
                 wrong = UNDECODABLE;
                 break;
             }
-            k = many ? guess[q >> (PRECISION - GUESS_BITS)] : search(row, 2 * a + 1, (uint32_t)q);
+            k = guess[q >> (PRECISION - GUESS_BITS)];
             while (row[k + 1] <= q) k++; /* ends: the row's last entry is 2^24 */
         }
         take(&r, row[k], row[k + 1]);
@@ -370,15 +393,17 @@ int isopress_read_phase(Reader *r, const Tables *tables, int64_t n, int32_t *sym
     int32_t offset = OFFSET_MAX;
     int wrong = corrected ? isopress_read_row(r, 1, &offset, tables->offsets[r->peaked ? 1 : 0], OFFSETS, 0) : FINE;
     if (wrong) return wrong;
-    int64_t starts[TABLES + 1], next[TABLES], escapes = 0;
-    int top = sort(s, n, scale, tail, offset - OFFSET_MAX, starts);
-    memcpy(next, starts, sizeof next);
-    for (int64_t i = 0; i < n; i++) s->order[next[s->table[i]]++] = (int32_t)i;
+    int64_t starts[TABLES + 1], next[PARTS][TABLES], escapes = 0;
+    int top = sort(s, n, scale, tail, offset - OFFSET_MAX, starts, next);
+    for (int64_t k = 0; k < n; k++) {
+        int part;
+        int64_t i = turn(k, n, &part);
+        s->order[next[part][s->table[i]]++] = (int32_t)i;
+    }
     for (int t = 0; t < TABLES && !wrong; t++) {
         int64_t count = starts[t + 1] - starts[t], more;
         if (!count) continue;
-        wrong = read_table(r, tables->cumulative + (size_t)t * tables->width, tables->support[t], count, s->order + starts[t],
-                           symbols, &more);
+        wrong = read_table(r, tables, t, count, s->order + starts[t], symbols, &more);
         if (!wrong) memmove(s->order + escapes, s->order + starts[t], (size_t)more * sizeof *s->order), escapes += more;
     }
     if (!wrong) wrong = read_escapes(r, escapes, s->order, symbols);

@@ -25,7 +25,8 @@ enum {
     OTHERS = 4,        /* -2, -1, 1 and 2, the outer ones of which say "at least" */
     FEW_SIZES = 8,     /* magnitudes of symbols whose costs are kept by scale */
     BELOW = 2 * OFFSET_MAX, /* scales below the first, which are as the first */
-    SCALES_SEEN = BELOW + SCALES
+    SCALES_SEEN = BELOW + SCALES,
+    GUESS_BITS = 9     /* of a quantile, that tell about where in a table it lies */
 };
 
 /* What can go wrong. */
@@ -50,6 +51,7 @@ typedef struct {
     const uint32_t *cumulative, *offsets[2], *rates, *runs, *others, *limits;
     const int32_t *support, *cost;
     uint32_t cost_by_scale[TAILS][FEW_SIZES][SCALES_SEEN]; /* escapes included */
+    uint16_t guess[TABLES][1 << GUESS_BITS]; /* the integer at the beginning of each part of a table */
 } Tables;
 
 /* What can follow in a stream: `inverted` words whose carry is not known yet, the first of them `first`. */
@@ -94,7 +96,7 @@ static inline int table_of(int scale, int tail, int *shift) {
 
 static inline int64_t high_part(int64_t symbol, int shift) { return (symbol + ((1 << shift) >> 1)) >> shift; }
 
-/* Fills in costs by scale. NULL if every row rises from 0 to 2^24 within the width, and costs are as many as symbols. */
+/* Fills in costs by scale and guesses. NULL if every row rises from 0 to 2^24 within the width, and costs are as many as symbols. */
 const char *isopress_complete_tables(Tables *tables);
 
 void isopress_begin_writing(Writer *writer, int peaked);

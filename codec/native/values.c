@@ -3,6 +3,8 @@
 #include <math.h>
 #include <string.h>
 
+enum { PIECE = 256 };
+
 #define DEFINE(SUFFIX, FLOAT, BITS, SIGN, INFINITE)                                                                    \
     int isopress_keep_##SUFFIX(int64_t n, const FLOAT *x, const FLOAT *decoded, double tolerance) {                    \
         int kept = 1;                                                                                                  \
@@ -30,6 +32,15 @@
             e.high += square >> HALF_BITS, e.low += square & (((uint64_t)1 << HALF_BITS) - 1);                         \
         }                                                                                                              \
         return e;                                                                                                      \
+    }                                                                                                                  \
+                                                                                                                       \
+    void isopress_restore_##SUFFIX(int64_t n, const int32_t *v, double step, double offset, FLOAT *out) {              \
+        int32_t some[PIECE]; /* a copy: both may be in one place */                                                    \
+        for (int64_t start = 0; start < n; start += PIECE) {                                                           \
+            int count = n - start < PIECE ? (int)(n - start) : PIECE;                                                  \
+            memcpy(some, v + start, (size_t)count * sizeof *some);                                                     \
+            for (int i = 0; i < count; i++) out[start + i] = (FLOAT)(some[i] / 64.0 * step + offset);                  \
+        }                                                                                                              \
     }
 
 DEFINE(f32, float, uint32_t, UINT32_C(0x80000000), UINT32_C(0x7f800000))

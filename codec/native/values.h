@@ -1,4 +1,4 @@
-/* Final values against original ones: what is promised of them, and how far they are off. */
+/* Final values: made, and held against the original ones: what is promised of them, and how far they are off. */
 #ifndef ISOPRESS_VALUES_H
 #define ISOPRESS_VALUES_H
 
@@ -21,5 +21,9 @@ typedef struct {
 
 Errors isopress_measure_f32(int64_t n, const float *x, const float *decoded);
 Errors isopress_measure_f64(int64_t n, const double *x, const double *decoded);
+
+/* Values of n integers in 1/64 step: offset + v / 64 * step, each operation rounded; `out` may be where v is. */
+void isopress_restore_f32(int64_t n, const int32_t *v, double step, double offset, float *out);
+void isopress_restore_f64(int64_t n, const int32_t *v, double step, double offset, double *out);
 
 #endif

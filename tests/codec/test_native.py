@@ -22,7 +22,7 @@ from isopress.codec.errors import ArgumentError, PayloadError
 from isopress.codec.latent.coefficients import OFFSET_FROM, TRADE, choose
 from isopress.codec.latent.context_model import Prediction
 from isopress.codec.limits import Bound
-from isopress.codec.values.quantiser import UNITS
+from isopress.codec.values.quantiser import UNITS, Quantiser
 from tests.fields import half_smooth
 from tests.latent_models import small_model
 
@@ -244,6 +244,20 @@ def varied(seed: int) -> tuple[np.ndarray, Bound]:
     bounds = [Bound("range", 10.0 ** rng.uniform(-5, -1)), Bound("abs", 10.0 ** rng.uniform(-4, 1)), Bound("lossless"),
               Bound("pointwise", 0.01, floor=0.1)]  # fmt: skip
     return x, bounds[seed % len(bounds)]
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_every_level_makes_the_same_values_of_integers(dtype: str) -> None:
+    rng = np.random.default_rng(0)
+    v = rng.integers(-(2**28), 2**28, (3, 40, 33)).astype(np.int32) >> rng.integers(0, 28, (3, 40, 33)).astype(np.int32)
+    quantiser = Quantiser(np.array([0.1, -1e30, 1e38]), np.array([1e-45, 2.0**-3, 3e36]))
+    with native.using(native.NUMPY):
+        wanted = quantiser.to_data(v, np.dtype(dtype))
+    for level in native.levels():
+        with native.using(level):
+            np.testing.assert_array_equal(quantiser.to_data(v, np.dtype(dtype)), wanted)
+            np.testing.assert_array_equal(quantiser.to_data(v.copy(), np.dtype(dtype), in_place=True), wanted)
+            np.testing.assert_array_equal(quantiser.to_data(v[:, ::2], np.dtype(dtype)), wanted[:, ::2])
 
 
 @needs_kernels
