@@ -58,8 +58,8 @@ class Latents:
         """Transform a field (h, w), in steps; bands are kept as `dtype`."""
         bands, finest = list[tuple[NDArray[np.floating], ...]](), len(levels)
         for number, level in enumerate(levels):
-            y, details = level.analyse(y)
-            bands.append(tuple(band.astype(dtype, copy=False) for band in details))
+            y, details = level.analyse(y, dtype)
+            bands.append(details)
             for band in details:
                 if max(band.max(initial=0), -band.min(initial=0)) >= EMPTY_BELOW:
                     finest = min(finest, number)
@@ -104,7 +104,7 @@ class Channel:
                         del phase
                     values, maps = band.finish()
                     coarser.bands.append(maps)
-                    details.append(values)
+                    details.append(np.ascontiguousarray(values))
                     del band, maps
                 if not self._alone:
                     self._maps.append(coarser.bands)

@@ -170,20 +170,30 @@ class Band:
         self.place = maps.level.bands[number]
         self.own = np.zeros_like(maps.bend)
         self.magnitude = np.zeros_like(maps.bend)
-        up = maps.parent_smooth
-        self.rest = maps.bend * np.float32(0.25) + up[number]
-        self.rest += np.float32(0.25) * (up[(number + 1) % BANDS] + up[(number + 2) % BANDS])
-        for other in maps.bands:
-            self.rest += other.smooth
-        if related:
-            self.rest += related.newest.smooth
-            self.rest += np.float32(0.5) * related.history.smooth
+        self.rest, self.far = self._activity()
         self.sources = self._sources()
+
+    def _activity(self) -> tuple[F32, F32]:
+        """Return what is known of the activity around every point before the band, and its wide means."""
+        maps, related = self.maps, self.related
+        up = [maps.parent_smooth[(self.number + k) % BANDS] for k in range(BANDS)]
+        if native.level() != native.NUMPY:
+            earlier = [*(other.smooth for other in maps.bands), None, None][:2]
+            others = (related.newest.smooth, related.history.smooth) if related else (None, None)
+            return native.rest((maps.bend, *up, *earlier, *others))
+        rest = maps.bend * np.float32(0.25) + up[0]
+        rest += np.float32(0.25) * (up[1] + up[2])
+        for other in maps.bands:
+            rest += other.smooth
+        if related:
+            rest += related.newest.smooth
+            rest += np.float32(0.5) * related.history.smooth
+        return rest, wide(rest)
 
     def _sources(self) -> dict[int, F32]:
         """Return the maps that features are gathered from, by number."""
         maps, related = self.maps, self.related
-        found = {OWN: self.own, BEND_X: maps.bend_x, BEND_Y: maps.bend_y, BEND: maps.bend, FAR: wide(self.rest)}
+        found = {OWN: self.own, BEND_X: maps.bend_x, BEND_Y: maps.bend_y, BEND: maps.bend, FAR: self.far}
         for k, earlier in enumerate(maps.bands):
             found |= {EARLIER + k: earlier.values, EARLIER_SMOOTH[k]: earlier.smooth}
         for k in range(BANDS):
@@ -269,7 +279,7 @@ class Phase:
         """Return what the compiled kernels take to predict the points of some strips: a network of the plan's rows, and
         what is known of quiet points (2, Q)."""
         band, maps = self.band, self.band.maps
-        parents = np.empty((0, 4), np.int32) if maps.parent_table is None else maps.parent_table.astype(np.int32)
+        parents = np.empty((0, 4), np.int32) if maps.parent_table is None else maps.parent_table
         sources = tuple(band.sources.get(number) for number in range(MAPS))
         return native.Contexts(
             self.plan.kept, network, sources, band.magnitude, band.rest,
@@ -287,6 +297,10 @@ class Phase:
     def put(self, mean: F32, symbols: NDArray[np.int32]) -> None:
         """Enter the decoded values of all points, means in units and symbols in steps (n,), in the columns that they
         stand for."""
+        if native.level() != native.NUMPY:
+            place = self.band.place.table, self.parity, self.band.maps.level.periodic
+            native.enter((mean, symbols), *place, self.band.own, self.band.magnitude)
+            return
         values = mean + symbols.astype(np.float32) * np.float32(UNITS)
         if not values.any():
             return
@@ -344,7 +358,7 @@ class Phase:
 
     def _places(self, points: Index) -> tuple[Place, Place]:
         """Return where some points are in the maps of their level, and where their parents are in theirs."""
-        (y, x), table, maps = self.parity, self.band.place.table, self.band.maps
+        (y, x), table, maps = self.parity, self.band.place.table.astype(np.intp), self.band.maps
         width, strides = maps.level.low.shape[1], None
         starts, stops, counts, all_ = table.T
         starts, lengths = starts + (y - starts) % 2, (counts - x + 1) // 2

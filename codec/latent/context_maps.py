@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from isopress.codec import native
 from isopress.codec.latent.reduced_grid import AnyLevel, Shape, Strip
 from isopress.codec.latent.wavelet import fitted
 
@@ -38,11 +39,16 @@ def wrap(map_: F32) -> None:
     map_[:, edge + PAD] = map_[:, edge % w + PAD]
 
 
-def box(map_: F32, level: AnyLevel) -> F32:
+def box(map_: F32, level: AnyLevel, other: F32 | None = None) -> F32:
     """Return the map smoothed by (1 2 1) x (1 2 1) / 16; the outermost ring becomes 0.
 
     Where values stand for several columns they are smoothed with those beside them, and there is nothing beyond.
+    other : if there are two, what their magnitudes add up to is smoothed
     """
+    if native.level() != native.NUMPY:
+        return native.box(map_, other, level.low.table, level.periodic)
+    if other is not None:
+        map_ = np.abs(map_) + np.abs(other)
     out = np.zeros_like(map_)
     rows = map_[:-2] + map_[2:]
     rows += map_[1:-1]
@@ -126,40 +132,46 @@ class LevelMaps:
     bend: F32
     parents: Sequence[BandMaps]
     parent_smooth: Sequence[F32]
-    parent_table: NDArray[np.intp] | None = None
+    parent_table: NDArray[np.int32] | None = None
     bands: list[BandMaps] = field(default_factory=list)
 
     @classmethod
     def of(cls, low: NDArray[np.floating], level: AnyLevel, coarser: LevelMaps | None) -> LevelMaps:
         """Prepare a level from what its synthesis takes, decoded, in units, and the level below it in resolution."""
         shape, low = level.low.shape, low if level.after is None else level.after.cells(low)
-        along, across = _bends(low, level)
-        bend_x, bend_y = padded(along, shape, level.periodic), padded(across, shape, level.periodic)
-        bend = box(np.abs(bend_x) + np.abs(bend_y), level)
+        bend_x, bend_y = _bends(low, level)
+        bend = box(bend_x, level, bend_y)
         if coarser is None:
             nothing = BandMaps.zeros(shape)
             return cls(level, bend_x, bend_y, bend, (nothing,) * BANDS, (nothing.smooth,) * BANDS)
         smooth = []
         for parent in coarser.bands:
-            up = upsampled(parent.smooth, shape)
-            if level.periodic:
-                wrap(up)
-            smooth.append(up)
+            smooth.append(upsampled(parent.smooth, shape, level.periodic))
         return cls(level, bend_x, bend_y, bend, coarser.bands, smooth, coarser.level.low.table)
 
 
-def upsampled(map_: F32, shape: Shape) -> F32:
+def upsampled(map_: F32, shape: Shape, periodic: bool) -> F32:
     """Return a padded map of a coarser level with every point repeated 2 x 2, as a padded map of `shape`."""
+    if native.level() != native.NUMPY:
+        return native.upsample(map_, (shape[0] + 2 * PAD, shape[1] + 2 * PAD), periodic)
     inner = map_[PAD - 2 : map_.shape[0] - PAD + 2, PAD - 2 : map_.shape[1] - PAD + 2]
     big = inner.repeat(2, 0).repeat(2, 1)
-    return np.ascontiguousarray(big[: shape[0] + 2 * PAD, : shape[1] + 2 * PAD])
+    up = np.ascontiguousarray(big[: shape[0] + 2 * PAD, : shape[1] + 2 * PAD])
+    if periodic:
+        wrap(up)
+    return up
 
 
 def _bends(low: NDArray[np.floating], level: AnyLevel) -> tuple[F32, F32]:
-    """Return second differences along longitude and latitude, 0 at edges that have no neighbour.
+    """Return second differences along longitude and latitude as padded maps, 0 at edges that have no neighbour.
 
     Rows beside a strip are fitted to it.
     """
+    if native.level() != native.NUMPY:
+        shape = low.shape[0] + 2 * PAD, low.shape[1] + 2 * PAD
+        bends = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+        native.bends(np.ascontiguousarray(low, np.float64), level.low.table, level.periodic, *bends)
+        return bends
     strips, parts = level.low.strips, list[NDArray[Any]]()
     for strip in strips:
         parts.append(strip.cells(low))
@@ -174,7 +186,7 @@ def _bends(low: NDArray[np.floating], level: AnyLevel) -> tuple[F32, F32]:
         strip.fill(along, _bend(x, level.periodic))
         columns = _bend(np.concatenate(rows).astype(np.float32).T, False).T
         strip.fill(across, columns[first : first + len(part)])
-    return along, across
+    return padded(along, low.shape, level.periodic), padded(across, low.shape, level.periodic)
 
 
 def _bend(x: F32, circle: bool) -> F32:

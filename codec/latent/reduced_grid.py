@@ -9,7 +9,7 @@ split in longitude, so that all rows are alike again at the coarse end.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
 from itertools import groupby, pairwise
 from typing import Any, TypeVar
@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from isopress.codec import native
 from isopress.codec.latent.wavelet import LATITUDE, LONGITUDE, AnyFloat, join, split
 
 F64 = NDArray[np.float64]
@@ -65,11 +66,11 @@ class Band:
     shape: Shape
     strips: tuple[Strip, ...]
     zones: tuple[Strip, ...]
-    table: NDArray[np.intp] = field(init=False, compare=False, repr=False)
+    table: NDArray[np.int32] = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         rows = [(strip.start, strip.stop, strip.count, strip.stride) for strip in self.strips]
-        object.__setattr__(self, "table", np.array(rows, np.intp).reshape(-1, 4))
+        object.__setattr__(self, "table", np.array(rows, np.int32).reshape(-1, 4))
 
 
 @dataclass(frozen=True)
@@ -101,8 +102,11 @@ class Level:
     low: Band = field(init=False)
     bands: tuple[Band, ...] = field(init=False)
     after: None = None  # the low band is an array of its own
+    table: NDArray[np.int32] = field(init=False, compare=False, repr=False)  # (zones, 6), as kernels take them
 
     def __post_init__(self) -> None:
+        rows = [(*(getattr(z.strip, f.name) for f in fields(Strip)), z.split, z.periodic) for z in self.zones]
+        object.__setattr__(self, "table", np.array(rows, np.int32).reshape(-1, 6))
         h, w = self.height, self.width
         low, high = ([(z.strip, z.split) for z in self.zones if z.split or whole] for whole in (True, False))
         object.__setattr__(self, "low", _band((-(-h // 2), -(-w // 2)), low, 0, 0))
@@ -113,8 +117,10 @@ class Level:
         )
         object.__setattr__(self, "bands", details)
 
-    def analyse(self, x: F64) -> tuple[F64, tuple[F64, ...]]:
-        """Split fields (..., h, w) into low band and details; all arrays are as wide as ever, see `Strip`."""
+    def analyse(self, x: F64, dtype: type[np.floating] = np.float64) -> tuple[F64, tuple[AnyFloat, ...]]:
+        """Split fields (..., h, w) into low band and details of `dtype`; all arrays are as wide as ever, see `Strip`."""
+        if native.level() != native.NUMPY:
+            return native.analyse(x, self.table, self.periodic, dtype)
         low, hl, hh = list[F64](), list[F64](), list[F64]()
         for zone in self.zones:
             cells = zone.strip.cells(x)
@@ -126,11 +132,14 @@ class Level:
             low.append(cells)
         ll, lh = split(low, LATITUDE, self.periodic)
         first, second, third = self.bands
-        details = _filled(first.shape, first.zones, hl), _filled(second.shape, second.zones, lh)
-        return _filled(self.low.shape, self.low.zones, ll), (*details, _filled(third.shape, third.zones, hh))
+        filled = _filled(first.shape, first.zones, hl), _filled(second.shape, second.zones, lh)
+        details = [band.astype(dtype, copy=False) for band in (*filled, _filled(third.shape, third.zones, hh))]
+        return _filled(self.low.shape, self.low.zones, ll), tuple(details)
 
     def synthesise(self, low: F64, details: Sequence[AnyFloat], *, whole: bool = False) -> F64:
         """Undo `analyse`; with `whole` in integers, so that all machines agree."""
+        if native.level() != native.NUMPY:
+            return native.synthesise(low, details, self.table, (self.height, self.width), self.periodic, whole)
         ll, lh = list[AnyFloat](), list[AnyFloat]()
         for below, above in zip(self.low.zones, self.bands[1].zones, strict=True):
             ll.append(below.cells(low))
@@ -166,12 +175,12 @@ class Ahead:
     bands: tuple[Band, ...]
     depth: int = 0
 
-    def analyse(self, x: F64) -> tuple[F64, tuple[F64, ...]]:
+    def analyse(self, x: F64, dtype: type[np.floating] = np.float64) -> tuple[F64, tuple[AnyFloat, ...]]:
         """Split those rows of fields (..., h, w)."""
         (low,), (high,) = split([self.before.cells(x)], LONGITUDE, self.periodic)
         x = x.copy()
         self.after.fill(x, low)
-        return x, (high,)
+        return x, (high.astype(dtype, copy=False),)
 
     def synthesise(self, low: F64, details: Sequence[AnyFloat], *, whole: bool = False) -> F64:
         """Undo `analyse`, in place."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -323,6 +323,48 @@ def choose(
     return symbols, _kernels.choose(tables, y, mean, scale, tail, active, bits, trade, last, symbols)
 
 
+# --- maps of latents ----------------------------------------------------------------------------------------------
+
+
+def box(map_: F32, other: F32 | None, strips: I32, circle: bool) -> F32:
+    """Return what `context_maps.box` makes of a padded map, or of the magnitudes of two added up."""
+    out = np.empty_like(map_)
+    _kernels.box(level(), map_, other, map_.shape, strips, len(strips), circle, out)
+    return out
+
+
+def bends(low: F64, strips: I32, circle: bool, along: F32, across: F32) -> None:
+    """Fill second differences of a low band along both axes into padded zeros."""
+    _kernels.bends(level(), low, low.shape, strips, len(strips), circle, along, across)
+
+
+def rest(maps: tuple[F32 | None, ...]) -> tuple[F32, F32]:
+    """Return the activity around every cell before its band, and its wide means.
+
+    maps : bend, three smoothed parents, up to two earlier bands, the newest channel and the history, or None
+    """
+    assert maps[0] is not None
+    found, far = np.empty_like(maps[0]), np.zeros_like(maps[0])
+    _kernels.rest(level(), found.shape, maps, found, far)
+    return found, far
+
+
+def upsample(map_: F32, shape: tuple[int, int], circle: bool) -> F32:
+    """Return a padded map on the grid of the level above it, whose padded maps have this shape."""
+    out = np.empty(shape, np.float32)
+    _kernels.upsample(level(), map_, map_.shape, circle, out, shape)
+    return out
+
+
+def enter(
+    values: tuple[F32, I32], strips: I32, parity: tuple[int, int], circle: bool, own: F32, magnitude: F32
+) -> None:
+    """Enter means in units and symbols in steps (n,) of a phase into the maps of its band."""
+    mean, symbols = values
+    where = (*parity, circle)
+    _kernels.enter(level(), mean, symbols, mean.size, strips, len(strips), where, own, magnitude, own.shape)
+
+
 # --- correction of latents --------------------------------------------------------------------------------------
 
 OUT_BLOCK = 16  # outputs whose weights lie together
@@ -415,6 +457,39 @@ def lift(
         target, near = target.T, near.T
     before, after = (None if end is None else np.ascontiguousarray(end[:, 0]) for end in ends)
     _kernels.lift(level(), target, near, before, after, shape, across, whole, minus, factor)
+
+
+def analyse(
+    x: F64, zones: I32, circle: bool, dtype: type[np.floating[Any]]
+) -> tuple[F64, tuple[NDArray[np.floating[Any]], ...]]:
+    """Return the low band of fields (..., h, w) and three details of this dtype; wavelet.h says how.
+
+    zones : (n, 6) int32, start, stop, count, stride, and whether split and closed in longitude
+    """
+    (h, w), leading, single = x.shape[-2:], x.shape[:-2], dtype == np.float32
+    x, low = np.ascontiguousarray(x, np.float64), np.zeros((*leading, -(-h // 2), -(-w // 2)))
+    details = list[NDArray[np.floating[Any]]]()
+    for shape in ((-(-h // 2), w // 2), (h // 2, -(-w // 2)), (h // 2, w // 2)):
+        details.append(np.zeros((*leading, *shape), np.float32 if single else np.float64))
+    how = circle, single, False
+    for at in np.ndindex(leading):
+        parts = tuple(band[at] for band in details)
+        _kernels.wavelet(level(), False, x[at], (h, w), zones, len(zones), how, low[at], parts)
+    return low, tuple(details)
+
+
+def synthesise(
+    low: F64, details: Sequence[NDArray[np.floating[Any]]], zones: I32, shape: tuple[int, int], circle: bool, whole: bool
+) -> F64:
+    """Undo `analyse`, with `whole` in integers."""
+    single = all(band.dtype == np.float32 for band in details)
+    low, out = np.ascontiguousarray(low, np.float64), np.empty((*low.shape[:-2], *shape))
+    parts = tuple(np.ascontiguousarray(band, np.float32 if single else np.float64) for band in details)
+    how = circle, single, whole
+    for at in np.ndindex(low.shape[:-2]):
+        bands = tuple(band[at] for band in parts)
+        _kernels.wavelet(level(), True, out[at], shape, zones, len(zones), how, low[at], bands)
+    return out
 
 
 # --- final values ------------------------------------------------------------------------------------------------

@@ -617,6 +617,166 @@ static PyObject *py_contexts(PyObject *self, PyObject *args) {
     return result;
 }
 
+/* --- maps of latents -------------------------------------------------------------------------------------------------- */
+
+/* Whether a map of this shape has a size; its check says the rest. */
+static int is_map(long long rows, long long columns) {
+    if (rows >= 1 && columns >= 1 && rows <= INT32_MAX / columns) return 1;
+    return wrong_argument("the shape of a map") != NULL;
+}
+
+/* Holds strips (n, 4) int32. */
+static const Strip *hold_strips(Held *held, PyObject *strips, int n) { return n < 0 ? wrong_argument("the number of strips") : hold(held, strips, 'i', 4 * (int64_t)n, 0); }
+
+/* (level, map float32, other float32 or None, (rows, columns), strips (n, 4) int32, n, circle, out float32) */
+static PyObject *py_box(PyObject *self, PyObject *args) {
+    (void)self;
+    const char *name, *wrong = NULL;
+    long long rows, columns;
+    PyObject *map, *other, *strips, *out, *result = NULL;
+    Held held = {.count = 0};
+    BoxJob p;
+    memset(&p, 0, sizeof p);
+    if (!PyArg_ParseTuple(args, "sOO(LL)OipO", &name, &map, &other, &rows, &columns, &strips, &p.strips, &p.circle, &out)) return NULL;
+    const Level *level = level_named(name);
+    if (!level || !is_map(rows, columns)) return NULL;
+    int64_t size = rows * columns;
+    p.rows = rows, p.columns = columns;
+    if ((p.from = hold(&held, map, 'f', size, 0)) && (other == Py_None || (p.other = hold(&held, other, 'f', size, 0))) &&
+        (p.strip = hold_strips(&held, strips, p.strips)) && (p.to = hold(&held, out, 'f', size, 1))) {
+        if ((wrong = isopress_check_box(&p))) {
+            wrong_argument(wrong);
+        } else if (!(p.line = PyMem_RawMalloc(columns * sizeof *p.line))) {
+            PyErr_NoMemory();
+        } else {
+            Py_BEGIN_ALLOW_THREADS level->box(&p);
+            Py_END_ALLOW_THREADS result = Py_NewRef(Py_None);
+        }
+    }
+    PyMem_RawFree(p.line);
+    release(&held);
+    return result;
+}
+
+/* (level, low float64, (rows, columns), strips (n, 4) int32, n, circle, along, across float32, padded zeros) */
+static PyObject *py_bends(PyObject *self, PyObject *args) {
+    (void)self;
+    const char *name, *wrong = NULL;
+    long long rows, columns;
+    PyObject *low, *strips, *along, *across, *result = NULL;
+    Held held = {.count = 0};
+    BendJob p;
+    memset(&p, 0, sizeof p);
+    if (!PyArg_ParseTuple(args, "sO(LL)OipOO", &name, &low, &rows, &columns, &strips, &p.strips, &p.circle, &along, &across)) return NULL;
+    const Level *level = level_named(name);
+    if (!level || !is_map(rows, columns) || !is_map(rows + 2 * MAP_PAD, columns + 2 * MAP_PAD)) return NULL;
+    int64_t size = (rows + 2 * MAP_PAD) * (columns + 2 * MAP_PAD);
+    p.rows = rows, p.columns = columns;
+    if ((p.low = hold(&held, low, 'd', rows * columns, 0)) && (p.strip = hold_strips(&held, strips, p.strips)) &&
+        (p.along = hold(&held, along, 'f', size, 1)) && (p.across = hold(&held, across, 'f', size, 1))) {
+        if ((wrong = isopress_check_bends(&p))) {
+            wrong_argument(wrong);
+        } else if (!(p.row = PyMem_RawMalloc(2 * columns * sizeof *p.row)) || !(p.line = PyMem_RawMalloc(3 * columns * sizeof *p.line))) {
+            PyErr_NoMemory();
+        } else {
+            Py_BEGIN_ALLOW_THREADS level->bends(&p);
+            Py_END_ALLOW_THREADS result = Py_NewRef(Py_None);
+        }
+    }
+    PyMem_RawFree(p.row), PyMem_RawFree(p.line);
+    release(&held);
+    return result;
+}
+
+/* (level, (rows, columns), (bend, smoothed parents (3), earlier bands (2), newest, history), float32 each, those of bands and
+   channels None if there are none; rest, far float32, the latter zeros) */
+static PyObject *py_rest(PyObject *self, PyObject *args) {
+    (void)self;
+    const char *name, *wrong = NULL;
+    long long rows, columns;
+    PyObject *map[8], *rest, *far, *result = NULL;
+    Held held = {.count = 0};
+    RestJob p;
+    memset(&p, 0, sizeof p);
+    if (!PyArg_ParseTuple(args, "s(LL)(OOOOOOOO)OO", &name, &rows, &columns, &map[0], &map[1], &map[2], &map[3], &map[4], &map[5], &map[6],
+                          &map[7], &rest, &far))
+        return NULL;
+    const Level *level = level_named(name);
+    if (!level || !is_map(rows, columns)) return NULL;
+    int64_t size = rows * columns;
+    const float **const to[8] = {&p.bend, &p.up[0], &p.up[1], &p.up[2], &p.earlier[0], &p.earlier[1], &p.newest, &p.history};
+    p.rows = rows, p.columns = columns;
+    for (int i = 0; i < 8; i++)
+        if ((i < 4 || map[i] != Py_None) && !(*to[i] = hold(&held, map[i], 'f', size, 0))) goto done;
+    if ((p.rest = hold(&held, rest, 'f', size, 1)) && (p.far = hold(&held, far, 'f', size, 1))) {
+        if ((wrong = isopress_check_rest(&p))) {
+            wrong_argument(wrong);
+        } else if (!(p.line = PyMem_RawMalloc(columns * sizeof *p.line))) {
+            PyErr_NoMemory();
+        } else {
+            Py_BEGIN_ALLOW_THREADS level->rest(&p);
+            Py_END_ALLOW_THREADS result = Py_NewRef(Py_None);
+        }
+    }
+done:
+    PyMem_RawFree(p.line);
+    release(&held);
+    return result;
+}
+
+/* (level, map float32, (rows, columns), circle, out float32, (rows, columns)) */
+static PyObject *py_upsample(PyObject *self, PyObject *args) {
+    (void)self;
+    const char *name;
+    long long parent_rows, parent_columns, rows, columns;
+    PyObject *map, *out, *result = NULL;
+    Held held = {.count = 0};
+    UpsampleJob p;
+    memset(&p, 0, sizeof p);
+    if (!PyArg_ParseTuple(args, "sO(LL)pO(LL)", &name, &map, &parent_rows, &parent_columns, &p.circle, &out, &rows, &columns)) return NULL;
+    const Level *level = level_named(name);
+    if (!level || !is_map(rows, columns) || !is_map(parent_rows, parent_columns)) return NULL;
+    p.rows = rows, p.columns = columns, p.parent_rows = parent_rows, p.parent_columns = parent_columns;
+    const char *wrong = isopress_check_upsample(&p);
+    if (wrong) return wrong_argument(wrong);
+    if ((p.from = hold(&held, map, 'f', parent_rows * parent_columns, 0)) && (p.to = hold(&held, out, 'f', rows * columns, 1))) {
+        Py_BEGIN_ALLOW_THREADS level->upsample(&p);
+        Py_END_ALLOW_THREADS result = Py_NewRef(Py_None);
+    }
+    release(&held);
+    return result;
+}
+
+/* (level, mean float32, symbols int32 (n,), n, strips (n, 4) int32, their number, (y, x, circle), own, magnitude float32,
+   (rows, columns)) */
+static PyObject *py_enter(PyObject *self, PyObject *args) {
+    (void)self;
+    const char *name, *wrong = NULL;
+    long long n, rows, columns;
+    PyObject *mean, *symbols, *strips, *own, *magnitude, *result = NULL;
+    Held held = {.count = 0};
+    EnterJob p;
+    memset(&p, 0, sizeof p);
+    if (!PyArg_ParseTuple(args, "sOOLOi(iip)OO(LL)", &name, &mean, &symbols, &n, &strips, &p.strips, &p.y, &p.x, &p.circle, &own, &magnitude,
+                          &rows, &columns))
+        return NULL;
+    const Level *level = level_named(name);
+    if (!level || !is_map(rows, columns)) return NULL;
+    p.rows = rows, p.columns = columns, p.n = n;
+    if ((p.mean = hold(&held, mean, 'f', n, 0)) && (p.symbols = hold(&held, symbols, 'i', n, 0)) &&
+        (p.strip = hold_strips(&held, strips, p.strips)) && (p.own = hold(&held, own, 'f', rows * columns, 1)) &&
+        (p.magnitude = hold(&held, magnitude, 'f', rows * columns, 1))) {
+        if ((wrong = isopress_check_enter(&p))) {
+            wrong_argument(wrong);
+        } else {
+            Py_BEGIN_ALLOW_THREADS level->enter(&p);
+            Py_END_ALLOW_THREADS result = Py_NewRef(Py_None);
+        }
+    }
+    release(&held);
+    return result;
+}
+
 /* --- correction of latents ------------------------------------------------------------------------------------------ */
 
 /* (level, inputs int16 (a tuple), their channels, (height, width), side, outputs, kind, weight int16, scale, bias float32,
@@ -802,6 +962,46 @@ static PyObject *py_lift(PyObject *self, PyObject *args) {
     return result;
 }
 
+/* (level, whether to synthesise, field float64, (rows, columns), zones (n, 6) int32, n, (circle, single, whole), low float64,
+   details (3): float32 if single, or float64) */
+static PyObject *py_wavelet(PyObject *self, PyObject *args) {
+    (void)self;
+    const char *name, *wrong = NULL;
+    int synthesises;
+    long long rows, columns;
+    PyObject *field, *zones, *low, *detail[3], *result = NULL;
+    Held held = {.count = 0};
+    WaveletJob p;
+    memset(&p, 0, sizeof p);
+    if (!PyArg_ParseTuple(args, "spO(LL)Oi(ppp)O(OOO)", &name, &synthesises, &field, &rows, &columns, &zones, &p.zones, &p.circle, &p.single,
+                          &p.whole, &low, &detail[0], &detail[1], &detail[2]))
+        return NULL;
+    const Level *level = level_named(name);
+    if (!level || !is_map(rows, columns)) return NULL;
+    if (p.zones < 1 || p.zones > rows) return wrong_argument("the number of zones");
+    int64_t half_rows = (rows + 1) / 2, half_columns = (columns + 1) / 2;
+    int64_t size[3] = {half_rows * (columns / 2), rows / 2 * half_columns, rows / 2 * (columns / 2)};
+    p.rows = rows, p.columns = columns;
+    for (int i = 0; i < 3; i++)
+        if (!(p.detail[i] = hold(&held, detail[i], p.single ? 'f' : 'd', size[i], !synthesises))) goto done;
+    if ((p.field = hold(&held, field, 'd', rows * columns, synthesises)) && (p.low = hold(&held, low, 'd', half_rows * half_columns, !synthesises)) &&
+        (p.zone = hold(&held, zones, 'i', 6 * (int64_t)p.zones, 0))) {
+        if ((wrong = isopress_check_wavelet(&p))) {
+            wrong_argument(wrong);
+        } else if (!(p.row = PyMem_RawMalloc(rows * sizeof *p.row)) || !(p.line = PyMem_RawMalloc(WAVELET_LINES * columns * sizeof *p.line)) ||
+                   (!synthesises && !(p.held = PyMem_RawMalloc(rows * columns * sizeof *p.held)))) {
+            PyErr_NoMemory();
+        } else {
+            Py_BEGIN_ALLOW_THREADS (synthesises ? level->synthesise : level->analyse)(&p);
+            Py_END_ALLOW_THREADS result = Py_NewRef(Py_None);
+        }
+    }
+done:
+    PyMem_RawFree(p.row), PyMem_RawFree(p.line), PyMem_RawFree(p.held);
+    release(&held);
+    return result;
+}
+
 /* (tables, y, mean float32, scale int16, tail int8 (n,), points int32, bits float32, trade, last offset, symbols int32) ->
    change of the offset */
 static PyObject *py_choose(PyObject *self, PyObject *args) {
@@ -923,12 +1123,18 @@ static PyMethodDef methods[] = {
     {"fit", py_fit, METH_VARARGS, "Coefficients of the proxies of a field."},
     {"context_plan", py_context_plan, METH_VARARGS, "Check and keep how features of latents are made."},
     {"contexts", py_contexts, METH_VARARGS, "What is known of the latents of a phase."},
+    {"box", py_box, METH_VARARGS, "A map of latents, smoothed."},
+    {"bends", py_bends, METH_VARARGS, "Second differences of a low band."},
+    {"rest", py_rest, METH_VARARGS, "Activity around latents before their band."},
+    {"upsample", py_upsample, METH_VARARGS, "A coarser map on a finer grid."},
+    {"enter", py_enter, METH_VARARGS, "Enter decoded values of a phase."},
     {"product", py_product, METH_VARARGS, "Products of integers of the correction of latents."},
     {"features", py_features, METH_VARARGS, "What the correction of latents sees of a field."},
     {"depthwise", py_depthwise, METH_VARARGS, "Convolution of each channel of its tokens."},
     {"norm", py_norm, METH_VARARGS, "Layer norm of its tokens."},
     {"attention", py_attention, METH_VARARGS, "Attention in windows of its tokens."},
     {"lift", py_lift, METH_VARARGS, "One lifting step of a wavelet."},
+    {"wavelet", py_wavelet, METH_VARARGS, "One level of a wavelet, there or back."},
     {"choose", py_choose, METH_VARARGS, "Choose the symbols of a phase of latents."},
     {"keep", py_keep, METH_VARARGS, "Whether decoded values surely keep a tolerance."},
     {"measure", py_measure, METH_VARARGS, "Largest error, and sums of squares."},

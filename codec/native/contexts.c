@@ -33,7 +33,7 @@ const char *isopress_check_plan(const ContextPlan *p) {
     return NULL;
 }
 
-static const char *check_strips(const Strip *strip, int n, int64_t height, int64_t width) {
+const char *isopress_check_strips(const Strip *strip, int n, int64_t height, int64_t width) {
     for (int i = 0; i < n; i++) {
         const Strip *s = &strip[i];
         if (s->start < 0 || s->stop < s->start || s->stop > height || s->count < 0 || s->stride < 1 || s->stride & (s->stride - 1) ||
@@ -43,21 +43,25 @@ static const char *check_strips(const Strip *strip, int n, int64_t height, int64
     return NULL;
 }
 
+int64_t isopress_points(const Strip *strip, int n, int y, int x) {
+    int64_t points = 0;
+    for (const Strip *s = strip; s < strip + n; s++) {
+        int32_t first = s->start + ((y ^ s->start) & 1);
+        if (first < s->stop && x < s->count) points += (int64_t)((s->stop - first + 1) / 2) * ((s->count - x + 1) / 2);
+    }
+    return points;
+}
+
 const char *isopress_check_contexts(const ContextPhase *p, int inputs) {
-    int64_t height = p->rows - 2 * MAP_PAD, width = p->columns - 2 * MAP_PAD, n = 0;
+    int64_t height = p->rows - 2 * MAP_PAD, width = p->columns - 2 * MAP_PAD;
     int64_t upper = p->parent_rows - 2 * MAP_PAD, across = p->parent_columns - 2 * MAP_PAD;
     if (inputs != p->plan->slots) return "the inputs of the network";
     if (height < 1 || width < 1 || upper < (height + 1) / 2 || across < (width + 1) / 2) return "the shape of a map";
     if (p->y < 0 || p->y > 1 || p->x < 0 || p->x > 1 || p->quiet < 0 || p->quiet > ACTIVITIES) return "a phase";
-    const char *wrong = check_strips(p->strip, p->strips, height, width);
-    if (!wrong) wrong = check_strips(p->parent_strip, p->parent_strips, upper, across);
+    const char *wrong = isopress_check_strips(p->strip, p->strips, height, width);
+    if (!wrong) wrong = isopress_check_strips(p->parent_strip, p->parent_strips, upper, across);
     if (wrong) return wrong;
-    for (int i = 0; i < p->strips; i++) {
-        const Strip *s = &p->strip[i];
-        int32_t first = s->start + ((p->y ^ s->start) & 1);
-        if (first < s->stop && p->x < s->count) n += (int64_t)((s->stop - first + 1) / 2) * ((s->count - p->x + 1) / 2);
-    }
-    if (n != p->n) return "the number of points";
+    if (isopress_points(p->strip, p->strips, p->y, p->x) != p->n) return "the number of points";
     for (int i = 0; i < p->plan->gathered; i++)
         if (!p->map[p->plan->gather[i].map]) return "a map is missing";
     for (int i = 0; i < p->plan->logs; i++)

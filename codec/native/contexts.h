@@ -51,6 +51,10 @@ typedef struct {
     int32_t *active; /* out: the points that a network was asked about */
 } ContextPhase;
 
+/* NULL if strips lie inside a map (height, width). */
+const char *isopress_check_strips(const Strip *strip, int n, int64_t height, int64_t width);
+/* Returns how many points of a phase strips have that were checked. */
+int64_t isopress_points(const Strip *strip, int n, int y, int x);
 const char *isopress_check_plan(const ContextPlan *plan);
 /* NULL if all that the kernel reads and writes lies in its buffers; `inputs` of the network. */
 const char *isopress_check_contexts(const ContextPhase *phase, int inputs);

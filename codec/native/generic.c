@@ -36,8 +36,11 @@ INLINE vi dot2(vi sum, vi x, vi w) { return sum + (x << 16 >> 16) * (w << 16 >> 
 #include "reference_fit.h"
 #include "correction_tiles.h"
 #include "lifting_tiles.h"
+#include "maps_tiles.h"
+#include "wavelet_tiles.h"
 
 const Level isopress_generic = {
     "generic", pack_generic, look_generic, predict_generic, contexts_generic, combine_generic, fit_generic, product_generic, features_generic, depthwise_generic, norm_generic, attention_generic,
-    lift_generic,
+    lift_generic, enter_generic, box_generic, rest_generic, upsample_generic, bends_generic,
+    analyse_generic, synthesise_generic,
 };

@@ -9,6 +9,8 @@
 #include "contexts.h"
 #include "correction.h"
 #include "lifting.h"
+#include "maps.h"
+#include "wavelet.h"
 
 enum {
     TILE = 32,        /* points that a kernel works on at once */
@@ -129,6 +131,13 @@ typedef struct {
     void (*norm)(const NormJob *);
     void (*attention)(const AttentionJob *);
     void (*lift)(const LiftJob *);
+    void (*enter)(const EnterJob *);
+    void (*box)(const BoxJob *);
+    void (*rest)(const RestJob *);
+    void (*upsample)(const UpsampleJob *);
+    void (*bends)(const BendJob *);
+    void (*analyse)(const WaveletJob *);
+    void (*synthesise)(const WaveletJob *);
 } Level;
 
 /* The levels that this build has and this machine can run, best first; NULL ends the list. */

@@ -8,3 +8,10 @@ const char *isopress_check_lift(const LiftJob *p) {
     if (p->near_count + (p->before != NULL) + (p->after != NULL) != p->count + 1) return "the neighbours of a lifting step";
     return NULL;
 }
+
+int isopress_fits(int64_t n, int64_t width) {
+    if (n < 1 || width < 1) return 0;
+    while (n > width) n = (n + 1) / 2;
+    while (width > n) width = (width + 1) / 2;
+    return width == n;
+}

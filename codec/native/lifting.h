@@ -12,6 +12,8 @@ typedef struct {
     const double *near, *before, *after; /* before, after: (lines,) or NULL */
 } LiftJob;
 
+/* Whether a row of n values can be made one of `width` by halving and doubling. */
+int isopress_fits(int64_t n, int64_t width);
 /* NULL, or what is wrong. */
 const char *isopress_check_lift(const LiftJob *job);
 

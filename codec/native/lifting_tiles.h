@@ -56,3 +56,37 @@ static __attribute__((noinline)) void LEVEL(lift)(const LiftJob *p) {
     else if (p->minus) lift_all(p, (Lifting){p->factor, 0, 1});
     else lift_all(p, (Lifting){p->factor, 0, 0});
 }
+
+#define HALF_ROOT (1.4142135623730951 / 2)
+
+/* Halves a row: 1 2 1 and every second one. Magnitudes change by the square root of 2, as those of low bands do. */
+INLINE int64_t thinned(const double *restrict from, double *restrict to, int64_t n, int circle) {
+    int64_t half = (n + 1) / 2, closes = circle && n % 2 == 0;
+    for (int64_t i = 0; i < half; i++) {
+        double before = from[i ? 2 * i - 1 : closes ? n - 1 : 0], after = from[2 * i + 1 < n ? 2 * i + 1 : n - 1];
+        to[i] = ((before + after) + (from[2 * i] + from[2 * i])) * (HALF_ROOT / 2);
+    }
+    return half;
+}
+
+/* Doubles a row to `size` values: means in between. */
+INLINE void thickened(const double *restrict from, double *restrict to, int64_t size, int circle) {
+    int64_t n = (size + 1) / 2, closes = circle && size % 2 == 0;
+    for (int64_t i = 0; i < n; i++) {
+        to[2 * i] = from[i] * HALF_ROOT;
+        if (2 * i + 1 < size) to[2 * i + 1] = (from[i] + from[i + 1 < n ? i + 1 : closes ? 0 : n - 1]) * (HALF_ROOT / 2);
+    }
+}
+
+/* Fits a row of n values to one of `width`, which `isopress_fits`: wavelet.py. Both have room for the longer one and are used
+   up; returns the one that has the result. */
+INLINE const double *fitted_row(double *row, double *other, int64_t n, int64_t width, int circle) {
+    double *swap;
+    while (n > width) n = thinned(row, other, n, circle), swap = row, row = other, other = swap;
+    while (n < width) {
+        int64_t size = width;
+        while ((size + 1) / 2 > n) size = (size + 1) / 2;
+        thickened(row, other, size, circle), n = size, swap = row, row = other, other = swap;
+    }
+    return row;
+}

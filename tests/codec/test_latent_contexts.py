@@ -250,11 +250,11 @@ def test_maps_are_padded_with_zeros_or_wrapped_in_longitude() -> None:
         assert not padded[: maps.PAD].any()
     delta = np.zeros((16, 16), "f4")
     delta[8, 8] = 16
-    smooth = maps.box(delta, levels(32, 32, False)[0])
+    smooth = maps.box(delta, levels(16, 16, False)[0])
     np.testing.assert_array_equal(smooth[7:10, 7:10], [[1, 2, 1], [2, 4, 2], [1, 2, 1]])
     assert smooth.sum() == 16
     assert np.flatnonzero(maps.wide(delta).any(0)).tolist() == [5, 8, 11]
-    up = maps.upsampled(maps.padded(values, (3, 4), False), (5, 7))
+    up = maps.upsampled(maps.padded(values, (3, 4), False), (5, 7), False)
     inner = up[maps.PAD : maps.PAD + 5, maps.PAD : maps.PAD + 7]
     np.testing.assert_array_equal(inner, values.repeat(2, 0).repeat(2, 1)[:5, :7])
 

@@ -1,0 +1,179 @@
+/* Levels of the wavelet. Included after vectors.h and lifting_tiles.h. */
+
+static const double LIFT_BY[4] = {-1.586134342059924, -0.052980118572961, 0.882911075530934, 0.443506852043971}; /* odd, even, odd, even */
+#define NORM_BY 1.149604398860241
+
+INLINE double times_norm(double x, double factor, int whole) {
+    double y = x * factor;
+    if (!whole) return y;
+    y += 0.5;
+    double r = (y + ROUND_D) - ROUND_D; /* coefficients are below 2^51 */
+    return r > y ? r - 1 : r;
+}
+
+/* One step along a row whose low and high cells lie apart. */
+INLINE void lift_within(Lifting l, double *low, double *high, int64_t count, int step, int circle) {
+    int64_t half = (count + 1) / 2, other = count / 2, even = count % 2 == 0;
+    if (step % 2 == 0) {
+        lift_row(l, high, low, low + 1, half - 1);
+        if (even) high[half - 1] = lifted(l, high[half - 1], low[half - 1], low[circle ? 0 : half - 1]);
+        return;
+    }
+    low[0] = lifted(l, low[0], high[circle && even ? other - 1 : 0], high[0]);
+    lift_row(l, low + 1, high, high + 1, other - 1);
+    if (!even) low[half - 1] = lifted(l, low[half - 1], high[other - 1], high[other - 1]);
+}
+
+/* A row as wide as another one; `work` has room for two. */
+INLINE const double *fitted_to(const WaveletJob *p, const Row *row, int64_t count, double *work) {
+    if (row->count == count) return row->at;
+    memcpy(work, row->at, row->count * sizeof *work);
+    return fitted_row(work, work + p->columns, row->count, count, p->circle);
+}
+
+/* One step of one of n rows that lie below one another; nothing where there is no such row. */
+INLINE void lift_beside(const WaveletJob *p, Lifting l, const Row *row, int64_t n, int64_t r) {
+    if (r < 0 || r >= n) return;
+    const double *above = fitted_to(p, &row[r ? r - 1 : 1], row[r].count, p->line);
+    const double *below = fitted_to(p, &row[r + 1 < n ? r + 1 : r - 1], row[r].count, p->line + 2 * p->columns);
+    lift_row(l, row[r].at, above, below, row[r].count);
+}
+
+/* All four steps in one pass: each follows the one before it by a row. */
+INLINE void lift_down(const WaveletJob *p, const Row *row, int64_t n) {
+    if (n < 2) return;
+    for (int64_t r = 1; r < n + 3; r += 2)
+        for (int step = 0; step < 4; step++) lift_beside(p, (Lifting){LIFT_BY[step], 0, 0}, row, n, r - step);
+}
+
+INLINE void unlift_down(const WaveletJob *p, const Row *row, int64_t n, int whole) {
+    if (n < 2) return;
+    for (int64_t r = 0; r < n + 3; r += 2)
+        for (int step = 3; step >= 0; step--) lift_beside(p, (Lifting){LIFT_BY[step], whole, 1}, row, n, r - 3 + step);
+}
+
+/* Low and high cells of a row of a zone. */
+INLINE int64_t lows(const Zone *z) { return z->split ? (z->count + 1) / 2 : z->count; }
+INLINE int64_t highs(const Zone *z) { return z->split ? z->count / 2 : 0; }
+
+/* Points at the low cells of all rows of fields held in `from`, or at the high ones of one zone; returns how many rows. */
+INLINE int64_t point_at(const WaveletJob *p, double *from, const Zone *only) {
+    for (int i = 0; i < p->zones; i++) {
+        const Zone *z = &p->zone[i];
+        if (only && z != only) continue;
+        for (int64_t r = z->start; r < z->stop; r++)
+            p->row[only ? r - z->start : r] = (Row){from + r * p->columns + (only ? lows(z) : 0), only ? highs(z) : lows(z)};
+    }
+    return only ? only->stop - only->start : p->rows;
+}
+
+INLINE void analyse_row(const Zone *z, const double *from, double *to) {
+    int64_t low = lows(z), high = highs(z);
+    if (!high) {
+        for (int64_t i = 0; i < z->count; i++) to[i] = from[i * z->stride];
+        return;
+    }
+    for (int64_t i = 0; i < low; i++) to[i] = from[2 * i * z->stride];
+    for (int64_t i = 0; i < high; i++) to[low + i] = from[(2 * i + 1) * z->stride];
+    for (int step = 0; step < 4; step++) lift_within((Lifting){LIFT_BY[step], 0, 0}, to, to + low, z->count, step, z->circle);
+    for (int64_t i = 0; i < low; i++) to[i] *= NORM_BY;
+    for (int64_t i = 0; i < high; i++) to[low + i] *= 1 / NORM_BY;
+}
+
+/* Writes cells times a factor to a row of a band, each in all columns that it stands for. */
+INLINE void put_cells(const double *from, int64_t count, double factor, int64_t stride, void *band, int64_t row, int64_t width, int single) {
+    float *narrow = (float *)band + (single ? row * width : 0);
+    double *wide = (double *)band + (single ? 0 : row * width);
+    for (int64_t i = 0; i < count; i++) {
+        double x = from[i] * factor;
+        int64_t stop = (i + 1) * stride < width ? (i + 1) * stride : width;
+        for (int64_t k = i * stride; k < stop; k++) {
+            if (single) narrow[k] = (float)x;
+            else wide[k] = x;
+        }
+    }
+}
+
+INLINE void analyse_as(const WaveletJob *p, int single) {
+    int64_t half = (p->columns + 1) / 2, other = p->columns / 2;
+    for (int i = 0; i < p->zones; i++)
+        for (int64_t r = p->zone[i].start; r < p->zone[i].stop; r++)
+            analyse_row(&p->zone[i], p->field + r * p->columns, p->held + r * p->columns);
+    lift_down(p, p->row, point_at(p, p->held, NULL));
+    for (int i = 0; i < p->zones; i++)
+        if (highs(&p->zone[i])) lift_down(p, p->row, point_at(p, p->held, &p->zone[i]));
+    for (int i = 0; i < p->zones; i++) {
+        const Zone *z = &p->zone[i];
+        int64_t stride = z->split ? z->stride : z->stride / 2;
+        for (int64_t r = z->start; r < z->stop; r++) {
+            const double *from = p->held + r * p->columns;
+            double factor = r % 2 ? 1 / NORM_BY : NORM_BY, low = p->rows > 1 ? factor : 1, high = z->stop - z->start > 1 ? factor : 1;
+            if (r % 2) put_cells(from, lows(z), low, stride, p->detail[1], r / 2, half, single);
+            else put_cells(from, lows(z), low, stride, p->low, r / 2, half, 0);
+            if (highs(z)) put_cells(from + lows(z), highs(z), high, stride, p->detail[r % 2 ? 2 : 0], r / 2, other, single);
+        }
+    }
+}
+
+static __attribute__((noinline)) void LEVEL(analyse)(const WaveletJob *p) {
+    if (p->single) analyse_as(p, 1);
+    else analyse_as(p, 0);
+}
+
+/* Reads cells times a factor from a row of a band; factor 1: as they are. */
+INLINE void take_cells(double *to, int64_t count, double factor, int64_t stride, const void *band, int64_t row, int64_t width, int single, int whole) {
+    const float *narrow = (const float *)band + (single ? row * width : 0);
+    const double *wide = (const double *)band + (single ? 0 : row * width);
+    if (factor == 1) whole = 0;
+    for (int64_t i = 0; i < count; i++) to[i] = times_norm(single ? (double)narrow[i * stride] : wide[i * stride], factor, whole);
+}
+
+INLINE void synthesise_row(const WaveletJob *p, const Zone *z, double *at, int whole) {
+    int64_t low = lows(z), high = highs(z), first = 0;
+    double *line = p->line;
+    memcpy(line, at, z->count * sizeof *line);
+    if (high) {
+        for (int64_t i = 0; i < low; i++) line[i] = times_norm(line[i], 1 / NORM_BY, whole);
+        for (int64_t i = low; i < z->count; i++) line[i] = times_norm(line[i], NORM_BY, whole);
+        for (int step = 3; step >= 0; step--) lift_within((Lifting){LIFT_BY[step], whole, 1}, line, line + low, z->count, step, z->circle);
+    }
+    if (high && z->stride == 1) {
+        for (int64_t i = 0; i < high; i++) at[2 * i] = line[i], at[2 * i + 1] = line[low + i];
+        if (low > high) at[2 * high] = line[high];
+        first = z->count;
+    } else {
+        for (int64_t i = 0; i < z->count; i++) {
+            double x = !high ? line[i] : i % 2 ? line[low + i / 2] : line[i / 2];
+            int64_t stop = (i + 1) * z->stride < p->columns ? (i + 1) * z->stride : p->columns;
+            for (first = i * z->stride; first < stop; first++) at[first] = x;
+        }
+    }
+    for (; first < p->columns; first++) at[first] = 0;
+}
+
+INLINE void synthesise_as(const WaveletJob *p, int single, int whole) {
+    int64_t half = (p->columns + 1) / 2, other = p->columns / 2;
+    for (int i = 0; i < p->zones; i++) {
+        const Zone *z = &p->zone[i];
+        int64_t stride = z->split ? z->stride : z->stride / 2;
+        for (int64_t r = z->start; r < z->stop; r++) {
+            double *to = p->field + r * p->columns;
+            double factor = r % 2 ? NORM_BY : 1 / NORM_BY, low = p->rows > 1 ? factor : 1, high = z->stop - z->start > 1 ? factor : 1;
+            if (r % 2) take_cells(to, lows(z), low, stride, p->detail[1], r / 2, half, single, whole);
+            else take_cells(to, lows(z), low, stride, p->low, r / 2, half, 0, whole);
+            if (highs(z)) take_cells(to + lows(z), highs(z), high, stride, p->detail[r % 2 ? 2 : 0], r / 2, other, single, whole);
+        }
+    }
+    unlift_down(p, p->row, point_at(p, p->field, NULL), whole);
+    for (int i = 0; i < p->zones; i++)
+        if (highs(&p->zone[i])) unlift_down(p, p->row, point_at(p, p->field, &p->zone[i]), whole);
+    for (int i = 0; i < p->zones; i++)
+        for (int64_t r = p->zone[i].start; r < p->zone[i].stop; r++) synthesise_row(p, &p->zone[i], p->field + r * p->columns, whole);
+}
+
+static __attribute__((noinline)) void LEVEL(synthesise)(const WaveletJob *p) {
+    if (p->single && p->whole) synthesise_as(p, 1, 1);
+    else if (p->whole) synthesise_as(p, 0, 1);
+    else if (p->single) synthesise_as(p, 1, 0);
+    else synthesise_as(p, 0, 0);
+}
