@@ -42,6 +42,7 @@ EDGES = 1.02  # errors and bits per value of such a part over those of the whole
 COARSEST = 32.0  # steps beyond so many standard deviations hold nothing but the mean
 FINEST = 2.0**-13  # of the largest deviation: finer latents are too large for binary32, and never small
 TINIEST, HUGEST = 1e-290, 1e290  # what lies beyond is left to lossless coding
+ROWS = 64
 FARTHEST = 1e30  # so many times the reach of values, and as small a part of it, are no errors that latents can aim at
 
 
@@ -177,16 +178,26 @@ def _prepare(x: np.ndarray, target: Target) -> _Prepared | EncodedChunk | None:
     reach = float(high) / 2 - float(low) / 2
     if not TINIEST < reach < HUGEST or not is_within_reach(target, reach):
         return None
-    with np.errstate(invalid="ignore"):  # signalling NaN
-        y = fields.astype(np.float64)
+    coded = fields
     if valid is not None:
-        y = fill_smoothly(np.where(valid, y, 0.0), valid)
-    offset = float(y.mean())
-    deviation = float(((y - offset) / reach).std()) * reach
-    unit = Latent(deviation, offset, looks_periodic(y, valid))
+        with np.errstate(invalid="ignore"):  # signalling NaN
+            coded = fill_smoothly(np.where(valid, fields.astype(np.float64), 0.0), valid)
+    offset = float(coded.mean(dtype=np.float64))
+    deviation = _deviation(coded, offset, reach)
+    unit = Latent(deviation, offset, looks_periodic(coded, valid))
     shape = coded_shape((*x.shape[:-2], *fields.shape[1:]))
-    coded = fields if valid is None else y
     return _Prepared(fields, coded.reshape(shape), unit, sections, FINEST * reach / deviation)
+
+
+def _deviation(fields: Reals, offset: float, reach: float) -> float:
+    """Return the standard deviation of fields (B, H, W) that lie within `reach` of their middle, about their mean."""
+    total = 0.0
+    for field in fields:
+        for start in range(0, len(field), ROWS):  # a few rows at a time: no array as large as the fields
+            part = np.subtract(field[start : start + ROWS], offset, dtype=np.float64)
+            part /= reach
+            total += float(np.square(part, out=part).sum())
+    return math.sqrt(total / fields.size) * reach
 
 
 def _search(job: _Prepared, target: Target, model: LatentModel, trade: float) -> EncodedChunk:

@@ -6,6 +6,7 @@ The encoder chooses the taper and whether columns are periodic. SPEC, "Pyramid".
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -213,12 +214,12 @@ def taper_for_rate(rate: float) -> int:
     raise ValueError(f"a rate is no number: {rate}")
 
 
-def looks_periodic(y: F64, valid: NDArray[np.bool_] | None) -> bool:
+def looks_periodic(y: NDArray[np.floating[Any]], valid: NDArray[np.bool_] | None) -> bool:
     """Whether the step from the last column to the first is like the steps inside."""
     if y.shape[2] < 16 or y.shape[2] % 2 or not y.size:
         return False
     fields, rows = -(-len(y) // SEAM_FIELDS), -(-y.shape[1] // SEAM_ROWS)
-    y = y[::fields, ::rows]
+    y = y[::fields, ::rows].astype(np.float64)
     ok = np.ones(y.shape, bool) if valid is None else valid[::fields, ::rows]
     seam = np.abs(y[:, :, 0] - y[:, :, -1])[ok[:, :, 0] & ok[:, :, -1]]
     inner = np.abs(np.diff(y, axis=2))[ok[:, :, 1:] & ok[:, :, :-1]]

@@ -54,11 +54,13 @@ class Latents:
     finest: int
 
     @classmethod
-    def of(cls, y: F64, levels: Sequence[AnyLevel], dtype: type[np.floating] = np.float64) -> Latents:
-        """Transform a field (h, w), in steps; bands are kept as `dtype`."""
+    def of(
+        cls, y: F64, levels: Sequence[AnyLevel], dtype: type[np.floating] = np.float64, *, used_up: bool = False
+    ) -> Latents:
+        """Transform a field (h, w), in steps, if it is `used_up` where it lies; bands are kept as `dtype`."""
         bands, finest = list[tuple[NDArray[np.floating], ...]](), len(levels)
         for number, level in enumerate(levels):
-            y, details = level.analyse(y, dtype)
+            y, details = level.analyse(y, dtype, used_up=used_up or number > 0)
             bands.append(details)
             for band in details:
                 if max(band.max(initial=0), -band.min(initial=0)) >= EMPTY_BELOW:

@@ -289,6 +289,8 @@ class Phase:
 
     def take(self, map_: NDArray[np.floating], pad: int = PAD) -> F32:
         """Return the values (n,) of all points, float32, in an array that is padded by so much."""
+        if native.level() != native.NUMPY and not pad and map_.dtype == np.float32:
+            return native.take(np.ascontiguousarray(map_, np.float32), self.band.place.table, self.parity, self.size)
         parts, (y, x) = list[NDArray[np.floating]](), self.parity
         for strip in self.band.place.strips:
             parts.append(strip.cells(map_[pad:, pad:])[strip.first(y) :: 2, x::2].ravel())

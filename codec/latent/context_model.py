@@ -5,7 +5,7 @@ Compiled kernels do all of it, if there are any; without them the networks are p
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,16 +72,19 @@ class ContextModel:
 
 def _compiled(phase: Phase, network: native.Kept, quiet: NDArray[np.int16]) -> Prediction:
     """Return what the kernels say: of pieces of a large phase, by as many threads as are free."""
-    pieces = phase.parts(PIECE)
-    found = share(lambda piece: phase.contexts(network, quiet, piece[0]).predict(piece[1]), pieces)
-    if len(found) == 1:
-        return Prediction(*found[0])
-    active, start = list[NDArray[np.int32]](), 0
-    for mean, _, _, points in found:
-        active.append(points + np.int32(start))
-        start += len(mean)
-    mean, scale, tail = (np.concatenate([piece[i] for piece in found]) for i in range(3))
-    return Prediction(mean, scale, tail, np.concatenate(active))
+    n, whole = phase.size, phase.contexts(network, quiet, phase.band.place.table)
+    out = np.empty(n, np.float32), np.empty(n, np.int16), np.empty(n, np.int8), np.empty(n, np.int32)
+    if n <= PIECE:
+        return Prediction(*out[:3], out[3][: whole.predict(out)])
+    pieces, start = list[tuple[native.Contexts, slice]](), 0
+    for strips, size in phase.parts(PIECE):
+        pieces.append((replace(whole, strips=strips), slice(start, start + size)))
+        start += size
+    counts = share(lambda piece: piece[0].predict(tuple(part[piece[1]] for part in out)), pieces)
+    active = list[NDArray[np.int32]]()
+    for (_, here), count in zip(pieces, counts, strict=True):
+        active.append(out[3][here][:count] + np.int32(here.start))
+    return Prediction(*out[:3], np.concatenate(active))
 
 
 def evaluate(network: IntegerNetwork, features: F32, depth: int, scratch: Scratch) -> F32:

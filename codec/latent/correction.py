@@ -101,13 +101,14 @@ def around(x: NDArray[np.int64], n: int, periodic: bool) -> NDArray[np.int64]:
     return np.ascontiguousarray(x)
 
 
-def units_of(steps: F64, token: int) -> NDArray[np.int64]:
+def filled(channel: I32 | F64, token: int) -> NDArray[np.int64]:
     """Return a decoded channel (h, w) in units, filled up to whole tokens with the values at its edges."""
-    h, w = steps.shape
+    h, w = channel.shape
     units = np.empty((h + -h % token, w + -w % token), np.int64)
     for start in range(0, h, ROWS):
-        rows = steps[start : start + ROWS] * UNITS
-        units[start : start + len(rows), :w] = np.clip(rows, -LARGEST, LARGEST, out=rows)
+        rows = channel[start : start + ROWS]
+        # What comes as int32 is smaller anyway.
+        units[start : start + len(rows), :w] = rows if rows.dtype == np.int32 else np.clip(rows, -LARGEST, LARGEST)
     units[:h, w:] = units[:h, w - 1 : w]
     units[h:] = units[h - 1]
     return units
@@ -168,32 +169,34 @@ class Correction:
 
     def correct(self, steps: F64, periodic: bool) -> None:
         """Add the correction to a decoded channel (h, w), multiples of 1 / UNITS, in place."""
+        self.add(steps, self.corrections(steps * UNITS, periodic), periodic)
+
+    def add(self, steps: F64, found: I16, periodic: bool) -> None:
+        """Add corrections, less their local means, to a decoded channel (h, w), in place."""
         (h, w), token = steps.shape, self.config.token
         periodic = periodic and not w % token
-        units = units_of(steps, token)
-        spread = spread_of(units[:h, :w])
-        seen = padded(features(units, self.config.cell, periodic), 2 * MARGIN, periodic)
-        del units  # the largest array of all
-        found = self.corrections(seen, spread, periodic)
-        del seen
         tokens = found.reshape(len(found) // token, token, -1, token).sum((1, 3), dtype=np.int64)
         for y, means in enumerate(around(tokens, 2, periodic) / (25 * token * token)):
             rows = slice(y * token, min((y + 1) * token, h))
             steps[rows] += (found[rows, :w] - means.repeat(token)[:w]) * (1 / ONE_CORRECTED)
 
-    def corrections(self, seen: I16, spread: F32, periodic: bool) -> I16:
-        """Return what is added to a field of whole tokens, before its local means are taken off.
-
-        seen : features of its cells, padded
-        """
-        cell, r = self.config.cell, self.config.token // self.config.cell
+    def corrections(self, channel: I32 | F64, periodic: bool) -> I16:
+        """Return what is added to a decoded channel (h, w) in units, filled up to whole tokens, before local means are
+        taken off."""
+        (h, w), token, cell = channel.shape, self.config.token, self.config.cell
+        periodic, r = periodic and not w % token, token // cell
+        units = filled(channel, token)
+        spread = spread_of(units[:h, :w])
+        seen = padded(features(units, cell, periodic), 2 * MARGIN, periodic)
+        del units  # the largest array of all
         strips = [(y, min(y + STRIP * r, len(seen) - 4 * MARGIN)) for y in range(0, len(seen) - 4 * MARGIN, STRIP * r)]
 
-        def look(rows: tuple[int, int]) -> tuple[I16, F32]:
-            a = self.second.activations(self.first.activations(seen[rows[0] : rows[1] + 4 * MARGIN]))
+        def look(rows: I16) -> tuple[I16, F32]:
+            a = self.second.activations(self.first.activations(rows))
             return a, self.embed(blocked(a[MARGIN:-MARGIN, MARGIN:-MARGIN], r))
 
-        looked, embedded = zip(*each(look, strips), strict=True)
+        looked, embedded = zip(*each(look, [seen[a : b + 4 * MARGIN] for a, b in strips]), strict=True)
+        del seen
         quality = spread * np.float32(0.3) * self.quality[0] + self.quality[1]
         tokens = np.concatenate(embedded)
         tokens += quality

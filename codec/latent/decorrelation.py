@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -95,7 +96,7 @@ def identity(n: int) -> Mixing:
 def choose(fields: F64, step: float) -> tuple[Mixing, ...]:
     """Return the transforms of all leading axes of fields (..., h, w) that promise the fewest bytes at this step."""
     chosen: list[Mixing] = []
-    sample = _bands(fields)
+    sample = _bands(fields) if any(n > 1 for n in fields.shape[:-2]) else []
     for axis, n in enumerate(fields.shape[:-2]):
         if n == 1:
             chosen.append(identity(1))
@@ -155,7 +156,7 @@ def _bands(fields: F64) -> list[F64]:
     h, w = low.shape[-2:]
     for level in levels(h, w, periodic=False):
         low, details = level.analyse(low)
-        flat = list[F64]()
+        flat = list[NDArray[Any]]()
         for band in details:
             flat.append(band.reshape(*band.shape[:-2], -1))
         bands.append(np.concatenate(flat, -1))

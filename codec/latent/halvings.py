@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,15 +23,19 @@ DOUBT = 0.08  # part of the cost that one halving must save: contexts make up fo
 CHANGE = 0.03  # cost of one halving more or less from block to block, in mean costs of a block
 
 
-def choose_ahead(channels: F64) -> tuple[int, ...]:
-    """Return how often each block of rows of channels (n, h, w), in steps, is best halved ahead.
-
-    Every block alike is tried on a part of the longitudes, for each number of halvings; of what that costs, and what a
-    change from block to block does, the cheapest path is taken.
-    """
+def part_seen(channels: NDArray[Any]) -> NDArray[Any]:
+    """Return the part of channels (..., h, w) that is looked at, (n, h, columns)."""
     h, w = channels.shape[-2:]
-    part = channels[:SEEN, :, : max(w // 4, min(w, LEAST_PART))]
-    blocks = Blocks.of(h, part.shape[-1])
+    return channels.reshape(-1, h, w)[:SEEN, :, : max(w // 4, min(w, LEAST_PART))]
+
+
+def choose_ahead(part: F64) -> tuple[int, ...]:
+    """Return how often each block of rows of channels is best halved ahead, given their `part_seen`, in steps.
+
+    Every block alike is tried, for each number of halvings; of what that costs, and what a change from block to block
+    does, the cheapest path is taken.
+    """
+    blocks = Blocks.of(*part.shape[-2:])
     if not blocks.count:
         return ()
     costs = np.empty((min(blocks.most, DEEPEST) + 1, blocks.count))
@@ -48,18 +53,18 @@ def choose_ahead(channels: F64) -> tuple[int, ...]:
 
 
 def _cost_by_block(x: F64, blocks: Blocks, times: int) -> F64:
-    """Return about what each block of channels (n, h, w) costs, in bits, if all are halved so often ahead."""
+    """Return about what each block of channels (n, h, w) costs, in nats, if all are halved so often ahead."""
     cost = np.zeros(blocks.count)
     for level in levels(x.shape[-2], x.shape[-1], False, (times,) * blocks.count):
-        x, bands = level.analyse(x)
+        x, bands = level.analyse(x, np.float32)
         finer = blocks.log2_rows - (level.depth + 1 if len(level.bands) > 1 else 0)  # log2 of a block's rows there
         for index, band in enumerate(bands):
             for strip in level.bands[index].strips:  # one, as all rows are alike, or none where they are not split
-                bits = np.log2(1 + np.square(strip.cells(band) * (1 / DEAD))).sum((0, 2))
+                nats = np.log(1 + np.square(strip.cells(band) * np.float32(1 / DEAD))).sum((0, 2), dtype=np.float64)
                 if finer < 0:
-                    bits = (bits * 2.0**finer).repeat(1 << -finer)
-                at = np.minimum(np.arange(len(bits)) >> max(finer, 0), blocks.count - 1)
-                cost += np.bincount(at, bits, blocks.count)
+                    nats = (nats * 2.0**finer).repeat(1 << -finer)
+                at = np.minimum(np.arange(len(nats)) >> max(finer, 0), blocks.count - 1)
+                cost += np.bincount(at, nats, blocks.count)
     return cost
 
 

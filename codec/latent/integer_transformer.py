@@ -214,15 +214,18 @@ class Block:
 
     def __call__(self, x: F32, rows: Windows, columns: Windows, periodic: bool) -> F32:
         """Map tokens (h, w, dim) to the same shape."""
-        if self.conv is not None:
-            x = x + depthwise(x, *self.conv, periodic)
-        parts = [np.s_[start : start + STRIP] for start in range(0, len(x), STRIP)]
-        taken = attended(self._asked(x, parts), self.heads, rows, columns)
-        found = np.empty_like(x)
+        if self.conv is None:
+            found = x.copy()
+        else:
+            found = depthwise(x, *self.conv, periodic)
+            found += x
+        parts = [np.s_[start : start + STRIP] for start in range(0, len(found), STRIP)]
+        taken = attended(self._asked(found, parts), self.heads, rows, columns)
 
         def rest(rows: slice) -> None:
-            y = x[rows] + self.out(taken[rows])
-            np.add(y, self.last(self.hidden.activations(normalised(y, *self.norms[1]))), out=found[rows])
+            y = found[rows]
+            y += self.out(taken[rows])
+            y += self.last(self.hidden.activations(normalised(y, *self.norms[1])))
 
         each(rest, parts)
         return found

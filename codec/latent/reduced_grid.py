@@ -117,10 +117,16 @@ class Level:
         )
         object.__setattr__(self, "bands", details)
 
-    def analyse(self, x: F64, dtype: type[np.floating] = np.float64) -> tuple[F64, tuple[AnyFloat, ...]]:
-        """Split fields (..., h, w) into low band and details of `dtype`; all arrays are as wide as ever, see `Strip`."""
+    def analyse(
+        self, x: F64, dtype: type[np.floating] = np.float64, *, used_up: bool = False
+    ) -> tuple[F64, tuple[AnyFloat, ...]]:
+        """Split fields (..., h, w) into low band and details of `dtype`; all are as wide as ever, see `Strip`.
+
+        used_up : whether that may be done where they lie
+        """
         if native.level() != native.NUMPY:
-            return native.analyse(x, self.table, self.periodic, dtype)
+            own = used_up and x.dtype == np.float64 and x.flags.c_contiguous
+            return native.analyse(x if own else np.array(x, np.float64, order="C"), self.table, self.periodic, dtype)
         low, hl, hh = list[F64](), list[F64](), list[F64]()
         for zone in self.zones:
             cells = zone.strip.cells(x)
@@ -175,10 +181,12 @@ class Ahead:
     bands: tuple[Band, ...]
     depth: int = 0
 
-    def analyse(self, x: F64, dtype: type[np.floating] = np.float64) -> tuple[F64, tuple[AnyFloat, ...]]:
-        """Split those rows of fields (..., h, w)."""
+    def analyse(
+        self, x: F64, dtype: type[np.floating] = np.float64, *, used_up: bool = False
+    ) -> tuple[F64, tuple[AnyFloat, ...]]:
+        """Split those rows of fields (..., h, w), which are changed if they are `used_up`."""
         (low,), (high,) = split([self.before.cells(x)], LONGITUDE, self.periodic)
-        x = x.copy()
+        x = x if used_up else x.copy()
         self.after.fill(x, low)
         return x, (high.astype(dtype, copy=False),)
 

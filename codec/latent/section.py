@@ -21,7 +21,7 @@ from isopress.codec.errors import CorruptPayloadError, TruncatedPayloadError
 from isopress.codec.latent.coefficients import TRADE, Latents, Units, decode, encode
 from isopress.codec.latent.context_features import UNITS
 from isopress.codec.latent.decorrelation import IDENTITY, MAX_AXIS, Mixing, channel_order, choose, identity
-from isopress.codec.latent.halvings import choose_ahead, read_ahead, write_ahead
+from isopress.codec.latent.halvings import choose_ahead, part_seen, read_ahead, write_ahead
 from isopress.codec.latent.reduced_grid import Blocks, levels
 from isopress.codec.latent.spectral_gain import GAINS, ONE_OCTAVE, equalise, find_gains
 from isopress.codec.latent.weights import LatentModel
@@ -69,11 +69,16 @@ class CodedFields:
         kept = list[int]()
         for mixing in self.mixings:
             kept.append(len(mixing.rows))
-        channels = np.empty((prod(kept), *self.decoded[0].shape))
+        correction, periodic, channels = self.model.correction, self.latent.periodic, np.empty(0)
         for i in channel_order(kept):
-            np.multiply(self.decoded.pop(0), 1 / UNITS, out=channels[i])  # exact: a power of two
-            if self.latent.corrected and channels[i].any():
-                self.model.correction.correct(channels[i], self.latent.periodic)
+            units, found = self.decoded.pop(0), None
+            if self.latent.corrected and units.any():
+                found = correction.corrections(units, periodic)
+            if not channels.size:  # the first correction takes more memory than all that follows
+                channels = np.empty((prod(kept), *units.shape))
+            np.multiply(units, 1 / UNITS, out=channels[i])  # exact: a power of two
+            if found is not None:
+                correction.add(channels[i], found, periodic)
         fields = channels.reshape(*kept, *channels.shape[1:])
         for axis, mixing in enumerate(self.mixings):
             fields = mixing.inverse(fields, axis)
@@ -115,11 +120,15 @@ class Layout:
     @classmethod
     def of(cls, fields: Reals, latent: Latent) -> Layout:
         """Choose what suits fields (..., h, w) best at one step."""
-        y = steps_of(fields.reshape(coded_shape(fields.shape)), latent)
+        fields = fields.reshape(coded_shape(fields.shape))
+        if prod(fields.shape[:-2]) == 1:  # nothing is shared: a part of the field is enough
+            mixings = tuple(identity(1) for _ in fields.shape[:-2])
+            return cls(mixings, choose_ahead(steps_of(part_seen(fields), latent)))
+        y = steps_of(fields, latent)
         mixings = choose(y, 1.0)
         for axis, mixing in enumerate(mixings):
             y = mixing.forward(y, axis)
-        return cls(mixings, choose_ahead(y.reshape(-1, *y.shape[-2:])))
+        return cls(mixings, choose_ahead(part_seen(y)))
 
     def of_part(self, height: int, width: int) -> Layout:
         """Return the layout of some columns of those fields."""
@@ -155,11 +164,11 @@ def code_fields(
     mixings = choose(y, 1.0) if mixings is None else mixings
     for axis, mixing in enumerate(mixings):
         y = mixing.forward(y, axis)
-    ahead = choose_ahead(y.reshape(-1, h, w)) if ahead is None else ahead
+    ahead = choose_ahead(part_seen(y)) if ahead is None else ahead
     split = levels(h, w, latent.periodic, ahead)
     latents: NDArray[Any] = np.empty(leading, object)
     for at in np.ndindex(leading):
-        latents[at] = Latents.of(y[at], split, np.float32)  # all that coding looks at
+        latents[at] = Latents.of(y[at], split, np.float32, used_up=True)  # all that coding looks at
     del y  # as large as everything that follows
     latents, mixings = _without_empty(latents, mixings)
     writer = SymbolWriter(model.contexts.tables, peaked=True)

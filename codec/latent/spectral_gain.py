@@ -11,6 +11,8 @@ import numpy as np
 from numpy.fft import irfft, rfft  # loaded with this module: later it would be by whichever thread is first
 from numpy.typing import NDArray
 
+from isopress.codec.threads import share
+
 F64 = NDArray[np.float64]
 I8 = NDArray[np.int8]
 
@@ -96,12 +98,15 @@ def equalise(fields: F64, gains: F64, periodic: bool) -> None:
     width = fields.shape[-1]
     count = (width if periodic else 2 * width) // 2 + 1
     extra = (_curve(gains, _log_wavelengths(count, width, periodic)) - 1).astype(np.float32)
+
+    def raise_power(rows: F64) -> None:
+        spectrum = _spectrum(rows, periodic)
+        spectrum *= extra
+        change = irfft(spectrum, n=width if periodic else 2 * width)
+        rows += change[:, :width]
+
     for field in fields.reshape(-1, *fields.shape[-2:]):
-        for rows in _by_rows(field):
-            spectrum = _spectrum(rows, periodic)
-            spectrum *= extra
-            change = irfft(spectrum, n=width if periodic else 2 * width)
-            rows += change[:, :width]
+        share(raise_power, _by_rows(field))
 
 
 def _by_rows(field: F64) -> list[F64]:
@@ -135,10 +140,14 @@ def _curve(gains: F64, waves: F64) -> F64:
 def _powers(original: F64, decoded: F64, periodic: bool) -> tuple[F64, F64, F64]:
     """Return by wavenumber, summed over rows: power of original and decoded fields, and what they have in common."""
     shape, total = (-1, *original.shape[-2:]), np.zeros(())
+
+    def powers(rows: tuple[F64, F64]) -> F64:
+        a, b = _spectrum(rows[0], periodic), _spectrum(rows[1], periodic)
+        products = np.abs(a) ** 2, np.abs(b) ** 2, (a * b.conj()).real
+        return np.stack([product.sum(0, dtype=np.float64) for product in products])
+
     for field, other in zip(original.reshape(shape), decoded.reshape(shape), strict=True):
-        for x, y in zip(_by_rows(field), _by_rows(other), strict=True):
-            a, b = _spectrum(x, periodic), _spectrum(y, periodic)
-            products = np.abs(a) ** 2, np.abs(b) ** 2, (a * b.conj()).real
-            total = total + np.stack([product.sum(0, dtype=np.float64) for product in products])
+        for found in share(powers, list(zip(_by_rows(field), _by_rows(other), strict=True))):
+            total = total + found
     p, q, c = total
     return p, q, c

@@ -14,6 +14,7 @@ from isopress.codec.latent.reduced_grid import levels
 F64 = NDArray[np.float64]
 
 WINDOW, WINDOWS = (768, 64), 8  # shape and number of the pieces of each field that a forecast looks at
+KEPT = 2**15  # coefficients that a forecast keeps of a sample, at least, evenly spread by rank
 LIKELY_STEP = 0.3  # standard deviations
 DEAD = 0.76  # steps: coefficients below become zero, about (fitted to training fields, as the next two)
 BITS_PER_SYMBOL = 4.5  # of a coefficient that does not, about, with what the zeros cost
@@ -43,13 +44,16 @@ class Forecast:
         for i in range(count):  # columns evenly spread
             left = min(max((2 * i + 1) * w // (2 * count) - side // 2, 0), w - side)
             sample[..., i, :, :] = fields[..., top : top + WINDOW[0], left : left + side]
-        magnitudes = np.sort(_magnitudes((sample - mean) / deviation))[::-1]
-        number = np.arange(magnitudes.size)
+        sample -= mean
+        sample /= deviation
+        rising = np.sort(_magnitudes(sample))
+        n, every = rising.size, max(1, rising.size // KEPT)
+        number, magnitudes = np.arange(0, n, every), rising[::-1][::every].copy()
         if not of_error:
-            return cls(magnitudes, BITS_PER_SYMBOL * number / magnitudes.size, of_error)
-        smaller = np.cumsum(np.square(magnitudes[::-1]))[::-1]  # energy of this coefficient and all smaller ones
+            return cls(magnitudes, BITS_PER_SYMBOL * number / n, of_error)
+        smaller = np.cumsum(np.square(rising))[::-1][::every]  # energy of this coefficient and all smaller ones
         error = smaller + number * np.square(magnitudes / DEAD) * KEPT_ERROR
-        return cls(magnitudes, np.sqrt(np.minimum.accumulate(error) / magnitudes.size), of_error)
+        return cls(magnitudes, np.sqrt(np.minimum.accumulate(error) / n), of_error)
 
     def step(self, value: float) -> float:
         """Return the step at which `value` is foretold."""
@@ -70,8 +74,8 @@ class Forecast:
 
 
 def _magnitudes(windows: F64) -> F64:
-    """Return the magnitudes of all wavelet coefficients of windows (..., number, h, w) of fields, after what the fields
-    share in each window was transformed away."""
+    """Return the magnitudes of all wavelet coefficients of windows (..., number, h, w) of fields, which are used up,
+    after what the fields share in each window was transformed away."""
     if windows.shape[:-3]:
         for i in range(windows.shape[-3]):
             low = windows[..., i, :, :]
@@ -80,9 +84,9 @@ def _magnitudes(windows: F64) -> F64:
             windows[..., i, :, :] = low
     found, low = list[F64](), windows
     for level in levels(low.shape[-2], low.shape[-1], periodic=False):
-        low, details = level.analyse(low)
+        low, details = level.analyse(low, used_up=True)
         for band in details:
-            found.append(np.abs(band).ravel())
+            found.append(np.abs(band, out=band).ravel())
     found.append(np.abs(low).ravel())
     return np.concatenate(found)
 

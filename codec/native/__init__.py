@@ -298,16 +298,15 @@ class Contexts:
     quiet: I16
     by_index: tuple[F32, F32]
 
-    def predict(self, n: int) -> tuple[F32, I16, I8, I32]:
-        """Return means, scale indexes and tail classes of all `n` points, and which of them passed the network."""
-        mean, scale, tail = np.empty(n, np.float32), np.empty(n, np.int16), np.empty(n, np.int8)
-        active, shape = np.empty(n, np.int32), (*self.rest.shape, *self.parent_shape)
-        count = _kernels.contexts(
+    def predict(self, out: tuple[F32, I16, I8, I32]) -> int:
+        """Fill in means, scale indexes and tail classes of all points (n,), and ascending those that passed the
+        network; return how many did."""
+        shape = (*self.rest.shape, *self.parent_shape)
+        return _kernels.contexts(
             level(), self.plan, self.network, shape, self.maps, self.magnitude, self.rest, self.strips,
             self.parent_strips, len(self.strips), len(self.parent_strips), (*self.parity, self.first), *self.quiet,
-            self.quiet.shape[1], *self.by_index, n, mean, scale, tail, active,
+            self.quiet.shape[1], *self.by_index, len(out[0]), *out,
         )  # fmt: skip
-        return mean, scale, tail, active[:count]
 
 
 def choose(
@@ -363,6 +362,13 @@ def enter(
     mean, symbols = values
     where = (*parity, circle)
     _kernels.enter(level(), mean, symbols, mean.size, strips, len(strips), where, own, magnitude, own.shape)
+
+
+def take(map_: F32, strips: I32, parity: tuple[int, int], n: int) -> F32:
+    """Return the values of all `n` points of a phase of a band (h, w)."""
+    out = np.empty(n, np.float32)
+    _kernels.take(level(), map_, map_.shape, strips, len(strips), *parity, out, n)
+    return out
 
 
 # --- correction of latents --------------------------------------------------------------------------------------
@@ -462,12 +468,14 @@ def lift(
 def analyse(
     x: F64, zones: I32, circle: bool, dtype: type[np.floating[Any]]
 ) -> tuple[F64, tuple[NDArray[np.floating[Any]], ...]]:
-    """Return the low band of fields (..., h, w) and three details of this dtype; wavelet.h says how.
+    """Return the low band of fields (..., h, w), which are used up, and three details of this dtype.
+
+    wavelet.h says how.
 
     zones : (n, 6) int32, start, stop, count, stride, and whether split and closed in longitude
     """
     (h, w), leading, single = x.shape[-2:], x.shape[:-2], dtype == np.float32
-    x, low = np.ascontiguousarray(x, np.float64), np.zeros((*leading, -(-h // 2), -(-w // 2)))
+    low = np.zeros((*leading, -(-h // 2), -(-w // 2)))
     details = list[NDArray[np.floating[Any]]]()
     for shape in ((-(-h // 2), w // 2), (h // 2, -(-w // 2)), (h // 2, w // 2)):
         details.append(np.zeros((*leading, *shape), np.float32 if single else np.float64))
@@ -479,7 +487,12 @@ def analyse(
 
 
 def synthesise(
-    low: F64, details: Sequence[NDArray[np.floating[Any]]], zones: I32, shape: tuple[int, int], circle: bool, whole: bool
+    low: F64,
+    details: Sequence[NDArray[np.floating[Any]]],
+    zones: I32,
+    shape: tuple[int, int],
+    circle: bool,
+    whole: bool,
 ) -> F64:
     """Undo `analyse`, with `whole` in integers."""
     single = all(band.dtype == np.float32 for band in details)

@@ -72,7 +72,7 @@ INLINE vi centre4(vi a, vi b, vi c, vi d) {
 
 const Level isopress_avx2 = {
     "avx2", pack_avx2, look_avx2, predict_avx2, contexts_avx2, combine_avx2, fit_avx2, product_avx2, features_avx2, depthwise_avx2, norm_avx2, attention_avx2,
-    lift_avx2, enter_avx2, box_avx2, rest_avx2, upsample_avx2, bends_avx2,
+    lift_avx2, enter_avx2, box_avx2, rest_avx2, upsample_avx2, bends_avx2, take_avx2,
     analyse_avx2, synthesise_avx2,
 };
 #endif

@@ -777,6 +777,32 @@ static PyObject *py_enter(PyObject *self, PyObject *args) {
     return result;
 }
 
+/* (level, map float32, (rows, columns), strips (n, 4) int32, n, parity y, x, out float32 (m,), m) */
+static PyObject *py_take(PyObject *self, PyObject *args) {
+    (void)self;
+    const char *name, *wrong = NULL;
+    long long n, rows, columns;
+    PyObject *map, *strips, *out, *result = NULL;
+    Held held = {.count = 0};
+    TakeJob p;
+    memset(&p, 0, sizeof p);
+    if (!PyArg_ParseTuple(args, "sO(LL)OiiiOL", &name, &map, &rows, &columns, &strips, &p.strips, &p.y, &p.x, &out, &n)) return NULL;
+    const Level *level = level_named(name);
+    if (!level || !is_map(rows, columns)) return NULL;
+    p.rows = rows, p.columns = columns, p.n = n;
+    if ((p.from = hold(&held, map, 'f', rows * columns, 0)) && (p.strip = hold_strips(&held, strips, p.strips)) &&
+        (p.to = hold(&held, out, 'f', n, 1))) {
+        if ((wrong = isopress_check_take(&p))) {
+            wrong_argument(wrong);
+        } else {
+            Py_BEGIN_ALLOW_THREADS level->take(&p);
+            Py_END_ALLOW_THREADS result = Py_NewRef(Py_None);
+        }
+    }
+    release(&held);
+    return result;
+}
+
 /* --- correction of latents ------------------------------------------------------------------------------------------ */
 
 /* (level, inputs int16 (a tuple), their channels, (height, width), side, outputs, kind, weight int16, scale, bias float32,
@@ -962,7 +988,7 @@ static PyObject *py_lift(PyObject *self, PyObject *args) {
     return result;
 }
 
-/* (level, whether to synthesise, field float64, (rows, columns), zones (n, 6) int32, n, (circle, single, whole), low float64,
+/* (level, whether to synthesise, field float64, which is used up otherwise, (rows, columns), zones (n, 6) int32, n, (circle, single, whole), low float64,
    details (3): float32 if single, or float64) */
 static PyObject *py_wavelet(PyObject *self, PyObject *args) {
     (void)self;
@@ -984,12 +1010,11 @@ static PyObject *py_wavelet(PyObject *self, PyObject *args) {
     p.rows = rows, p.columns = columns;
     for (int i = 0; i < 3; i++)
         if (!(p.detail[i] = hold(&held, detail[i], p.single ? 'f' : 'd', size[i], !synthesises))) goto done;
-    if ((p.field = hold(&held, field, 'd', rows * columns, synthesises)) && (p.low = hold(&held, low, 'd', half_rows * half_columns, !synthesises)) &&
+    if ((p.field = hold(&held, field, 'd', rows * columns, 1)) && (p.low = hold(&held, low, 'd', half_rows * half_columns, !synthesises)) &&
         (p.zone = hold(&held, zones, 'i', 6 * (int64_t)p.zones, 0))) {
         if ((wrong = isopress_check_wavelet(&p))) {
             wrong_argument(wrong);
-        } else if (!(p.row = PyMem_RawMalloc(rows * sizeof *p.row)) || !(p.line = PyMem_RawMalloc(WAVELET_LINES * columns * sizeof *p.line)) ||
-                   (!synthesises && !(p.held = PyMem_RawMalloc(rows * columns * sizeof *p.held)))) {
+        } else if (!(p.row = PyMem_RawMalloc(rows * sizeof *p.row)) || !(p.line = PyMem_RawMalloc(WAVELET_LINES * columns * sizeof *p.line))) {
             PyErr_NoMemory();
         } else {
             Py_BEGIN_ALLOW_THREADS (synthesises ? level->synthesise : level->analyse)(&p);
@@ -997,7 +1022,7 @@ static PyObject *py_wavelet(PyObject *self, PyObject *args) {
         }
     }
 done:
-    PyMem_RawFree(p.row), PyMem_RawFree(p.line), PyMem_RawFree(p.held);
+    PyMem_RawFree(p.row), PyMem_RawFree(p.line);
     release(&held);
     return result;
 }
@@ -1128,6 +1153,7 @@ static PyMethodDef methods[] = {
     {"rest", py_rest, METH_VARARGS, "Activity around latents before their band."},
     {"upsample", py_upsample, METH_VARARGS, "A coarser map on a finer grid."},
     {"enter", py_enter, METH_VARARGS, "Enter decoded values of a phase."},
+    {"take", py_take, METH_VARARGS, "Values of the points of a phase."},
     {"product", py_product, METH_VARARGS, "Products of integers of the correction of latents."},
     {"features", py_features, METH_VARARGS, "What the correction of latents sees of a field."},
     {"depthwise", py_depthwise, METH_VARARGS, "Convolution of each channel of its tokens."},

@@ -41,6 +41,6 @@ INLINE vi dot2(vi sum, vi x, vi w) { return sum + (x << 16 >> 16) * (w << 16 >> 
 
 const Level isopress_generic = {
     "generic", pack_generic, look_generic, predict_generic, contexts_generic, combine_generic, fit_generic, product_generic, features_generic, depthwise_generic, norm_generic, attention_generic,
-    lift_generic, enter_generic, box_generic, rest_generic, upsample_generic, bends_generic,
+    lift_generic, enter_generic, box_generic, rest_generic, upsample_generic, bends_generic, take_generic,
     analyse_generic, synthesise_generic,
 };

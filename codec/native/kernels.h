@@ -136,6 +136,7 @@ typedef struct {
     void (*rest)(const RestJob *);
     void (*upsample)(const UpsampleJob *);
     void (*bends)(const BendJob *);
+    void (*take)(const TakeJob *);
     void (*analyse)(const WaveletJob *);
     void (*synthesise)(const WaveletJob *);
 } Level;

@@ -35,10 +35,17 @@ const char *isopress_check_upsample(const UpsampleJob *p) {
     return wrong;
 }
 
-const char *isopress_check_enter(const EnterJob *p) {
-    const char *wrong = check_map(p->rows, p->columns);
-    if (!wrong) wrong = isopress_check_strips(p->strip, p->strips, p->rows - 2 * MAP_PAD, p->columns - 2 * MAP_PAD);
-    if (!wrong && (p->y < 0 || p->y > 1 || p->x < 0 || p->x > 1)) wrong = "a phase";
-    if (!wrong && isopress_points(p->strip, p->strips, p->y, p->x) != p->n) wrong = "the number of points";
+/* Points of a phase of a band (rows, columns). */
+static const char *check_points(const Strip *strip, int strips, int64_t rows, int64_t columns, int y, int x, int64_t n) {
+    const char *wrong = isopress_check_strips(strip, strips, rows, columns);
+    if (!wrong && (y < 0 || y > 1 || x < 0 || x > 1)) wrong = "a phase";
+    if (!wrong && isopress_points(strip, strips, y, x) != n) wrong = "the number of points";
     return wrong;
 }
+
+const char *isopress_check_enter(const EnterJob *p) {
+    const char *wrong = check_map(p->rows, p->columns);
+    return wrong ? wrong : check_points(p->strip, p->strips, p->rows - 2 * MAP_PAD, p->columns - 2 * MAP_PAD, p->y, p->x, p->n);
+}
+
+const char *isopress_check_take(const TakeJob *p) { return check_points(p->strip, p->strips, p->rows, p->columns, p->y, p->x, p->n); }

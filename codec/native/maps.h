@@ -53,11 +53,21 @@ typedef struct {
     float *own, *magnitude;
 } EnterJob;
 
+/* The values of all points of a phase, of a map without padding. */
+typedef struct {
+    int64_t rows, columns, n;
+    int32_t strips, y, x;
+    const Strip *strip;
+    const float *from;
+    float *to;
+} TakeJob;
+
 /* Each NULL, or what is wrong. */
 const char *isopress_check_box(const BoxJob *job);
 const char *isopress_check_bends(const BendJob *job);
 const char *isopress_check_rest(const RestJob *job);
 const char *isopress_check_upsample(const UpsampleJob *job);
 const char *isopress_check_enter(const EnterJob *job);
+const char *isopress_check_take(const TakeJob *job);
 
 #endif

@@ -39,6 +39,17 @@ static __attribute__((noinline)) void LEVEL(enter)(const EnterJob *p) {
     wrap_map(p->magnitude, p->rows, p->columns);
 }
 
+static __attribute__((noinline)) void LEVEL(take)(const TakeJob *p) {
+    float *restrict to = p->to;
+    for (int i = 0; i < p->strips; i++) {
+        const Strip *s = &p->strip[i];
+        for (int64_t row = s->start + ((p->y ^ s->start) & 1); row < s->stop; row += 2) {
+            const float *from = p->from + row * p->columns;
+            for (int64_t value = p->x; value < s->count; value += 2) *to++ = from[value * s->stride];
+        }
+    }
+}
+
 /* Fills the line with what a row and those above and below add up to. */
 INLINE void box_line(const BoxJob *p, int64_t row) {
     int64_t n = p->columns;

@@ -22,9 +22,9 @@ typedef struct {
     int64_t rows, columns;
     int32_t zones, circle, single, whole; /* circle: of rows that are fitted; single: details are binary32; whole: synthesis in integers */
     const Zone *zone;
-    double *field, *low;
+    double *field, *low; /* field: used up by analysis */
     void *detail[3];
-    double *held, *line; /* room for a field (analysis), and for WAVELET_LINES * columns */
+    double *line;        /* room for WAVELET_LINES * columns */
     Row *row;            /* room for `rows` */
 } WaveletJob;
 

@@ -56,19 +56,20 @@ INLINE void unlift_down(const WaveletJob *p, const Row *row, int64_t n, int whol
 INLINE int64_t lows(const Zone *z) { return z->split ? (z->count + 1) / 2 : z->count; }
 INLINE int64_t highs(const Zone *z) { return z->split ? z->count / 2 : 0; }
 
-/* Points at the low cells of all rows of fields held in `from`, or at the high ones of one zone; returns how many rows. */
-INLINE int64_t point_at(const WaveletJob *p, double *from, const Zone *only) {
+/* Points at the low cells of all rows of the field, or at the high ones, behind them, of one zone; returns how many rows. */
+INLINE int64_t point_at(const WaveletJob *p, const Zone *only) {
     for (int i = 0; i < p->zones; i++) {
         const Zone *z = &p->zone[i];
         if (only && z != only) continue;
         for (int64_t r = z->start; r < z->stop; r++)
-            p->row[only ? r - z->start : r] = (Row){from + r * p->columns + (only ? lows(z) : 0), only ? highs(z) : lows(z)};
+            p->row[only ? r - z->start : r] = (Row){p->field + r * p->columns + (only ? lows(z) : 0), only ? highs(z) : lows(z)};
     }
     return only ? only->stop - only->start : p->rows;
 }
 
-INLINE void analyse_row(const Zone *z, const double *from, double *to) {
+INLINE void analyse_row(const Zone *z, double *to, double *from) {
     int64_t low = lows(z), high = highs(z);
+    memcpy(from, to, ((z->count - 1) * (int64_t)z->stride + 1) * sizeof *from);
     if (!high) {
         for (int64_t i = 0; i < z->count; i++) to[i] = from[i * z->stride];
         return;
@@ -98,15 +99,15 @@ INLINE void analyse_as(const WaveletJob *p, int single) {
     int64_t half = (p->columns + 1) / 2, other = p->columns / 2;
     for (int i = 0; i < p->zones; i++)
         for (int64_t r = p->zone[i].start; r < p->zone[i].stop; r++)
-            analyse_row(&p->zone[i], p->field + r * p->columns, p->held + r * p->columns);
-    lift_down(p, p->row, point_at(p, p->held, NULL));
+            analyse_row(&p->zone[i], p->field + r * p->columns, p->line);
+    lift_down(p, p->row, point_at(p, NULL));
     for (int i = 0; i < p->zones; i++)
-        if (highs(&p->zone[i])) lift_down(p, p->row, point_at(p, p->held, &p->zone[i]));
+        if (highs(&p->zone[i])) lift_down(p, p->row, point_at(p, &p->zone[i]));
     for (int i = 0; i < p->zones; i++) {
         const Zone *z = &p->zone[i];
         int64_t stride = z->split ? z->stride : z->stride / 2;
         for (int64_t r = z->start; r < z->stop; r++) {
-            const double *from = p->held + r * p->columns;
+            const double *from = p->field + r * p->columns;
             double factor = r % 2 ? 1 / NORM_BY : NORM_BY, low = p->rows > 1 ? factor : 1, high = z->stop - z->start > 1 ? factor : 1;
             if (r % 2) put_cells(from, lows(z), low, stride, p->detail[1], r / 2, half, single);
             else put_cells(from, lows(z), low, stride, p->low, r / 2, half, 0);
@@ -164,9 +165,9 @@ INLINE void synthesise_as(const WaveletJob *p, int single, int whole) {
             if (highs(z)) take_cells(to + lows(z), highs(z), high, stride, p->detail[r % 2 ? 2 : 0], r / 2, other, single, whole);
         }
     }
-    unlift_down(p, p->row, point_at(p, p->field, NULL), whole);
+    unlift_down(p, p->row, point_at(p, NULL), whole);
     for (int i = 0; i < p->zones; i++)
-        if (highs(&p->zone[i])) unlift_down(p, p->row, point_at(p, p->field, &p->zone[i]), whole);
+        if (highs(&p->zone[i])) unlift_down(p, p->row, point_at(p, &p->zone[i]), whole);
     for (int i = 0; i < p->zones; i++)
         for (int64_t r = p->zone[i].start; r < p->zone[i].stop; r++) synthesise_row(p, &p->zone[i], p->field + r * p->columns, whole);
 }

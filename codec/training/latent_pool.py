@@ -17,7 +17,7 @@ from isopress.codec.latent.context_features import ALONE, DEPTHS, RELATED, UNITS
 from isopress.codec.latent.context_maps import BANDS
 from isopress.codec.latent.context_model import ContextModel, Prediction
 from isopress.codec.latent.decorrelation import choose
-from isopress.codec.latent.halvings import choose_ahead
+from isopress.codec.latent.halvings import choose_ahead, part_seen
 from isopress.codec.latent.reduced_grid import AnyLevel, levels
 from isopress.codec.training.pyramid_pool import Field
 
@@ -81,7 +81,7 @@ def crops(fields: Sequence[Field], rng: np.random.Generator, points: int) -> Ite
         y = (pieces - pieces.mean()) / step
         if len(y) > 1:
             y = choose(y, 1.0)[0].forward(y, 0)
-        yield Crop(y, levels(y.shape[1], y.shape[2], False, choose_ahead(y)))
+        yield Crop(y, levels(y.shape[1], y.shape[2], False, choose_ahead(part_seen(y))))
 
 
 def drawn_as_often(field: Field) -> float:

@@ -26,7 +26,7 @@ from isopress.codec.latent.context_features import UNITS
 from isopress.codec.latent.context_model import ContextModel
 from isopress.codec.latent.correction import SynthesisConfig
 from isopress.codec.latent.decorrelation import choose
-from isopress.codec.latent.halvings import choose_ahead
+from isopress.codec.latent.halvings import choose_ahead, part_seen
 from isopress.codec.latent.reduced_grid import levels
 from isopress.codec.latent.synthesis import Synthesis
 from isopress.codec.training.latent_pool import RATE, drawn_as_often
@@ -114,7 +114,7 @@ def _window(pieces: NDArray[np.floating], rng: np.random.Generator, crop: tuple[
 def code(original: Original, model: ContextModel, trade: float) -> Example:
     """Code one channel as the encoder does."""
     y = original.x.astype(np.float64)
-    split = levels(*y.shape, False, choose_ahead(y[None]))
+    split = levels(*y.shape, False, choose_ahead(part_seen(y)))
     writer = SymbolWriter(model.tables, peaked=True)
     decoded = encode(writer, [Latents.of(y, split)], split, model, trade)
     bits = 8.0 * len(writer.finish())

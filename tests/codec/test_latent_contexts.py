@@ -324,6 +324,11 @@ def test_streams_of_ones_or_zeros_end(words: bytes) -> None:
     tried(b"\0" + words, (3, 40, 50))
 
 
+def room(n: int) -> tuple[Array, Array, Array, Array]:
+    """Return arrays for what kernels say of n points."""
+    return np.empty(n, np.float32), np.empty(n, np.int16), np.empty(n, np.int8), np.empty(n, np.int32)
+
+
 # --- compiled kernels -------------------------------------------------------------------------------------------------
 
 
@@ -364,7 +369,8 @@ def test_kernels_refuse_contexts_that_do_not_fit_together() -> None:
     with native.using(native.levels()[0]):
         kept = network.folded(phase.plan.rows, phase.plan.known).kept(native.level(), 0)
         good = phase.contexts(kept, CONTEXTS.quiet[0, 0], phase.parts(1 << 20)[0][0])
-        good.predict(phase.size)
+        out = room(phase.size)
+        good.predict(out)
         for change, message in (
             ({"rest": good.rest[1:]}, "buffer"),
             ({"network": network.kept(native.level(), 0)}, "inputs"),
@@ -377,9 +383,9 @@ def test_kernels_refuse_contexts_that_do_not_fit_together() -> None:
             ({"parity": (2, 0)}, "phase"),
         ):
             with pytest.raises(ValueError, match=message):
-                replace(good, **change).predict(phase.size)  # type: ignore[arg-type]
+                replace(good, **change).predict(out)  # type: ignore[arg-type]
         with pytest.raises(ValueError, match="points"):
-            good.predict(phase.size + 1)
+            good.predict(room(phase.size + 1))
         none = np.zeros((0, 4), np.int32), np.zeros((0, 6), np.int32), np.zeros((0, 2), np.int32)
         with pytest.raises(ValueError, match="nothing makes"):
             native.context_plan(1, *none, np.zeros((2, 2), np.int32))
