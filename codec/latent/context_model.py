@@ -73,18 +73,21 @@ class ContextModel:
 def _compiled(phase: Phase, network: native.Kept, quiet: NDArray[np.int16]) -> Prediction:
     """Return what the kernels say: of pieces of a large phase, by as many threads as are free."""
     n, whole = phase.size, phase.contexts(network, quiet, phase.band.place.table)
-    out = np.empty(n, np.float32), np.empty(n, np.int16), np.empty(n, np.int8), np.empty(n, np.int32)
+    mean, scale, tail = np.empty(n, np.float32), np.empty(n, np.int16), np.empty(n, np.int8)
+    active = np.empty(n, np.int32)
     if n <= PIECE:
-        return Prediction(*out[:3], out[3][: whole.predict(out)])
-    pieces, start = list[tuple[native.Contexts, slice]](), 0
+        return Prediction(mean, scale, tail, active[: whole.predict((mean, scale, tail, active))])
+    pieces, start = list[tuple[NDArray[np.int32], slice]](), 0
     for strips, size in phase.parts(PIECE):
-        pieces.append((replace(whole, strips=strips), slice(start, start + size)))
+        pieces.append((strips, slice(start, start + size)))
         start += size
-    counts = share(lambda piece: piece[0].predict(tuple(part[piece[1]] for part in out)), pieces)
-    active = list[NDArray[np.int32]]()
-    for (_, here), count in zip(pieces, counts, strict=True):
-        active.append(out[3][here][:count] + np.int32(here.start))
-    return Prediction(*out[:3], np.concatenate(active))
+
+    def predict(piece: tuple[NDArray[np.int32], slice]) -> NDArray[np.int32]:
+        strips, at = piece
+        count = replace(whole, strips=strips).predict((mean[at], scale[at], tail[at], active[at]))
+        return active[at][:count] + np.int32(at.start)
+
+    return Prediction(mean, scale, tail, np.concatenate(share(predict, pieces)))
 
 
 def evaluate(network: IntegerNetwork, features: F32, depth: int, scratch: Scratch) -> F32:
