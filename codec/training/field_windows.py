@@ -32,13 +32,11 @@ class FieldWindows:
         if channels > 1:
             self._groups = _groups(self._groups, channels)
         self._channels = channels
-        firsts = [group[0] for group in self._groups]
-        weight = np.array([np.sqrt(f.values[0, 0].size) * min(8, f.values[..., 0, 0].size) for f in firsts])
-        self._weight = weight / weight.sum()
+        self._shares = _shares(self._groups)
 
     def window(self, rng: np.random.Generator, shape: tuple[int, int]) -> F32:
         """Return a window (C, h, w); fields that are smaller are reflected."""
-        group = self._groups[int(rng.choice(len(self._groups), p=self._weight))]
+        group = self._groups[int(rng.choice(len(self._groups), p=self._shares))]
         times, levels = (min(f.values.shape[axis] for f in group) for axis in (0, 1))
         place = int(rng.integers(times)), int(rng.integers(levels))
         chosen = rng.permutation(len(group))[: self._channels]
@@ -71,13 +69,12 @@ class NamedWindows:
         self._groups = [group for group in found if group and len({f.values.shape[2:] for f in group}) == 1]
         if not self._groups:
             raise ValueError(f"no source has fields {', '.join(channels)} of {MIN_SIDE} x {MIN_SIDE} that vary")
-        weight = np.array([np.sqrt(g[0].values[0, 0].size) * min(8, g[0].values[..., 0, 0].size) for g in self._groups])
-        self._weight = weight / weight.sum()
+        self._shares = _shares(self._groups)
         self._turns = np.array([[bool(re.fullmatch(wind, name)) for name in channels] for wind in (r"v\d*", r"u\d*")])
 
     def window(self, rng: np.random.Generator, shape: tuple[int, int]) -> F32:
         """Return a window (C, h, w); fields that are smaller are reflected."""
-        group = self._groups[int(rng.choice(len(self._groups), p=self._weight))]
+        group = self._groups[int(rng.choice(len(self._groups), p=self._shares))]
         times, levels = (min(f.values.shape[axis] for f in group) for axis in (0, 1))
         place = int(rng.integers(times)), int(rng.integers(levels))
         x = _cut(np.stack([_normal(f, place) for f in group]), rng, shape)
@@ -94,6 +91,13 @@ ROLES = {
     "t2m": ("2t", "t_pl", "t", "air", "var130"),
     "msl": ("prmsl", "slp", "sp", "z_pl", "gh_pl", "z", "var129"),
 }
+
+
+def _shares(groups: Sequence[Sequence[Field]]) -> NDArray[np.float64]:
+    """Return how often each group is drawn: by the root of a field's size, and by its fields up to eight."""
+    firsts = [group[0].values for group in groups]
+    weight = np.array([np.sqrt(values[0, 0].size) * min(8, values[..., 0, 0].size) for values in firsts])
+    return weight / weight.sum()
 
 
 def _played(fields: dict[str, Field], channels: Sequence[str]) -> list[Field]:

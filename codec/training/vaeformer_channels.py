@@ -89,6 +89,7 @@ class ChannelTraining:
     round: int = 50  # steps
     validate_every: int = 20  # rounds
     validation: int = 16  # examples
+    validation_crop: tuple[int, int] | None = None  # `crop` if left out; larger ones show what only whole fields suffer
     statistics: int = 64  # windows that means and deviations are taken from
     largest: int = 0  # of integers that stand for the networks' matrices in the file, at most 127; 0 for half precision
     seed: int = 0
@@ -99,6 +100,7 @@ SMALL = ModelSpec(CONFIGS["small"], (ANY,))
 SINGLE_FIELDS = ChannelTraining(
     steps=5_900,
     batch=4,
+    validation_crop=(256, 512),
     step_range=(0.025, 2.5),
     stage_two_from=0.0,
     stage_three_from=0.94,
@@ -135,7 +137,8 @@ class ChannelTask:
         )
         self._windows, self._out, self._config, self._spec, self._device = windows, out, config, spec, device
         self._steps = 0
-        draws = (self._example(held, _HELD_SEED, i) for i in range(config.validation))
+        crop = config.validation_crop or config.crop
+        draws = (self._example(held, _HELD_SEED, i, crop) for i in range(config.validation))
         self._held = [self._tensors([draw]) for draw in draws]
 
     def round(self, number: int, done: float) -> float:
@@ -162,9 +165,9 @@ class ChannelTask:
     def batch(self, step: int) -> Batch:
         """Return the examples that are this process's part of a step."""
         rank, processes = team()
-        first = (step * processes + rank) * self._config.batch
+        config, first = self._config, (step * processes + rank) * self._config.batch
         return self._tensors(
-            [self._example(self._windows, self._config.seed, first + i) for i in range(self._config.batch)]
+            [self._example(self._windows, config.seed, first + i, config.crop) for i in range(config.batch)]
         )
 
     @torch.no_grad()
@@ -211,10 +214,10 @@ class ChannelTask:
                     waiting = thread.submit(self.batch, i + 1)
                 yield batch
 
-    def _example(self, windows: Windows, seed: int, i: int) -> tuple[F32, float, int]:
+    def _example(self, windows: Windows, seed: int, i: int, crop: tuple[int, int]) -> tuple[F32, float, int]:
         """Return a normalised window, the step it is coded at, and the seed of its noise."""
         rng = np.random.default_rng([seed, i])
-        x = self.channels.normalised(windows.window(rng, self._config.crop)).astype(np.float32)
+        x = self.channels.normalised(windows.window(rng, crop)).astype(np.float32)
         low, high = np.log2(self._config.step_range) * STEPS
         return x, step_of(round(rng.uniform(low, high))), int(rng.integers(2**62))
 

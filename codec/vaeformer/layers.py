@@ -179,6 +179,9 @@ class HyperAnalysis(nn.Module):
         t = self.embedding(self.patches(y, periodic), step)
         for block in self.blocks:
             t = block(t, periodic)
+        if self.logarithmic:
+            # Without it tokens grow in long trainings, until the limits of hyper-latents are all that holds them.
+            t = F.layer_norm(t, t.shape[-1:], eps=EPSILON)
         z: Tensor = self.head(t)
         return (within_reach(z) if self.logarithmic else z).permute(0, 3, 1, 2)
 

@@ -82,6 +82,20 @@ def test_stages_follow_each_other_and_what_is_kept_codes(tmp_path: Path, monkeyp
     assert isopress.decompress(payload).shape == x.shape
 
 
+def test_validation_sees_larger_windows_if_asked_to(tmp_path: Path) -> None:
+    seen = list[tuple[int, int]]()
+
+    class Held(Blocks):
+        def window(self, rng: np.random.Generator, shape: tuple[int, int]) -> NDArray[np.float32]:
+            seen.append(shape)
+            return super().window(rng, shape)
+
+    for crop in (None, (24, 40)):
+        training = replace(TRAINING, validation_crop=crop)
+        ChannelTask(SPEC, Blocks(), Held(), tmp_path / "any.safetensors", training, "cpu")
+    assert seen == [(16, 16)] * 2 + [(24, 40)] * 2
+
+
 def test_a_run_goes_on_as_if_it_had_never_stopped(tmp_path: Path) -> None:
     whole, parts = tmp_path / "whole.safetensors", tmp_path / "parts.safetensors"
     train(SPEC, Blocks(), Blocks(), whole, TRAINING)

@@ -101,6 +101,16 @@ def test_the_model_is_equivariant_to_rolls_by_whole_windows_of_patches() -> None
         torch.testing.assert_close(z_rolled, z.roll(2, 3), atol=1e-3, rtol=1e-4)
 
 
+def test_hyper_latents_do_not_grow_with_the_tokens_of_their_analysis() -> None:
+    model, step = PatchVAEformer(TINY), torch.tensor([0.5])
+    latents = torch.randn(1, TINY.latents, 8, 8)
+    with torch.inference_mode():
+        before = model.hyper_analysis(latents, step)
+        for weight in (model.hyper_encoder.patches.conv.weight, model.hyper_encoder.patches.conv.bias):
+            weight.mul_(1000)
+        assert model.hyper_analysis(latents, step).abs().max() < 10 * before.abs().max()
+
+
 def test_what_happens_at_one_edge_is_not_seen_at_the_other() -> None:
     model, step = shaken(PatchVAEformer(TINY)), torch.tensor([0.5])
     x = torch.from_numpy(rough((96, 96)))[None, None]
