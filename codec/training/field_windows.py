@@ -97,7 +97,8 @@ def _shares(groups: Sequence[Sequence[Field]]) -> NDArray[np.float64]:
     """Return how often each group is drawn: by the root of a field's size, and by its fields up to eight."""
     firsts = [group[0].values for group in groups]
     weight = np.array([np.sqrt(values[0, 0].size) * min(8, values[..., 0, 0].size) for values in firsts])
-    return weight / weight.sum()
+    shares: NDArray[np.float64] = weight / weight.sum()
+    return shares
 
 
 def _played(fields: dict[str, Field], channels: Sequence[str]) -> list[Field]:

@@ -158,6 +158,7 @@ def test_the_text_names_every_method_section_mode_and_dtype_of_the_code() -> Non
     assert dtypes is not None
     assert re.split(r",\s+", dtypes[1]) == [str(dtype) for dtype in payload.DTYPES]
     assert [row[0] for row in table("version")] == ["{}.{}".format(*payload.VERSION)]
+    assert "| major, minor version | {}, {}; unsupported |".format(*payload.VERSION) in SPEC
 
 
 def test_the_limits_in_the_text_are_those_of_the_code() -> None:
