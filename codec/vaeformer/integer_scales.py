@@ -170,6 +170,9 @@ def _round(x: Tensor, scale: Tensor) -> Tensor:
 
 
 def _rounded_relu(x: Tensor) -> Tensor:
-    """ReLU, clipped and rounded as the integers are, with the gradient of the plain ReLU."""
-    y = F.relu(x)
-    return y + (torch.round(y * ONE).clamp_max(ACTIVATION_MAX) / ONE - y).detach()
+    """ReLU, clipped and rounded as the integers are; gradients pass the rounding, but nothing that was clipped.
+
+    With the gradient of the plain ReLU hyper-latents went on growing for the sake of neurons at their limit.
+    """
+    y = x.clamp(0, ACTIVATION_MAX / ONE)
+    return y + (torch.round(y * ONE) / ONE - y).detach()

@@ -325,9 +325,13 @@ def _calm(block: TransformerBlock, i: int) -> TransformerBlock:
 
 
 def within_reach(z: Tensor) -> Tensor:
-    """Return hyper-latents, large ones bent towards a limit: else single ones grow during training, and cost much."""
+    """Return hyper-latents, large ones bent towards a limit: else single ones grow during training, and cost much.
+
+    Gradients pass as if nothing were bent: what is at the limit would stay there, however much it costs.
+    """
     usual = z.clamp(-HYPER_USUAL, HYPER_USUAL)
-    return usual + HYPER_USUAL / 2 * torch.tanh((z - usual) * 2 / HYPER_USUAL)
+    bent = usual + HYPER_USUAL / 2 * torch.tanh((z - usual) * 2 / HYPER_USUAL)
+    return z + (bent - z).detach()
 
 
 def _silence(layer: nn.Linear | nn.Conv2d | nn.ConvTranspose2d, outputs: int | None = None) -> None:

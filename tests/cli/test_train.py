@@ -159,7 +159,9 @@ def test_what_weights_cost_is_told_by_level_and_phase(data: Path, tmp_path: Path
 def test_a_patch_vaeformer_is_trained_and_leaves_weights_and_a_card(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tiny = replace(vaeformer_channels.SINGLE_FIELDS, crop=(32, 32), batch=2, round=1, validation=1)
+    tiny = replace(
+        vaeformer_channels.SINGLE_FIELDS, crop=(32, 32), validation_crop=None, batch=2, round=1, validation=1
+    )
     monkeypatch.setattr(vaeformer_channels, "SINGLE_FIELDS", tiny)
     monkeypatch.setattr(vaeformer_channels, "SMALL", ModelSpec(TINY, (("field", None),)))
     out = tmp_path / "patch.safetensors"

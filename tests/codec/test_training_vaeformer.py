@@ -25,7 +25,7 @@ from tests.vaeformer_models import TINY, fields, rough
 pytestmark = pytest.mark.usefixtures("seeded")
 TRAINING = replace(
     SINGLE_FIELDS, steps=80, batch=2, crop=(32, 32), warm_up=5, round=40, validate_every=2, validation=8,
-    step_range=(0.05, 2.0), learning_rate=3e-3, mean=0.02,
+    validation_crop=None, step_range=(0.05, 2.0), learning_rate=3e-3, mean=0.02,
 )  # fmt: skip
 SPEC = ModelSpec(TINY, (ANY,))
 
@@ -48,6 +48,18 @@ def test_a_little_training_makes_coarser_steps_cheaper_and_worse(kept: Path, mon
     errors = [float((decoder.values() - x).std()) for _, decoder in found]
     assert sizes[0] > 1.3 * sizes[1] > 1.3**2 * sizes[2]
     assert 0 < errors[0] < errors[1] < errors[2] < 8
+
+
+def test_neurons_at_their_limit_ask_for_nothing_more() -> None:
+    scales, step = IntegerScales(TINY), torch.ones(1)
+    torch.nn.init.constant_(scales.last.weight, 0.05)
+    with torch.no_grad():
+        scales.first.weight.zero_()[:, : scales.first.in_features // 2] = 1.0
+    for size, heard in ((1.0, True), (100.0, False), (-100.0, False)):
+        z = torch.full((1, TINY.hyper_latents, 2, 2), size, requires_grad=True)
+        scales(z, step, (8, 8), False).sum().backward()
+        assert z.grad is not None
+        assert bool((z.grad != 0).any()) == heard, size
 
 
 def test_windows_of_named_channels_come_from_sources_that_have_them_all() -> None:
