@@ -21,9 +21,8 @@ from isopress.codec.latent.weights import LatentModel, load_latent
 from isopress.codec.limits import TARGET_TOLERANCE, Bound, Target, check_effort, check_fits
 from isopress.codec.models.registry import DEFAULT, NamedModel, is_of_kind
 from isopress.codec.threads import IMPORTS
-from isopress.codec.values.fill import fill_smoothly
 from isopress.codec.values.outliers import bits_of
-from isopress.codec.values.special_values import find_specials
+from isopress.codec.values.special_values import fill_smoothly, find_specials
 
 HEADER = 70  # bytes a payload has beside its sections, about
 TRADES = (TRADE, 0.085, 0.12, 0.07, 0.15)  # squared steps per bit, likeliest first

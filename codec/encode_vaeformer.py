@@ -22,10 +22,9 @@ from isopress.codec.vaeformer.integer_scales import STEPS
 from isopress.codec.vaeformer.normalisation import normalisation_of
 from isopress.codec.vaeformer.section import INDEX_MAX, FieldDecoder, encode_fields
 from isopress.codec.vaeformer.weights import VaeformerModel, load_vaeformer
-from isopress.codec.values.fill import fill_smoothly
 from isopress.codec.values.outliers import bits_of
 from isopress.codec.values.plan import Plan
-from isopress.codec.values.special_values import find_specials
+from isopress.codec.values.special_values import fill_smoothly, find_specials
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]

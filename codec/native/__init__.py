@@ -453,7 +453,7 @@ def attention(
 def lift(
     target: F64, near: F64, ends: tuple[F64 | None, F64 | None], factor: float, *, whole: bool, minus: bool
 ) -> None:
-    """Add to samples (lines, count), in place, what `factor` makes of two neighbours each; lifting.h says which.
+    """Add to samples (lines, count), in place, what `factor` makes of two neighbours each; wavelet.h says which.
 
     target, near : both C-contiguous, or both of them transposed; ends : (lines, 1) before and after `near`
     """

@@ -66,9 +66,8 @@ INLINE vi centre4(vi a, vi b, vi c, vi d) {
 #include "context_tiles.h"
 #include "reference_fit.h"
 #include "correction_tiles.h"
-#include "lifting_tiles.h"
-#include "maps_tiles.h"
 #include "wavelet_tiles.h"
+#include "maps_tiles.h"
 
 const Level isopress_avx2 = {
     "avx2", pack_avx2, look_avx2, predict_avx2, contexts_avx2, combine_avx2, fit_avx2, product_avx2, features_avx2, depthwise_avx2, norm_avx2, attention_avx2,

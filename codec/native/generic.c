@@ -35,9 +35,8 @@ INLINE vi dot2(vi sum, vi x, vi w) { return sum + (x << 16 >> 16) * (w << 16 >> 
 #include "context_tiles.h"
 #include "reference_fit.h"
 #include "correction_tiles.h"
-#include "lifting_tiles.h"
-#include "maps_tiles.h"
 #include "wavelet_tiles.h"
+#include "maps_tiles.h"
 
 const Level isopress_generic = {
     "generic", pack_generic, look_generic, predict_generic, contexts_generic, combine_generic, fit_generic, product_generic, features_generic, depthwise_generic, norm_generic, attention_generic,

@@ -8,7 +8,6 @@
 
 #include "contexts.h"
 #include "correction.h"
-#include "lifting.h"
 #include "maps.h"
 #include "wavelet.h"
 

@@ -3,7 +3,7 @@
 
 #include <stddef.h>
 
-#include "lifting.h"
+#include "wavelet.h"
 
 static const char *check_map(int64_t rows, int64_t columns) {
     if (rows <= 2 * MAP_PAD || columns <= 2 * MAP_PAD || columns > INT32_MAX || rows > INT32_MAX / columns) return "the shape of a map";

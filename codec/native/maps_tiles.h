@@ -1,4 +1,4 @@
-/* Maps of latents. Included after vectors.h and lifting_tiles.h: plain loops that compilers make vectors of. */
+/* Maps of latents. Included after vectors.h and wavelet_tiles.h: plain loops that compilers make vectors of. */
 
 /* Repeats columns around the edge of a map. */
 INLINE void wrap_map(float *map, int64_t rows, int64_t columns) {

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from isopress.codec.limits import Bound, largest_ulp
-from isopress.codec.values.fill import fill_smoothly
 from isopress.codec.values.lattice import find_lattice
 from isopress.codec.values.log_transform import forward, make_knee, tolerance_in_t
 from isopress.codec.values.quantiser import KNEE, LOG, Quantiser, uniform_quantiser
+from isopress.codec.values.special_values import fill_smoothly
 
 LARGEST_STEP = 2.0**1023  # twice a tolerance may be beyond float64
 _RARE = 1 / 16

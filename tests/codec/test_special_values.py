@@ -5,10 +5,15 @@ import pytest
 from hypothesis import given
 
 from isopress.codec.errors import CorruptPayloadError, PayloadError
-from isopress.codec.values.fill import fill_smoothly
 from isopress.codec.values.label_map import decode_classes, encode_classes
 from isopress.codec.values.outliers import bits_of
-from isopress.codec.values.special_values import decode_specials, encode_specials, find_specials, restore_specials
+from isopress.codec.values.special_values import (
+    decode_specials,
+    encode_specials,
+    fill_smoothly,
+    find_specials,
+    restore_specials,
+)
 from tests.strategies import QUICK, Array, class_maps, fields, smooth_field
 
 
