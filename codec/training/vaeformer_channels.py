@@ -98,19 +98,19 @@ class ChannelTraining:
 # What `small` is trained with, for single fields of any variable, one core and some hours.
 SMALL = ModelSpec(CONFIGS["small"], (ANY,))
 SINGLE_FIELDS = ChannelTraining(
-    steps=5_900,
+    steps=17_200,
     batch=4,
     validation_crop=(256, 512),
-    step_range=(0.025, 2.5),
+    step_range=(0.025, 8.0),
     stage_two_from=0.0,
     stage_three_from=0.94,
     stage_two="mixed",
     measured=False,
-    learning_rate=1.5e-3,
+    learning_rate=1e-3,
     warm_up=50,
     mean=0.004,
     round=25,
-    validate_every=12,
+    validate_every=16,
     validation=24,
     largest=20,
 )
