@@ -41,7 +41,7 @@ EDGES = 1.02  # errors and bits per value of such a part over those of the whole
 COARSEST = 32.0  # steps beyond so many standard deviations hold nothing but the mean
 FINEST = 2.0**-13  # of the largest deviation: finer latents are too large for binary32, and never small
 TINIEST, HUGEST = 1e-290, 1e290  # what lies beyond is left to lossless coding
-ROWS = 64
+ROWS = 64  # of a field whose squares are summed at once
 FARTHEST = 1e30  # so many times the reach of values, and as small a part of it, are no errors that latents can aim at
 
 

@@ -95,7 +95,8 @@ class ChannelTraining:
     seed: int = 0
 
 
-# What `small` is trained with, for single fields of any variable, one core and some hours.
+# For weights like `small`: single fields of any variable, one core and two hours. The shipped ones were trained in
+# parts, which their card tells.
 SMALL = ModelSpec(CONFIGS["small"], (ANY,))
 SINGLE_FIELDS = ChannelTraining(
     steps=17_200,
