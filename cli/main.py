@@ -23,8 +23,8 @@ import click
 
 from isopress.cli import endings
 from isopress.cli.endings import INTERRUPTED, KEPT, TERMINATED, USAGE
-from isopress.codec import native
 from isopress.codec.errors import IsopressError
+from isopress.codec.native import dispatch
 from isopress.format.payload import VERSION
 
 COMMANDS = {
@@ -105,7 +105,7 @@ def show_version(ctx: click.Context, param: click.Parameter, wanted: Any) -> Non
         return
     click.echo(f"isopress {version('isopress')}, payload {VERSION[0]}.{VERSION[1]}")
     click.echo(", ".join([f"Python {platform.python_version()}", *(f"{name} {_version(name)}" for name in LIBRARIES)]))
-    click.echo(f"kernels: {native.status()}; this machine and installation have {', '.join(native.levels())}")
+    click.echo(f"kernels: {dispatch.status()}; this machine and installation have {', '.join(dispatch.levels())}")
     ctx.exit()
 
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from isopress.codec import native
 from isopress.codec.arrays import contiguous
 from isopress.codec.bounded import block, fields_alone, pyramid, weights
 from isopress.codec.bounded.choice import ContextMode, choose_context
@@ -22,6 +21,8 @@ from isopress.codec.encoded import EncodedChunk, Method, Section, is_paid_for
 from isopress.codec.errors import ArgumentError, BoundError
 from isopress.codec.limits import Bound, check_fits, exceeds
 from isopress.codec.models.registry import DEFAULT, NamedModel, is_of_kind
+from isopress.codec.native import values
+from isopress.codec.native.dispatch import compiled
 from isopress.codec.threads import IMPORTS
 from isopress.codec.values.label_map import encode_classes
 from isopress.codec.values.lossless import encode_lossless, integers_may_reach, lossless_may_reach
@@ -322,8 +323,8 @@ def _verified(
 
 def measure(x: np.ndarray, x_hat: np.ndarray, unit: Tolerance) -> tuple[float, float]:
     """Return the largest and the root mean square |x - x_hat|, in `unit` if given, over the finite values of `x`."""
-    if unit is None and native.level() != native.NUMPY and x.dtype in FLOATS:
-        largest, count, squares = native.measure(contiguous(x), contiguous(x_hat))
+    if unit is None and compiled() and x.dtype in FLOATS:
+        largest, count, squares = values.measure(contiguous(x), contiguous(x_hat))
     else:
         finite = np.isfinite(x)
         with np.errstate(invalid="ignore", over="ignore"):  # signalling NaN, and opposite ends of the range

@@ -29,9 +29,9 @@ import numpy as np
 
 os.environ.setdefault("ISOPRESS_MODELS", str(Path(__file__).parent / "golden" / "models"))  # of golden payloads
 
-from isopress.codec import native
 from isopress.codec.encoded import Method
 from isopress.codec.latent import context_model
+from isopress.codec.native import dispatch
 from isopress.format.api import compress, decode, decompress
 from isopress.format.decode_cache import CACHE
 from isopress.format.payload import METHODS, VERSION, parse
@@ -62,7 +62,7 @@ SHORT_PROCESSES = {
     "2 threads, Nehalem": PROCESSES["2 threads"] | PROCESSES["Nehalem"],
     "SSE2 torch": PROCESSES["SSE2 torch"],
 }
-REFERENCE = native.NUMPY
+REFERENCE = dispatch.NUMPY
 
 
 @dataclass
@@ -115,8 +115,8 @@ def columns(given: str, short: bool) -> Iterator[Column]:
     if given != REFERENCE:
         yield column(given, short, whole)
         return
-    for level in reversed(native.levels()):
-        with native.using(level):
+    for level in reversed(dispatch.levels()):
+        with dispatch.using(level):
             yield column(level, short, whole)
     with small_batches():
         yield column("field by field", short, field_by_field)
@@ -238,7 +238,7 @@ def run_all(folder: Path, short: bool, pythons: list[str], arm: Path | None) -> 
     with ThreadPoolExecutor(2) as pool:
         faults = list(pool.map(lambda task: start(task[0], folder, task[1], task[2], short), tasks))
     found = [Column.read(path) for path in folder.glob("*.json")]
-    order = [REFERENCE, *native.levels()[:-1], "field by field", *(task[0] for task in tasks[1:])]
+    order = [REFERENCE, *dispatch.levels()[:-1], "field by field", *(task[0] for task in tasks[1:])]
     return sorted(found, key=lambda one: order.index(one.name)), [fault for fault in faults if fault]
 
 

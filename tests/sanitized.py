@@ -59,9 +59,9 @@ def load() -> None:
     assert spec.loader is not None
     sys.modules[MODULE] = module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    from isopress.codec import native
+    from isopress.codec.native.dispatch import kernels
 
-    if native._kernels is not module:
+    if kernels is not module:
         raise SystemExit("the kernels were imported before those with sanitizers")
 
 

@@ -32,7 +32,7 @@ from tests import sanitized  # before isopress: it may bring other kernels
 
 # isort: split
 from benchmarks.environment import RESULTS, commit, cpu_model
-from isopress.codec import native
+from isopress.codec.native import dispatch
 from tests.soak_arrays import check_array
 from tests.soak_payloads import Pool, check_payload, pool
 
@@ -79,7 +79,7 @@ def too_long(*_: object) -> None:
 
 def work(seed: int, seconds: float, folder: str) -> None:
     """Check arrays and payloads in turn for so long; keep the account, and the case under way, in `folder`."""
-    account = Account(seed, bool(os.environ.get(sanitized.VARIABLE)), native.levels(), commit())
+    account = Account(seed, bool(os.environ.get(sanitized.VARIABLE)), dispatch.levels(), commit())
     payloads = pool(seed)
     signal.signal(signal.SIGALRM, too_long)
     limit_memory()
@@ -147,7 +147,7 @@ def note_crash(seed: int, code: int, folder: Path) -> None:
     if not place.exists() and code == 0:
         return
     at = place.read_text().strip() if place.exists() else "the start"
-    account = Account(seed, bool(os.environ.get(sanitized.VARIABLE)), native.levels(), commit())
+    account = Account(seed, bool(os.environ.get(sanitized.VARIABLE)), dispatch.levels(), commit())
     if (folder / f"{seed}.json").exists():
         account = read(folder / f"{seed}.json")
     account.wrong.append(f"--case {at}\nthe process ended with code {code}")

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 import isopress
-from isopress.codec import native
 from isopress.codec.encoded import Method
+from isopress.codec.native import dispatch
 from isopress.format.decode_cache import CACHE
 from tests.contract import LAYOUTS, Array, assert_kept, bits
 
@@ -129,7 +129,7 @@ def check_array(seed: int) -> str:
     latent = seed % LATENT_EVERY == 0
     x = array_of(rng, large=seed % LARGE_EVERY == 0)
     settings = settings_of(rng, x, latent=latent)
-    levels = native.levels()
+    levels = dispatch.levels()
     if x.size > SMALL and not latent and rng.random() < 0.8:
         levels = levels[:-1] or levels
     with np.errstate(all="ignore"):
@@ -151,5 +151,5 @@ def check_array(seed: int) -> str:
 def _at(level: str, work: Callable[[], Any]) -> Any:
     """Return what the work comes to at a level, nothing remembered of what another level decoded."""
     CACHE.clear()
-    with native.using(level):
+    with dispatch.using(level):
         return work()

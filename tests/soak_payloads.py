@@ -9,10 +9,10 @@ import numpy as np
 
 import isopress
 from isopress import ModelNotFoundError, PayloadError
-from isopress.codec import native
 from isopress.codec.bounded import block, fields_alone
 from isopress.codec.encoded import Method
 from isopress.codec.latent import section as latents
+from isopress.codec.native import dispatch
 from isopress.codec.vaeformer import section as patches
 from isopress.format.api import decode
 from isopress.format.decode_cache import CACHE
@@ -159,10 +159,10 @@ def check_payload(seed: int, payloads: Pool) -> str:
     """Decode one damaged payload, or some of its fields; return how it ended; raise what is wrong."""
     rng = np.random.default_rng(seed)
     data = damaged(rng, payloads)
-    levels, dice = native.levels(), rng.random(4)
+    levels, dice = dispatch.levels(), rng.random(4)
     level = levels[-1] if len(levels) == 1 or dice[0] < NUMPY_SHARE else levels[int(dice[1] * (len(levels) - 1))]
     try:
-        with native.using(level), np.errstate(all="ignore"):
+        with dispatch.using(level), np.errstate(all="ignore"):
             if dice[2] < 0.5:
                 with without_inner_checksums():
                     return _read(data, dice[3])

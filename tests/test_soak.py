@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from isopress.codec import native
+from isopress.codec.native import dispatch
 from tests import soak, soak_payloads
 from tests.sanitized import VARIABLE
 from tests.soak_arrays import check_array
@@ -45,14 +45,14 @@ def test_levels_decode_for_themselves_and_remember_nothing(monkeypatch: pytest.M
     honest = soak_payloads.block.BlockDecoder.decode
 
     def counted(decoder: soak_payloads.block.BlockDecoder, fields: list[int]) -> object:
-        decoded[native.level()] += 1
+        decoded[dispatch.level()] += 1
         return honest(decoder, fields)
 
     monkeypatch.setattr(soak_payloads.block.BlockDecoder, "decode", counted)
     seed = next(seed for seed in range(1, 2000) if seed % 25 and check_array(seed).endswith(" block"))
     decoded.clear()
     check_array(seed)
-    assert set(native.levels()[:2]) <= set(decoded)
+    assert set(dispatch.levels()[:2]) <= set(decoded)
 
 
 def test_a_violation_is_reported_with_the_case_that_repeats_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

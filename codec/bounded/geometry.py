@@ -15,7 +15,8 @@ from math import lcm
 import numpy as np
 from numpy.typing import NDArray
 
-from isopress.codec import native
+from isopress.codec.native import walk
+from isopress.codec.native.dispatch import Kept
 
 PAD = 3  # cells of padding around every plane; the widest offset is 5 fine cells
 
@@ -201,7 +202,7 @@ def shape_of(context: Context) -> Shape:
 
 
 @cache
-def kernel_geometry(context: Context) -> native.Kept:
+def kernel_geometry(context: Context) -> Kept:
     """Return what the compiled kernels must know of a context; planes are numbered 2 * y + x by their parity."""
     a, t = algebra(context), scale_tables(context)
     n, w = len(context.offsets), a.weights
@@ -211,7 +212,7 @@ def kernel_geometry(context: Context) -> native.Kept:
     factors = [a.denominator / total for total in (w.sum(), (w * y * y).sum(), (w * x * x).sum())]
     shape, number = shape_of(context), {o: i for i, o in enumerate(context.offsets)}
     bends = [[bend.weight, *(number[o] for o in bend.offsets)] for bend in (shape.twist, *shape.bends)]
-    return native.geometry(
+    return walk.geometry(
         (n, len(context.near), len(context.wide)),
         t.first_index,
         np.array([_place(context, o) for o in seen], np.int32),

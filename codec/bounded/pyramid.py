@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from isopress.codec import native
 from isopress.codec.bounded.geometry import CONTEXTS, Context, kernel_geometry
 from isopress.codec.bounded.predictor import ALONE, F64, LIMIT, Condition, Networks, Prediction
 from isopress.codec.bounded.quiet import I8, LEAST, Look, choose_limit, read_symbols, write_symbols
@@ -24,6 +23,9 @@ from isopress.codec.bounded.traversal import Grid, Shape3, depth, refine
 from isopress.codec.entropy.coder import I32, SymbolReader, SymbolWriter, Tables
 from isopress.codec.entropy.distributions import limit_model
 from isopress.codec.errors import ArgumentError, CorruptPayloadError
+from isopress.codec.native import dispatch
+from isopress.codec.native.dispatch import Kept
+from isopress.codec.native.walk import Walk
 from isopress.codec.values.quantiser import UNITS
 
 MAX_STEPS = LIMIT / UNITS  # 2**21: the largest |y|
@@ -241,25 +243,25 @@ def _around(anchors: F64, shape: Shape3) -> I32:
     return v
 
 
-def _walk(shape: Shape3, streams: Sequence[native.Kept], coding: Coding, proxies: Proxies | None) -> native.Walk:
+def _walk(shape: Shape3, streams: Sequence[Kept], coding: Coding, proxies: Proxies | None) -> Walk:
     """Return what the compiled kernels need to do all levels at once."""
     condition = ALONE if proxies is None else proxies.condition
-    levels = _levels(coding.model, coding.quantisation, shape[1:], condition, native.level())
+    levels = _levels(coding.model, coding.quantisation, shape[1:], condition, dispatch.level())
     fields, coefficients = tuple[I32, ...](), None
     if proxies is not None:
         fields = tuple(proxies.fields.values())
         coefficients = np.ascontiguousarray(proxies.coefficients[:, :, list(proxies.fields)])
     geometries = tuple(map(kernel_geometry, CONTEXTS))
     quantisation, tables = coding.quantisation, coding.model.tables.kept
-    return native.Walk(coding.wrap, quantisation.snap, geometries, levels, tables, fields, coefficients, tuple(streams))
+    return Walk(coding.wrap, quantisation.snap, geometries, levels, tables, fields, coefficients, tuple(streams))
 
 
 @lru_cache(256)  # the fields of a block have few kinds of references
 def _levels(
     model: PyramidModel, quantisation: Quantisation, shape: tuple[int, int], condition: Condition, name: str
-) -> tuple[tuple[int, int, tuple[native.Kept, ...]], ...]:
+) -> tuple[tuple[int, int, tuple[Kept, ...]], ...]:
     """Return quantiser width, what it takes off scale indexes, and networks per level, as kernels `name` take them."""
-    levels = list[tuple[int, int, tuple[native.Kept, ...]]]()
+    levels = list[tuple[int, int, tuple[Kept, ...]]]()
     for level in range(depth(*shape)):
         thin = min(-(-n >> level) for n in shape) == 1  # such grids look at nothing but themselves
         known = ALONE if thin else condition

@@ -13,7 +13,6 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from isopress.codec import native
 from isopress.codec.bounded.predictor import F64
 from isopress.codec.bounded.reference_order import PROXIES, Node, slots_of
 from isopress.codec.bounded.reference_prediction import (
@@ -25,6 +24,8 @@ from isopress.codec.bounded.reference_prediction import (
     PRIOR,
 )
 from isopress.codec.entropy.coder import I32
+from isopress.codec.native import references
+from isopress.codec.native.dispatch import compiled
 from isopress.codec.values.quantiser import UNITS
 
 CHEAP = 10  # bits that one fitted coefficient must save
@@ -50,7 +51,7 @@ def fit(nodes: Sequence[Node], y: F64, proxies: dict[int, I32]) -> tuple[I8, I8]
     coefficients = np.zeros((len(nodes), LEVEL_SETS, PROXIES), np.int8)
     slots = list(slots_of(nodes[0].kind))
     if slots and y.size:
-        expected, work = np.array(PRIOR, np.int32)[slots], _fit if native.level() == native.NUMPY else native.fit
+        expected, work = np.array(PRIOR, np.int32)[slots], references.fit if compiled() else _fit
         for i, wanted in enumerate(y):
             own = tuple([proxies[slot][i] for slot in slots])
             exponents[i, slots], coefficients[i][:, slots] = work(wanted, own, expected, logarithms())
@@ -66,7 +67,7 @@ def logarithms() -> I32:
 
 
 def _fit(y: F64, proxies: tuple[I32, ...], expected: I32, logarithms: I32) -> tuple[I8, I8]:
-    """Return what `native.fit` does."""
+    """Return what `native.references.fit` does."""
     exponents, coefficients = np.zeros(len(proxies), np.int8), np.empty((LEVEL_SETS, len(proxies)), np.int8)
     for level in range(LEVEL_SETS):
         own, others = details(y * UNITS, level), [details(field.astype(np.float64), level) for field in proxies]

@@ -15,11 +15,12 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from isopress.codec import native
 from isopress.codec.bounded.predictor import F64, LIMIT, Condition
 from isopress.codec.bounded.reference_order import PROXIES, Node, slots_of
 from isopress.codec.entropy.coder import I32, SymbolReader, SymbolWriter
 from isopress.codec.entropy.distributions import Distribution
+from isopress.codec.native import references
+from isopress.codec.native.dispatch import compiled
 
 COEFFICIENT_ONE = 64  # the integer that stands for a coefficient of one
 LEVEL_SETS = 3  # coefficients exist for levels 0, 1 and all coarser ones
@@ -86,8 +87,8 @@ def proxy(node: Node, slot: int, decoded: I32, exponent: int = 0, out: I32 | Non
     """Return one proxy (H, W) of one field in units, times 2**exponent, in `out` if given."""
     out = np.empty(decoded.shape[1:], np.int32) if out is None else out
     weights = _weights(node, slot)
-    if native.level() != native.NUMPY and out.size:
-        native.combine(decoded, weights, exponent, out)
+    if compiled() and out.size:
+        references.combine(decoded, weights, exponent, out)
         return out
     total = np.zeros(out.shape)  # of integers: exact
     for field, weight in weights.items():

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from isopress.codec import native
 from isopress.codec.bytes import read_varint, varint
 from isopress.codec.entropy.distributions import (
     OFFSET_MAX,
@@ -27,6 +26,8 @@ from isopress.codec.entropy.distributions import (
     run_model,
 )
 from isopress.codec.errors import CorruptPayloadError, TruncatedPayloadError
+from isopress.codec.native import entropy
+from isopress.codec.native.dispatch import Kept, compiled
 
 try:
     import constriction
@@ -112,7 +113,7 @@ class Tables:
 
     @property
     @cache  # noqa: B019
-    def kept(self) -> native.Kept:
+    def kept(self) -> Kept:
         """What the compiled kernels know of the tables."""
         centre, support = self.frequencies.shape[1] // 2, self.support
         rows = np.zeros((support.size, 2 * int(support.max()) + 2), np.uint32)
@@ -122,7 +123,7 @@ class Tables:
         cost = self.whole_cost.reshape(support.size, -1)
         rates, runs = (np.stack([of(i).cumulative for i in range(RATES)]) for of in (rate_model, run_model))
         more = rates, runs, other_model().cumulative, limit_model().cumulative
-        return native.tables(rows, np.ascontiguousarray(support, np.int32), cost, offsets, more)
+        return entropy.tables(rows, np.ascontiguousarray(support, np.int32), cost, offsets, more)
 
     def check_count(self, symbols: int, nbytes: int) -> None:
         """Raise TruncatedPayloadError if so few bytes cannot hold so many symbols, whatever they are.
@@ -183,7 +184,7 @@ class SymbolWriter:
     def __init__(self, tables: Tables, *, peaked: bool = False) -> None:
         self._tables = tables
         self._peaked = peaked
-        self.native = None if native.level() == native.NUMPY else native.RangeEncoder(peaked)
+        self.native = entropy.RangeEncoder(peaked) if compiled() else None
         self._coder: Any = _queue().RangeEncoder() if self.native is None else None
         self._escapes = bytearray()
 
@@ -252,7 +253,7 @@ class SymbolReader:
             raise TruncatedPayloadError(f"symbol stream of {len(data)} bytes ends inside its {size} escape bytes")
         self._escapes, self._position = data[start : start + size], 0
         words = np.frombuffer(data[start + size :], "<u4").astype(np.uint32)
-        self.native = None if native.level() == native.NUMPY else native.RangeDecoder(words, self._escapes, peaked)
+        self.native = entropy.RangeDecoder(words, self._escapes, peaked) if compiled() else None
         self._coder: Any = _queue().RangeDecoder(words) if self.native is None else None
 
     def symbol(self, distribution: Distribution) -> int:

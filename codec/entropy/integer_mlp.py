@@ -13,8 +13,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from isopress.codec import native
 from isopress.codec.arrays import Scratch
+from isopress.codec.native import dispatch, network
+from isopress.codec.native.dispatch import Kept
 
 F32 = NDArray[np.float32]
 
@@ -153,17 +154,17 @@ class IntegerNetwork:
         result[:, -1] += c.kind[kind] + c.gap[gap]
         return result
 
-    def kept_at(self, level: int, kind: int = 0, gap: int = 0) -> native.Kept:
+    def kept_at(self, level: int, kind: int = 0, gap: int = 0) -> Kept:
         """Return the network of `level` as the compiled kernels in use take it."""
         distinct = max(len(layer.affine) for layer in self.layers)
-        return self.kept(native.level(), min(level, distinct - 1), kind, gap)
+        return self.kept(dispatch.level(), min(level, distinct - 1), kind, gap)
 
     @cache  # noqa: B019
-    def kept(self, name: str, level: int, kind: int = 0, gap: int = 0) -> native.Kept:
+    def kept(self, name: str, level: int, kind: int = 0, gap: int = 0) -> Kept:
         """Return the network of `level` as the compiled kernels called `name` take it."""
         affine = [self._first(level, kind, gap), *(layer.at(level) for layer in self.layers[1:])]
-        layers = [native.layer_of(a, layer.scale) for a, layer in zip(affine, self.layers, strict=True)]
-        return native.network(tuple(layers), name)
+        layers = [network.layer_of(a, layer.scale) for a, layer in zip(affine, self.layers, strict=True)]
+        return network.of_layers(tuple(layers), name)
 
     @cache  # noqa: B019
     def folded(self, rows: tuple[int, ...], known: tuple[tuple[int, int], ...]) -> IntegerNetwork:

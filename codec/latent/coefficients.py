@@ -17,7 +17,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from isopress.codec import native
 from isopress.codec.entropy.coder import SCALES, SymbolReader, SymbolWriter, Tables, cheapest, high_part, split_scale
 from isopress.codec.entropy.distributions import OFFSET_MAX, offset_model
 from isopress.codec.errors import CorruptPayloadError
@@ -25,6 +24,8 @@ from isopress.codec.latent.context_features import DEPTHS, UNITS, Band, Phase, R
 from isopress.codec.latent.context_maps import BANDS, BandMaps, LevelMaps
 from isopress.codec.latent.context_model import ContextModel, Prediction
 from isopress.codec.latent.reduced_grid import AnyLevel
+from isopress.codec.native import contexts
+from isopress.codec.native.dispatch import compiled
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
@@ -207,9 +208,9 @@ def choose(tables: Tables, y: F32, predicted: Prediction, last: int, trade: floa
     """Return the symbols of coefficients `y` (n,), in steps, and by how much the scale offset changes from the `last`
     one; adds it to the scale indexes."""
     scale, tail, active = predicted.scale, predicted.tail, predicted.active
-    if native.level() != native.NUMPY:
+    if compiled():
         seen = predicted.mean, scale, tail, active.astype(np.int32, copy=False)
-        return native.choose(tables.kept, y, seen, tables.cost, trade, last)
+        return contexts.choose(tables.kept, y, seen, tables.cost, trade, last)
     if len(active) < OFFSET_FROM:
         return quantise(tables, y, predicted, trade), 0
     scale[active] += np.int16(last)

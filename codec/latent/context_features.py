@@ -20,11 +20,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from isopress.codec import native
 from isopress.codec.arrays import Scratch
 from isopress.codec.bounded.geometry import BINS, FEATURE_MAX, FEATURE_ONE, MEAN_ONE, log_index
 from isopress.codec.bounded.predictor import LOG_ONE
 from isopress.codec.latent.context_maps import BANDS, PAD, BandMaps, LevelMaps, box, box_at, wide, wrap
+from isopress.codec.native import maps as kernels
+from isopress.codec.native.contexts import Contexts, context_plan
+from isopress.codec.native.dispatch import Kept, compiled
 
 F32 = NDArray[np.float32]
 Index = NDArray[np.intp]
@@ -96,12 +98,12 @@ class Plan:
 
     @property
     @cache  # noqa: B019 - there are few, and they live as long as the process
-    def kept(self) -> native.Kept:
+    def kept(self) -> Kept:
         """What the compiled kernels know of it."""
         pooled = [(slot, len(of), *of, *(0,) * (4 - len(of))) for slot, of in self.pooled]
         scaled = [*self.scaled, (0, 0)][:2]
         parts = [np.array(rows, np.int32) for rows in (self.gathered, pooled, self.logs, scaled)]
-        return native.context_plan(len(self.rows), *parts)
+        return context_plan(len(self.rows), *parts)
 
 
 @dataclass(frozen=True)
@@ -177,10 +179,10 @@ class Band:
         """Return what is known of the activity around every point before the band, and its wide means."""
         maps, related = self.maps, self.related
         up = [maps.parent_smooth[(self.number + k) % BANDS] for k in range(BANDS)]
-        if native.level() != native.NUMPY:
+        if compiled():
             earlier = [*(other.smooth for other in maps.bands), None, None][:2]
             others = (related.newest.smooth, related.history.smooth) if related else (None, None)
-            return native.rest((maps.bend, *up, *earlier, *others))
+            return kernels.rest((maps.bend, *up, *earlier, *others))
         rest = maps.bend * np.float32(0.25) + up[0]
         rest += np.float32(0.25) * (up[1] + up[2])
         for other in maps.bands:
@@ -275,13 +277,13 @@ class Phase:
             cut.append((np.array(rows, np.int32), size))
         return cut
 
-    def contexts(self, network: native.Kept, quiet: NDArray[np.int16], strips: NDArray[np.int32]) -> native.Contexts:
+    def contexts(self, network: Kept, quiet: NDArray[np.int16], strips: NDArray[np.int32]) -> Contexts:
         """Return what the compiled kernels take to predict the points of some strips: a network of the plan's rows, and
         what is known of quiet points (2, Q)."""
         band, maps = self.band, self.band.maps
         parents = np.empty((0, 4), np.int32) if maps.parent_table is None else maps.parent_table
         sources = tuple(band.sources.get(number) for number in range(MAPS))
-        return native.Contexts(
+        return Contexts(
             self.plan.kept, network, sources, band.magnitude, band.rest,
             maps.parents[0].values.shape, strips, parents, self.parity, not self.index,
             np.ascontiguousarray(quiet), (FEATURE_OF, MEAN_OF),
@@ -289,8 +291,8 @@ class Phase:
 
     def take(self, map_: NDArray[np.floating], pad: int = PAD) -> F32:
         """Return the values (n,) of all points, float32, in an array that is padded by so much."""
-        if native.level() != native.NUMPY and not pad and map_.dtype == np.float32:
-            return native.take(np.ascontiguousarray(map_, np.float32), self.band.place.table, self.parity, self.size)
+        if compiled() and not pad and map_.dtype == np.float32:
+            return kernels.take(np.ascontiguousarray(map_, np.float32), self.band.place.table, self.parity, self.size)
         parts, (y, x) = list[NDArray[np.floating]](), self.parity
         for strip in self.band.place.strips:
             parts.append(strip.cells(map_[pad:, pad:])[strip.first(y) :: 2, x::2].ravel())
@@ -299,9 +301,9 @@ class Phase:
     def put(self, mean: F32, symbols: NDArray[np.int32]) -> None:
         """Enter the decoded values of all points, means in units and symbols in steps (n,), in the columns that they
         stand for."""
-        if native.level() != native.NUMPY:
+        if compiled():
             place = self.band.place.table, self.parity, self.band.maps.level.periodic
-            native.enter((mean, symbols), *place, self.band.own, self.band.magnitude)
+            kernels.enter((mean, symbols), *place, self.band.own, self.band.magnitude)
             return
         values = mean + symbols.astype(np.float32) * np.float32(UNITS)
         if not values.any():

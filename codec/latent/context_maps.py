@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from isopress.codec import native
 from isopress.codec.latent.reduced_grid import AnyLevel, Shape, Strip
 from isopress.codec.latent.wavelet import fitted
+from isopress.codec.native import maps
+from isopress.codec.native.dispatch import compiled
 
 F32 = NDArray[np.float32]
 PAD = 4
@@ -45,8 +46,8 @@ def box(map_: F32, level: AnyLevel, other: F32 | None = None) -> F32:
     Where values stand for several columns they are smoothed with those beside them, and there is nothing beyond.
     other : if there are two, what their magnitudes add up to is smoothed
     """
-    if native.level() != native.NUMPY:
-        return native.box(map_, other, level.low.table, level.periodic)
+    if compiled():
+        return maps.box(map_, other, level.low.table, level.periodic)
     if other is not None:
         map_ = np.abs(map_) + np.abs(other)
     out = np.zeros_like(map_)
@@ -152,8 +153,8 @@ class LevelMaps:
 
 def upsampled(map_: F32, shape: Shape, periodic: bool) -> F32:
     """Return a padded map of a coarser level with every point repeated 2 x 2, as a padded map of `shape`."""
-    if native.level() != native.NUMPY:
-        return native.upsample(map_, (shape[0] + 2 * PAD, shape[1] + 2 * PAD), periodic)
+    if compiled():
+        return maps.upsample(map_, (shape[0] + 2 * PAD, shape[1] + 2 * PAD), periodic)
     inner = map_[PAD - 2 : map_.shape[0] - PAD + 2, PAD - 2 : map_.shape[1] - PAD + 2]
     big = inner.repeat(2, 0).repeat(2, 1)
     up = np.ascontiguousarray(big[: shape[0] + 2 * PAD, : shape[1] + 2 * PAD])
@@ -167,10 +168,10 @@ def _bends(low: NDArray[np.floating], level: AnyLevel) -> tuple[F32, F32]:
 
     Rows beside a strip are fitted to it.
     """
-    if native.level() != native.NUMPY:
+    if compiled():
         shape = low.shape[0] + 2 * PAD, low.shape[1] + 2 * PAD
         bends = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
-        native.bends(np.ascontiguousarray(low, np.float64), level.low.table, level.periodic, *bends)
+        maps.bends(np.ascontiguousarray(low, np.float64), level.low.table, level.periodic, *bends)
         return bends
     strips, parts = level.low.strips, list[NDArray[Any]]()
     for strip in strips:

@@ -10,12 +10,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from isopress.codec import native
 from isopress.codec.arrays import Scratch
 from isopress.codec.bounded.predictor import MEAN_REACH, SCALE_REACH
 from isopress.codec.entropy.coder import TAILS, Tables
 from isopress.codec.entropy.integer_mlp import ACTIVATION_MAX, IntegerNetwork
 from isopress.codec.latent.context_features import MEAN_OF, Phase
+from isopress.codec.native import dispatch
+from isopress.codec.native.dispatch import Kept, compiled
 from isopress.codec.threads import share
 
 F32 = NDArray[np.float32]
@@ -52,8 +53,8 @@ class ContextModel:
         """Return what is known of the points of a phase, with the biases and the table of this depth."""
         band, plan = phase.band, phase.plan
         network = self.networks[band.number][band.related is not None].folded(plan.rows, plan.known)
-        if native.level() != native.NUMPY:
-            kept = network.kept(native.level(), depth)
+        if compiled():
+            kept = network.kept(dispatch.level(), depth)
             return _compiled(phase, kept, self.quiet[band.number, depth])
         scales, tails = self.quiet[band.number, depth]
         scale = scales.take(phase.rough, mode="clip")
@@ -70,7 +71,7 @@ class ContextModel:
         return Prediction(mean, scale, tail, active)
 
 
-def _compiled(phase: Phase, network: native.Kept, quiet: NDArray[np.int16]) -> Prediction:
+def _compiled(phase: Phase, network: Kept, quiet: NDArray[np.int16]) -> Prediction:
     """Return what the kernels say: of pieces of a large phase, by as many threads as are free."""
     n, whole = phase.size, phase.contexts(network, quiet, phase.band.place.table)
     mean, scale, tail = np.empty(n, np.float32), np.empty(n, np.int16), np.empty(n, np.int8)

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from isopress.codec import native
 from isopress.codec.latent.context_features import UNITS
 from isopress.codec.latent.integer_transformer import (
     ONE,
@@ -30,6 +29,8 @@ from isopress.codec.latent.integer_transformer import (
     log,
     rounded,
 )
+from isopress.codec.native import correction
+from isopress.codec.native.dispatch import compiled
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
@@ -284,8 +285,8 @@ def features(units: NDArray[np.int64], cell: int, periodic: bool) -> I16:
     sums = units.reshape(h, cell, w, cell).sum((1, 3))
     near, beside = around(sums, 1, periodic), side * sums - around(sums, WIDE, periodic)
     factors = np.float32(GAIN / (9 * n * UNITS)), np.float32(GAIN / (side * n * UNITS))
-    if native.level() != native.NUMPY:
-        return native.features(units, near, beside, cell, 9 * n, (float(factors[0]), float(factors[1]), ONE, TOP))
+    if compiled():
+        return correction.features(units, near, beside, cell, 9 * n, (float(factors[0]), float(factors[1]), ONE, TOP))
     out = np.zeros((h, w, (n + 2) // 2 * 2), np.int16)
     out[..., :n] = _compressed(9 * n * blocked(units[..., None], cell) - near[..., None], factors[0])
     out[..., n] = _compressed(beside, factors[1])

@@ -16,7 +16,8 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from isopress.codec import native
+from isopress.codec.native import correction
+from isopress.codec.native.dispatch import compiled
 from isopress.codec.threads import share
 
 F32 = NDArray[np.float32]
@@ -126,34 +127,34 @@ class Product:
 
     def __call__(self, *inputs: I16) -> F32:
         """Map integers (H, W, in), side by side if there are several, to (H - rows + 1, W - columns + 1, out)."""
-        if native.level() != native.NUMPY:
-            return np.asarray(self._compiled(inputs, native.PLAIN, TOP))
+        if compiled():
+            return np.asarray(self._compiled(inputs, correction.PLAIN, TOP))
         return self._sums(*inputs)
 
     def integers(self, *inputs: I16, top: int = TOP) -> I16:
         """Return the same, rounded and at most `top`."""
-        if native.level() != native.NUMPY:
-            return self._compiled(inputs, native.ROUNDED, top)
+        if compiled():
+            return self._compiled(inputs, correction.ROUNDED, top)
         return rounded(self._sums(*inputs), top)
 
     def activations(self, *inputs: I16) -> I16:
         """Return gelu of the same, as integers."""
-        if native.level() != native.NUMPY:
-            return self._compiled(inputs, native.GELU_ROUNDED, TOP)
+        if compiled():
+            return self._compiled(inputs, correction.GELU_ROUNDED, TOP)
         return rounded(gelu(self._sums(*inputs)) * np.float32(ONE), TOP)
 
     def _compiled(self, inputs: tuple[I16, ...], kind: int, top: int) -> NDArray[Any]:
         seen = tuple(np.ascontiguousarray(x) for x in inputs)
         packed, factors = self.packed(tuple(x.shape[2] for x in inputs))
         rows, _, _, outputs = self.weight.shape
-        return native.product(seen, packed, rows, outputs, factors, kind, top, ONE)
+        return correction.product(seen, packed, rows, outputs, factors, kind, top, ONE)
 
     @cache  # noqa: B019 - there are few, and they live as long as their model
     def packed(self, channels: tuple[int, ...]) -> tuple[I16, tuple[F32, F32]]:
         """Return what the compiled kernels take, for inputs of so many channels each."""
-        missing = -len(self.scale) % native.OUT_BLOCK
+        missing = -len(self.scale) % correction.OUT_BLOCK
         factors = np.pad(self.scale, (0, missing)), np.pad(self.bias, (0, missing))
-        return native.packed_weights(self.weight, channels), factors
+        return correction.packed_weights(self.weight, channels), factors
 
     def _sums(self, *inputs: I16) -> F32:
         rows, columns, _, outputs = self.weight.shape
@@ -243,13 +244,13 @@ class Block:
 
 def each(work: Callable[[T], R], pieces: Sequence[T]) -> list[R]:
     """Return what `work` makes of every piece: kernels by several threads; numpy's products have their own."""
-    return share(work, pieces) if native.level() != native.NUMPY else [work(piece) for piece in pieces]
+    return share(work, pieces) if compiled() else [work(piece) for piece in pieces]
 
 
 def depthwise(x: F32, weight: F32, bias: F32, periodic: bool) -> F32:
     """Return the 3 x 3 cross-correlation of each channel by itself; zeros beyond edges."""
-    if native.level() != native.NUMPY:
-        return native.depthwise(np.ascontiguousarray(x), weight, bias, periodic)
+    if compiled():
+        return correction.depthwise(np.ascontiguousarray(x), weight, bias, periodic)
     h, w, _ = x.shape
     seen = np.pad(x, ((1, 1), (0, 0), (0, 0)))
     seen = np.pad(seen, ((0, 0), (1, 1), (0, 0)), "wrap" if periodic else "constant")
@@ -262,8 +263,8 @@ def depthwise(x: F32, weight: F32, bias: F32, periodic: bool) -> F32:
 def normalised(x: F32, weight: F32, bias: F32) -> I16:
     """Return the layer norm of tokens (..., dim), as integers."""
     part = np.float32(1 / x.shape[-1])
-    if native.level() != native.NUMPY:
-        return native.norm(np.ascontiguousarray(x), weight, bias, float(part), float(EPSILON), ONE, TOP)
+    if compiled():
+        return correction.norm(np.ascontiguousarray(x), weight, bias, float(part), float(EPSILON), ONE, TOP)
     d = x - halved_sum(x) * part
     root = np.float32(1) / np.sqrt(halved_sum(d * d) * part + EPSILON)
     return rounded((d * root * weight + bias) * np.float32(ONE), TOP)
@@ -274,9 +275,9 @@ def attended(qkv: I16, heads: int, rows: Windows, columns: Windows) -> I16:
     (h, w), dim = qkv.shape[:2], qkv.shape[2] // 3
     scale = np.float32(1 / (ONE_SCORED**2 * math.sqrt(dim // heads) * math.log(2)))
     out = np.empty((h, w, dim), np.int16)
-    if native.level() != native.NUMPY:
+    if compiled():
         factors = float(scale), 2.0**SHARE, ONE / (ONE_SCORED * 2**SHARE), TOP
-        each(lambda row: native.attention(qkv, heads, row, columns.table, factors, out), list(rows.table[:, None]))
+        each(lambda row: correction.attention(qkv, heads, row, columns.table, factors, out), list(rows.table[:, None]))
         return out
     for down, height in rows.places():
         for across, width in columns.places():

@@ -17,8 +17,9 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from isopress.codec import native
 from isopress.codec.latent.wavelet import LATITUDE, LONGITUDE, AnyFloat, join, split
+from isopress.codec.native import wavelet
+from isopress.codec.native.dispatch import compiled
 
 F64 = NDArray[np.float64]
 Shape = tuple[int, int]
@@ -124,9 +125,9 @@ class Level:
 
         used_up : whether that may be done where they lie
         """
-        if native.level() != native.NUMPY:
+        if compiled():
             own = used_up and x.dtype == np.float64 and x.flags.c_contiguous
-            return native.analyse(x if own else np.array(x, np.float64, order="C"), self.table, self.periodic, dtype)
+            return wavelet.analyse(x if own else np.array(x, np.float64, order="C"), self.table, self.periodic, dtype)
         low, hl, hh = list[F64](), list[F64](), list[F64]()
         for zone in self.zones:
             cells = zone.strip.cells(x)
@@ -144,8 +145,8 @@ class Level:
 
     def synthesise(self, low: F64, details: Sequence[AnyFloat], *, whole: bool = False) -> F64:
         """Undo `analyse`; with `whole` in integers, so that all machines agree."""
-        if native.level() != native.NUMPY:
-            return native.synthesise(low, details, self.table, (self.height, self.width), self.periodic, whole)
+        if compiled():
+            return wavelet.synthesise(low, details, self.table, (self.height, self.width), self.periodic, whole)
         ll, lh = list[AnyFloat](), list[AnyFloat]()
         for below, above in zip(self.low.zones, self.bands[1].zones, strict=True):
             ll.append(below.cells(low))

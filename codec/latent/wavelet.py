@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from isopress.codec import native
+from isopress.codec.native import wavelet
+from isopress.codec.native.dispatch import compiled
 
 F64 = NDArray[np.float64]
 AnyFloat = NDArray[np.floating[Any]]
@@ -120,8 +121,8 @@ def _lift(target: F64, beside: Neighbours, factor: float, *, whole: bool = False
     before, near, after = beside
     if not target.size:
         return
-    if native.level() != native.NUMPY and _alike(target, near):
-        native.lift(target, near, (before, after), factor, whole=whole, minus=minus)
+    if compiled() and _alike(target, near):
+        wavelet.lift(target, near, (before, after), factor, whole=whole, minus=minus)
         return
     n, start = near.shape[-1] - 1, int(before is not None)
     if n < 0:

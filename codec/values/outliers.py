@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from isopress.codec import native
 from isopress.codec.arrays import contiguous
 from isopress.codec.errors import ArgumentError, CorruptPayloadError, TruncatedPayloadError
 from isopress.codec.limits import exceeds
+from isopress.codec.native.dispatch import compiled
+from isopress.codec.native.values import keep
 from isopress.codec.values.lossless import decode_lossless, encode_lossless
 from isopress.codec.values.packing import pack, shuffle, unpack, unshuffle
 
@@ -50,8 +51,8 @@ def find_exceptions(x: np.ndarray, x_hat: np.ndarray, tolerance: float | np.ndar
     bits = bits_of(x)
     if x.shape != x_hat.shape or x.dtype != x_hat.dtype:
         raise ArgumentError(f"x is {x.dtype}{x.shape} but x_hat is {x_hat.dtype}{x_hat.shape}; they must agree")
-    one = tolerance if isinstance(tolerance, float) and native.level() != native.NUMPY else None
-    if one is not None and native.keep(contiguous(x), contiguous(x_hat), one):
+    one = tolerance if isinstance(tolerance, float) and compiled() else None
+    if one is not None and keep(contiguous(x), contiguous(x_hat), one):
         return Exceptions(np.zeros(0, np.int64), bits.reshape(-1)[:0])
     wrong = bits != bits_of(x_hat)
     if tolerance is not None:

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from isopress.codec import native
 from isopress.codec.errors import CorruptPayloadError, TruncatedPayloadError, UnsupportedVersionError
+from isopress.codec.native.dispatch import compiled
+from isopress.codec.native.values import restore
 from isopress.codec.values import log_transform as pointwise
 from isopress.codec.values.log_transform import Knee
 
@@ -53,12 +54,12 @@ class Quantiser:
         x = v.view(dtype) if in_place and v.itemsize == dtype.itemsize else np.empty(v.shape, dtype)
         rows = max(1, PIECE // max(1, v.shape[2]))  # in the cache, and without a second array of binary64
         steps, offsets = np.broadcast_to(self.step, len(v)).tolist(), np.broadcast_to(self.offset, len(v)).tolist()
-        compiled = native.level() != native.NUMPY and self.transform == LINEAR and v.size > 0
-        compiled &= v.dtype == np.int32 and v.flags.c_contiguous and x.dtype in (np.float32, np.float64)
+        natively = compiled() and self.transform == LINEAR and v.size > 0
+        natively &= v.dtype == np.int32 and v.flags.c_contiguous and x.dtype in (np.float32, np.float64)
         with np.errstate(over="ignore", invalid="ignore"):  # wrong v must surface as wrong values, no warning
             for out, field, step, offset in zip(x, v, steps, offsets, strict=True):
-                if compiled:
-                    native.restore(field, step, offset, out)
+                if natively:
+                    restore(field, step, offset, out)
                     continue
                 for start in range(0, len(field), rows):
                     t = field[start : start + rows] / UNITS

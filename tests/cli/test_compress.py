@@ -16,7 +16,7 @@ from click.testing import CliRunner, Result
 import isopress
 from isopress.cli import endings
 from isopress.cli.main import main
-from isopress.codec import native
+from isopress.codec.native import dispatch
 from isopress.format.payload import VERSION
 from isopress.format.source import grib, locate
 from isopress.format.source import open as opening
@@ -184,7 +184,7 @@ def test_the_version_names_what_decides_bytes_and_values() -> None:
     result = run("--version")
     assert result.exit_code == 0
     assert result.stdout.startswith(f"isopress {isopress.__version__}, payload {major}.{minor}\n")
-    assert f"kernels: {native.status()}; " in result.stdout
+    assert f"kernels: {dispatch.status()}; " in result.stdout
     for name in ("Python", "numpy", "zarr", "numcodecs", "constriction", "torch"):
         assert f"{name} " in result.stdout
 

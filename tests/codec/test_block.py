@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isopress.codec import native
 from isopress.codec.bounded import block, fields_alone, predictor
 from isopress.codec.bounded.block import BlockDecoder
 from isopress.codec.bounded.pyramid import Quantisation
@@ -18,6 +17,7 @@ from isopress.codec.bounded.weights import load_pyramid
 from isopress.codec.bytes import read_varint
 from isopress.codec.entropy.integer_mlp import IntegerNetwork
 from isopress.codec.errors import ArgumentError, CorruptPayloadError, PayloadError, TruncatedPayloadError
+from isopress.codec.native import dispatch
 from tests.fields import drifting_fields, spectral_field
 from tests.strategies import examples
 
@@ -202,13 +202,13 @@ def test_fields_decode_once_in_whatever_order_they_are_asked_for(shape, axes):
     section, v = encode(drifting_fields(*shape) * 20, axes)
     v = v.reshape(-1, *shape[-2:])
     (whole, everything), (partial, pieces) = counting(), counting()
-    with native.using(native.NUMPY):  # kernels do not call what stands in for a network
+    with dispatch.using(dispatch.NUMPY):  # kernels do not call what stands in for a network
         decode(section, shape, whole)
     one = decoder(section, shape, partial)
     rng = np.random.default_rng(0)
     asked: set[int] = set()
     for wanted in [*rng.integers(0, len(v), (6, 3)).tolist(), range(len(v)), [0]]:
-        with native.using(native.NUMPY):
+        with dispatch.using(dispatch.NUMPY):
             values = one.decode(wanted)
         asked.update(wanted)
         assert one.done == set(chain_of(shape[:-2], axes, asked))

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from isopress.codec import native
 from isopress.codec.latent.correction import features, spread_of
 from isopress.codec.latent.integer_transformer import (
     TOP,
@@ -22,17 +21,18 @@ from isopress.codec.latent.integer_transformer import (
     log,
     normalised,
 )
+from isopress.codec.native import correction, dispatch
 
-COMPILED = [name for name in native.levels() if name != native.NUMPY]
+COMPILED = [name for name in dispatch.levels() if name != dispatch.NUMPY]
 needs_kernels = pytest.mark.skipif(not COMPILED, reason="no kernels were built")
 
 
 def assert_levels_agree(work: Callable[[], NDArray[Any]]) -> None:
     """Compare what every level makes of the same work with what numpy makes of it, bit by bit."""
-    with native.using(native.NUMPY):
+    with dispatch.using(dispatch.NUMPY):
         expected = work()
     for level in COMPILED:
-        with native.using(level):
+        with dispatch.using(level):
             found = work()
         assert found.dtype == expected.dtype
         np.testing.assert_array_equal(found, expected, err_msg=level)
@@ -66,7 +66,7 @@ def test_no_sum_leaves_32_bits_and_weights_are_as_fine_as_that_allows() -> None:
     assert (np.abs(product.weight).max((0, 1, 2)) > 2**13).any()
     worst = (np.sign(product.weight[0, 0, :, 4]) * TOP).astype(np.int16)[None, None]
     assert_levels_agree(lambda: product(worst))
-    with native.using(native.NUMPY):
+    with dispatch.using(dispatch.NUMPY):
         np.testing.assert_allclose(product(worst)[0, 0, 4] * 512, np.abs(weight[4]).sum() * TOP, rtol=1e-2)
 
 
@@ -123,10 +123,10 @@ def test_the_spread_is_the_logarithm_of_the_deviation(size: float) -> None:
 def test_kernels_refuse_what_does_not_fit_together() -> None:
     x, weight = np.zeros((4, 5, 6), np.int16), np.zeros((3, 3, 6, 8), np.int16)
     factors = np.zeros(16, np.float32), np.zeros(16, np.float32)
-    packed = native.packed_weights(weight, (6,))
-    good: list[Any] = [(x,), packed, 3, 8, factors, native.ROUNDED, TOP, 1]
-    with native.using(COMPILED[0]):
-        native.product(*good)
+    packed = correction.packed_weights(weight, (6,))
+    good: list[Any] = [(x,), packed, 3, 8, factors, correction.ROUNDED, TOP, 1]
+    with dispatch.using(COMPILED[0]):
+        correction.product(*good)
         large = packed.copy()
         large[:, :, 0] = 32767
         for place, value in (
@@ -142,22 +142,22 @@ def test_kernels_refuse_what_does_not_fit_together() -> None:
             (5, 3),
         ):
             with pytest.raises((ValueError, BufferError)):
-                native.product(*[*good[:place], value, *good[place + 1 :]])
+                correction.product(*[*good[:place], value, *good[place + 1 :]])
         qkv, out = np.zeros((4, 5, 12), np.int16), np.zeros((4, 5, 4), np.int16)
         rows, columns = (np.array([[0, n, n]], np.int32) for n in (4, 5))
-        native.attention(qkv, 2, rows, columns, (1, 1, 1, 1), out)
+        correction.attention(qkv, 2, rows, columns, (1, 1, 1, 1), out)
         for bad in ([[4, 1, 1]], [[-1, 2, 2]], [[0, 5, 4]], [[0, 2, 3]], [[0, 0, 0]], np.empty((0, 3))):
             with pytest.raises(ValueError, match="window"):
-                native.attention(qkv, 2, np.array(bad, np.int32), columns, (1, 1, 1, 1), out)
+                correction.attention(qkv, 2, np.array(bad, np.int32), columns, (1, 1, 1, 1), out)
         with pytest.raises(ValueError, match="buffer"):
-            native.attention(qkv[:3], 2, rows, columns, (1, 1, 1, 1), out)
+            correction.attention(qkv[:3], 2, rows, columns, (1, 1, 1, 1), out)
         units, cells = np.zeros((8, 12), np.int64), np.zeros((2, 3), np.int64)
-        native.features(units, cells, cells, 4, 144, (1, 1, 1, 1))
+        correction.features(units, cells, cells, 4, 144, (1, 1, 1, 1))
         for cell, field in ((3, units), (17, units), (4, units[1:])):
             with pytest.raises(ValueError, match=r"buffer|cell"):
-                native.features(field, cells, cells, cell, 144, (1, 1, 1, 1))
+                correction.features(field, cells, cells, cell, 144, (1, 1, 1, 1))
         tokens, n = np.zeros((2, 3, 4), np.float32), np.zeros(4, np.float32)
         with pytest.raises(ValueError, match="buffer"):
-            native.norm(tokens, n[1:], n, 0.25, 0, 1, 1)
+            correction.norm(tokens, n[1:], n, 0.25, 0, 1, 1)
         with pytest.raises(ValueError, match="buffer"):
-            native.depthwise(tokens, np.zeros((3, 3, 3), np.float32), n, False)
+            correction.depthwise(tokens, np.zeros((3, 3, 3), np.float32), n, False)

@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 
 import isopress
-from isopress.codec import native
 from isopress.codec.float_environment import subnormal_numbers
 from isopress.codec.latent import context_model
 from isopress.codec.latent.section import Latent, decode_fields
+from isopress.codec.native import dispatch
 from tests.fields import drifting_fields, spectral_field
 from tests.latent_models import encode_fields, read_latents, small_model
 from tests.strategies import Array
@@ -110,8 +110,8 @@ def test_other_kernels_and_thread_counts_decode_the_same_latents(tmp_path: Path)
 def test_every_level_of_the_kernels_corrects_a_field_alike() -> None:
     x = fields()[0]
     section, values = encode_fields(x, LATENT, MODEL)
-    for level in native.levels():
-        with native.using(level):
+    for level in dispatch.levels():
+        with dispatch.using(level):
             assert encode_fields(x, LATENT, MODEL)[0] == section, level
             np.testing.assert_array_equal(decode_fields(section, x.shape, MODEL), values)
 

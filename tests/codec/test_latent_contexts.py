@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isopress.codec import native
 from isopress.codec.arrays import Scratch
 from isopress.codec.bounded.geometry import FEATURE_MAX, FEATURE_ONE
 from isopress.codec.bounded.predictor import SCALE_REACH
@@ -23,6 +22,7 @@ from isopress.codec.latent.coefficients import Latents, decode, encode
 from isopress.codec.latent.context_features import ALONE, FLAGS, INDEXES, RELATED, UNITS, plan, tables
 from isopress.codec.latent.context_model import ContextModel, Prediction, evaluate
 from isopress.codec.latent.reduced_grid import levels
+from isopress.codec.native import contexts, dispatch
 from tests.fields import drifting_fields
 from tests.latent_models import Visit, small_model, visits
 from tests.strategies import Array, examples
@@ -341,8 +341,8 @@ def test_every_instruction_set_predicts_as_numpy_does(shape: tuple[int, ...], ah
         y = waves(*shape) * size
         for visit in visits([Latents.of(channel, split) for channel in y], split, CONTEXTS):
             found = []
-            for name in native.levels():
-                with native.using(name):
+            for name in dispatch.levels():
+                with dispatch.using(name):
                     found.append(CONTEXTS.predict(visit.phase, visit.depth))
             for other in found[:-1]:
                 for part in fields(Prediction):
@@ -362,18 +362,18 @@ def test_a_phase_cut_into_pieces_is_predicted_as_a_whole(piece: int, monkeypatch
             np.testing.assert_array_equal(getattr(cut, part.name), getattr(whole, part.name), part.name)
 
 
-@pytest.mark.skipif(len(native.levels()) == 1, reason="the kernels were not built")
+@pytest.mark.skipif(len(dispatch.levels()) == 1, reason="the kernels were not built")
 def test_kernels_refuse_contexts_that_do_not_fit_together() -> None:
     phase = next(visit.phase for visit in visited(waves(2, 21, 30)) if visit.phase.index == 3 and visit.phase.size > 9)
     network = CONTEXTS.networks[phase.band.number][phase.band.related is not None]
-    with native.using(native.levels()[0]):
-        kept = network.folded(phase.plan.rows, phase.plan.known).kept(native.level(), 0)
+    with dispatch.using(dispatch.levels()[0]):
+        kept = network.folded(phase.plan.rows, phase.plan.known).kept(dispatch.level(), 0)
         good = phase.contexts(kept, CONTEXTS.quiet[0, 0], phase.parts(1 << 20)[0][0])
         out = room(phase.size)
         good.predict(out)
         for change, message in (
             ({"rest": good.rest[1:]}, "buffer"),
-            ({"network": network.kept(native.level(), 0)}, "inputs"),
+            ({"network": network.kept(dispatch.level(), 0)}, "inputs"),
             ({"maps": (None, *good.maps[1:])}, "missing"),
             ({"maps": good.maps[1:]}, "maps"),
             ({"strips": good.strips + np.int32(1)}, "strip"),
@@ -388,4 +388,4 @@ def test_kernels_refuse_contexts_that_do_not_fit_together() -> None:
             good.predict(room(phase.size + 1))
         none = np.zeros((0, 4), np.int32), np.zeros((0, 6), np.int32), np.zeros((0, 2), np.int32)
         with pytest.raises(ValueError, match="nothing makes"):
-            native.context_plan(1, *none, np.zeros((2, 2), np.int32))
+            contexts.context_plan(1, *none, np.zeros((2, 2), np.int32))

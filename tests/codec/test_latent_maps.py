@@ -5,14 +5,14 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from isopress.codec import native
-from isopress.codec.latent import context_maps as maps
+from isopress.codec.latent import context_maps
 from isopress.codec.latent.context_features import Band, Related
 from isopress.codec.latent.context_maps import PAD, BandMaps, LevelMaps
 from isopress.codec.latent.reduced_grid import AnyLevel, Level, levels
+from isopress.codec.native import dispatch, maps, wavelet
 from tests.strategies import Array
 
-KERNELS = native.levels()[:-1]
+KERNELS = dispatch.levels()[:-1]
 SPLITS = [
     levels(21, 30, True),
     levels(1, 5, False),
@@ -31,7 +31,7 @@ def random_map(level: AnyLevel, seed: int) -> Array:
 def made_by(name: str, level: AnyLevel, coarser: LevelMaps | None) -> Iterator[Array]:
     """Yield all maps that come up while a level's bands are decoded to noise."""
     rng = np.random.default_rng(1)
-    with native.using(name):
+    with dispatch.using(name):
         low = rng.normal(size=level.low.shape if isinstance(level, Level) else (150, 400)) * 100
         known = LevelMaps.of(low, level, coarser)
         yield from (known.bend_x, known.bend_y, known.bend, *known.parent_smooth)
@@ -52,7 +52,7 @@ def test_every_level_of_the_kernels_makes_the_maps_that_numpy_makes(split: tuple
     coarser = None
     for level in split[::-1]:
         for name in KERNELS:
-            wanted = made_by(native.NUMPY, level, coarser)
+            wanted = made_by(dispatch.NUMPY, level, coarser)
             for one, other in zip(wanted, made_by(name, level, coarser), strict=True):
                 np.testing.assert_array_equal(one, other)
         coarser = None
@@ -60,7 +60,7 @@ def test_every_level_of_the_kernels_makes_the_maps_that_numpy_makes(split: tuple
             low = np.random.default_rng(0).normal(size=level.low.shape)
             smooth = random_map(level, 7)
             coarser = LevelMaps.of(low, level, None)
-            coarser.bands += [BandMaps(smooth, smooth)] * maps.BANDS
+            coarser.bands += [BandMaps(smooth, smooth)] * context_maps.BANDS
 
 
 @pytest.mark.parametrize("split", SPLITS)
@@ -73,8 +73,8 @@ def test_every_level_of_the_kernels_transforms_as_numpy_does(
         found = list[tuple[Array, ...]]()
         if not isinstance(level, Level):
             continue
-        for name in native.levels():
-            with native.using(name):
+        for name in dispatch.levels():
+            with dispatch.using(name):
                 low, details = level.analyse(x, dtype)
                 whole = [np.rint(band) for band in details]
                 back = level.synthesise(low, details), level.synthesise(np.rint(low), whole, whole=True)
@@ -90,18 +90,18 @@ def test_kernels_refuse_maps_that_do_not_fit_together() -> None:
     table, flat = level.low.table, np.zeros((19, 23), np.float32)
     zeros = np.zeros(9, np.float32), np.zeros(9, np.int32)
     bent = np.zeros((11, 15)), table, True, flat, flat
-    with native.using(KERNELS[0]):
+    with dispatch.using(KERNELS[0]):
         for work, message in (
-            (lambda: native.box(flat[:8, :], None, table, True), "map"),
-            (lambda: native.box(flat, flat[1:], table, True), "buffer"),
-            (lambda: native.box(flat, None, table + np.int32(1), True), "strip"),
-            (lambda: native.bends(bent[0], table[:, :2].copy(), *bent[2:]), "buffer"),
-            (lambda: native.bends(bent[0], np.repeat(table, 2, 0), *bent[2:]), "strips"),
-            (lambda: native.bends(*bent[:4], flat[1:]), "buffer"),
-            (lambda: native.rest((flat, flat, flat, flat[1:], None, None, None, None)), "buffer"),
-            (lambda: native.upsample(flat, (40, 60), True), "coarser"),
-            (lambda: native.enter(zeros, table, (0, 0), True, flat, flat), "points"),
-            (lambda: native.enter(zeros, table, (2, 0), True, flat, flat), "phase"),
+            (lambda: maps.box(flat[:8, :], None, table, True), "map"),
+            (lambda: maps.box(flat, flat[1:], table, True), "buffer"),
+            (lambda: maps.box(flat, None, table + np.int32(1), True), "strip"),
+            (lambda: maps.bends(bent[0], table[:, :2].copy(), *bent[2:]), "buffer"),
+            (lambda: maps.bends(bent[0], np.repeat(table, 2, 0), *bent[2:]), "strips"),
+            (lambda: maps.bends(*bent[:4], flat[1:]), "buffer"),
+            (lambda: maps.rest((flat, flat, flat, flat[1:], None, None, None, None)), "buffer"),
+            (lambda: maps.upsample(flat, (40, 60), True), "coarser"),
+            (lambda: maps.enter(zeros, table, (0, 0), True, flat, flat), "points"),
+            (lambda: maps.enter(zeros, table, (2, 0), True, flat, flat), "phase"),
         ):
             with pytest.raises(ValueError, match=message):
                 work()
@@ -109,8 +109,8 @@ def test_kernels_refuse_maps_that_do_not_fit_together() -> None:
 
 def test_kernels_refuse_levels_of_a_wavelet_that_do_not_fit_together() -> None:
     x, good = np.zeros((20, 32)), np.array([[0, 8, 16, 2, 0, 1], [8, 20, 32, 1, 1, 1]], np.int32)
-    with native.using(KERNELS[0]):
-        low, details = native.analyse(x, good, True, np.float32)
+    with dispatch.using(KERNELS[0]):
+        low, details = wavelet.analyse(x, good, True, np.float32)
         for place, value, message in (
             ((0, 1), 6, "rows"),
             ((1, 1), 22, "rows"),
@@ -122,10 +122,10 @@ def test_kernels_refuse_levels_of_a_wavelet_that_do_not_fit_together() -> None:
             zones = good.copy()
             zones[place] = value
             with pytest.raises(ValueError, match=message):
-                native.analyse(x, zones, True, np.float32)
+                wavelet.analyse(x, zones, True, np.float32)
             with pytest.raises(ValueError, match=message):
-                native.synthesise(low, details, zones, (20, 32), True, True)
+                wavelet.synthesise(low, details, zones, (20, 32), True, True)
         with pytest.raises(ValueError, match="buffer"):
-            native.synthesise(low, details, good, (22, 32), True, True)
+            wavelet.synthesise(low, details, good, (22, 32), True, True)
         with pytest.raises(ValueError, match="rows"):
-            native.analyse(x, good[:1], True, np.float32)
+            wavelet.analyse(x, good[:1], True, np.float32)

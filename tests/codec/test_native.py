@@ -5,7 +5,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from isopress.codec import native
 from isopress.codec.bounded import pyramid
 from isopress.codec.bounded.geometry import CONTEXTS, kernel_geometry
 from isopress.codec.bounded.predictor import LIMIT, Condition
@@ -22,12 +21,15 @@ from isopress.codec.errors import ArgumentError, PayloadError
 from isopress.codec.latent.coefficients import OFFSET_FROM, TRADE, choose
 from isopress.codec.latent.context_model import Prediction
 from isopress.codec.limits import Bound
+from isopress.codec.native import contexts, dispatch, entropy
+from isopress.codec.native.references import combine, fit
+from isopress.codec.native.walk import Walk
 from isopress.codec.values.quantiser import UNITS, Quantiser
 from tests.fields import half_smooth
 from tests.latent_models import small_model
 
 TABLES = load_pyramid().tables
-COMPILED = [name for name in native.levels() if name != native.NUMPY]
+COMPILED = [name for name in dispatch.levels() if name != dispatch.NUMPY]
 needs_kernels = pytest.mark.skipif(not COMPILED, reason="the kernels were not built")
 
 
@@ -72,8 +74,8 @@ def walk_alike(
 ) -> list[bytes]:
     """Code fields by every instruction set, with a stream for all or for each; return the streams, all alike."""
     wanted: tuple[list[bytes], np.ndarray] | None = None
-    for name in reversed(native.levels()):
-        with native.using(name):
+    for name in reversed(dispatch.levels()):
+        with dispatch.using(name):
             writers = [SymbolWriter(coding.model.tables, peaked=each) for _ in range(len(y) if each else 1)]
             v = encode_fields(y, valid, anchors, writers, coding, proxies)
             streams = [writer.finish() for writer in writers]
@@ -114,7 +116,7 @@ def test_every_instruction_set_finds_the_same_quiet_points(
     anchors = np.rint(y[:, ::step, ::step])
     streams = walk_alike(y, valid, anchors, coding, proxies, each=each)
     monkeypatch.setattr(pyramid, "LEAST", y.size + 1)
-    with native.using(native.NUMPY):
+    with dispatch.using(dispatch.NUMPY):
         writers = [SymbolWriter(coding.model.tables, peaked=each) for _ in streams]
         encode_fields(y, valid, anchors, writers, coding, proxies)
         assert streams != [writer.finish() for writer in writers]  # there were quiet points
@@ -123,15 +125,15 @@ def test_every_instruction_set_finds_the_same_quiet_points(
 @needs_kernels
 def test_kernels_refuse_what_does_not_fit_together() -> None:
     model, shape = load_pyramid(), (1, 9, 9)
-    with native.using(COMPILED[0]):
-        writer = native.RangeEncoder(False)
+    with dispatch.using(COMPILED[0]):
+        writer = entropy.RangeEncoder(False)
         good = {"wrap": False, "snap": False, "geometries": tuple(kernel_geometry(c) for c in CONTEXTS), "proxies": (),
-                "levels": tuple((64, 0, tuple(model.networks[-1][c.name].kept(native.level(), 0) for c in CONTEXTS))
+                "levels": tuple((64, 0, tuple(model.networks[-1][c.name].kept(dispatch.level(), 0) for c in CONTEXTS))
                                 for _ in range(3)),
                 "tables": model.tables.kept, "coefficients": None, "streams": (writer.kept,)}  # fmt: skip
         y, v = np.zeros(shape), np.zeros(shape, np.int32)
-        native.Walk(**good).encode(y, None, v)  # type: ignore[arg-type]
-        related = load_pyramid(references=True).networks[-1]["D"].kept(native.level(), 0, 3, 0)
+        Walk(**good).encode(y, None, v)  # type: ignore[arg-type]
+        related = load_pyramid(references=True).networks[-1]["D"].kept(dispatch.level(), 0, 3, 0)
         bad = [
             ({"streams": (writer.kept,) * 2}, v, "streams"),
             ({"levels": ((64, 0, (related,) * 3),) * 3}, v, "bug"),
@@ -143,16 +145,16 @@ def test_kernels_refuse_what_does_not_fit_together() -> None:
         ]
         for change, values, message in bad:
             with pytest.raises(ValueError, match=message):
-                native.Walk(**{**good, **change}).encode(y, None, values)  # type: ignore[arg-type]
+                Walk(**{**good, **change}).encode(y, None, values)  # type: ignore[arg-type]
 
 
 @needs_kernels
 def test_kernels_refuse_references_that_are_not_there() -> None:
     decoded, out = np.zeros((3, 9, 9), np.int32), np.zeros((9, 9), np.int32)
     y, expected, logs = np.zeros((9, 9)), np.full(2, 64, np.int32), logarithms()
-    with native.using(COMPILED[0]):
-        native.combine(decoded, {0: 2, 2: 2}, 0, out)
-        native.fit(y, (out, out), expected, logs)
+    with dispatch.using(COMPILED[0]):
+        combine(decoded, {0: 2, 2: 2}, 0, out)
+        fit(y, (out, out), expected, logs)
         for weights, exponent in (
             ({3: 1}, 0),
             ({-1: 1}, 0),
@@ -162,18 +164,18 @@ def test_kernels_refuse_references_that_are_not_there() -> None:
             ({0: 1, 1: 1 << 40}, 0),
         ):
             with pytest.raises(ValueError, match="term"):
-                native.combine(decoded, weights, exponent, out)
+                combine(decoded, weights, exponent, out)
         with pytest.raises(ValueError, match="buffer"):
-            native.combine(decoded, {0: 1}, 0, out[:8])
+            combine(decoded, {0: 1}, 0, out[:8])
         for arguments in (
             (y[:8], (out, out), expected, logs),
             (y, (out,), expected, logs),
             (y, (out, out), expected, logs[1:]),
         ):
             with pytest.raises(ValueError, match="buffer"):
-                native.fit(*arguments)
+                fit(*arguments)
         with pytest.raises(ValueError, match="number of its proxies"):
-            native.fit(y, (out,) * 5, np.zeros(5, np.int32), logs)
+            fit(y, (out,) * 5, np.zeros(5, np.int32), logs)
 
 
 def phases(rng: np.random.Generator) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
@@ -189,7 +191,7 @@ def phases(rng: np.random.Generator) -> list[tuple[np.ndarray, np.ndarray, np.nd
 
 
 def written(level: str, parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]], peaked: bool) -> bytes:
-    with native.using(level):
+    with dispatch.using(level):
         writer = SymbolWriter(TABLES, peaked=peaked)
         for i, (symbols, scale, tail) in enumerate(parts):
             writer.phase(symbols, scale, tail)
@@ -202,10 +204,10 @@ def written(level: str, parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]], 
 def test_kernels_and_constriction_write_and_read_the_same_words(seed: int) -> None:
     rng = np.random.default_rng(seed)
     parts, peaked = phases(rng), bool(seed % 2)
-    data = written(native.NUMPY, parts, peaked)
-    for level in native.levels():
+    data = written(dispatch.NUMPY, parts, peaked)
+    for level in dispatch.levels():
         assert written(level, parts, peaked) == data
-        with native.using(level):
+        with dispatch.using(level):
             reader = SymbolReader(TABLES, memoryview(data), peaked=peaked)
             for i, (symbols, scale, tail) in enumerate(parts):
                 np.testing.assert_array_equal(reader.phase(scale, tail), symbols)
@@ -220,8 +222,8 @@ def test_damaged_words_end_in_an_error_or_other_symbols_alike(seed: int) -> None
     scale, tail = rng.integers(-30, 90, 700).astype(np.int16), rng.integers(0, 4, 700).astype(np.int8)
     data = bytes([0]) + rng.bytes(4 * int(rng.integers(0, 300)))
     ends = []
-    for level in native.levels():
-        with native.using(level):
+    for level in dispatch.levels():
+        with dispatch.using(level):
             reader = SymbolReader(TABLES, memoryview(data))
             try:
                 ends.append(reader.phase(scale, tail).tolist())
@@ -251,10 +253,10 @@ def test_every_level_makes_the_same_values_of_integers(dtype: str) -> None:
     rng = np.random.default_rng(0)
     v = rng.integers(-(2**28), 2**28, (3, 40, 33)).astype(np.int32) >> rng.integers(0, 28, (3, 40, 33)).astype(np.int32)
     quantiser = Quantiser(np.array([0.1, -1e30, 1e38]), np.array([1e-45, 2.0**-3, 3e36]))
-    with native.using(native.NUMPY):
+    with dispatch.using(dispatch.NUMPY):
         wanted = quantiser.to_data(v, np.dtype(dtype))
-    for level in native.levels():
-        with native.using(level):
+    for level in dispatch.levels():
+        with dispatch.using(level):
             np.testing.assert_array_equal(quantiser.to_data(v, np.dtype(dtype)), wanted)
             np.testing.assert_array_equal(quantiser.to_data(v.copy(), np.dtype(dtype), in_place=True), wanted)
             np.testing.assert_array_equal(quantiser.to_data(v[:, ::2], np.dtype(dtype)), wanted[:, ::2])
@@ -265,21 +267,21 @@ def test_every_level_gives_the_same_payloads_and_values() -> None:
     for seed in range(200):
         x, bound = varied(seed)
         found = []
-        for level in native.levels():
-            with native.using(level):
+        for level in dispatch.levels():
+            with dispatch.using(level):
                 coded = encode_chunk(x, bound)
                 found.append((coded, decode_chunk(coded, x.dtype, x.shape).tobytes()))
         assert all(one == found[0] for one in found), seed
 
 
 def test_a_level_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(native.VARIABLE, "mmx")
+    monkeypatch.setenv(dispatch.VARIABLE, "mmx")
     with pytest.raises(ArgumentError, match="mmx"):
-        native._default()
+        dispatch._default()
 
 
 OF_LATENTS = small_model().contexts.tables
-KERNELS = pytest.mark.skipif(native.levels() == (native.NUMPY,), reason="kernels were not built")
+KERNELS = pytest.mark.skipif(dispatch.levels() == (dispatch.NUMPY,), reason="kernels were not built")
 
 
 def made(seed: int, n: int, largest: int, reach: int) -> tuple[np.ndarray, Prediction]:
@@ -300,9 +302,9 @@ def test_kernels_choose_the_symbols_and_the_scale_offset_that_numpy_does(
     n: int, largest: int, reach: int, last: int, trade: float
 ) -> None:
     found = []
-    for level in (native.levels()[0], native.NUMPY):
+    for level in (dispatch.levels()[0], dispatch.NUMPY):
         y, predicted = made(n, n, largest, reach)
-        with native.using(level):
+        with dispatch.using(level):
             symbols, change = choose(OF_LATENTS, y, predicted, last, trade)
         found.append((symbols, predicted.scale, change))
     (symbols, scale, change), (expected, their_scale, their_change) = found
@@ -317,7 +319,7 @@ def test_kernels_refuse_points_and_tail_classes_that_are_none() -> None:
     for active, tail, last in (([3, 3], 0, 0), ([10], 0, 0), ([-1], 0, 0), ([1], 4, 0), ([1], 0, OFFSET_MAX + 1)):
         seen = predicted.mean, predicted.scale, np.full(10, tail, np.int8), np.array(active, np.int32)
         with pytest.raises(ValueError, match=r"an active point|a tail class|a scale offset"):
-            native.choose(OF_LATENTS.kept, y, seen, OF_LATENTS.cost, TRADE, last)
+            contexts.choose(OF_LATENTS.kept, y, seen, OF_LATENTS.cost, TRADE, last)
     seen = predicted.mean, predicted.scale, predicted.tail, np.array([1], np.int32)
     with pytest.raises(ValueError, match="buffer"):
-        native.choose(OF_LATENTS.kept, y, seen, OF_LATENTS.cost[:1], TRADE, 0)
+        contexts.choose(OF_LATENTS.kept, y, seen, OF_LATENTS.cost[:1], TRADE, 0)

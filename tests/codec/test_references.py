@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isopress.codec import native
 from isopress.codec.bounded import reference_prediction as coefficients
 from isopress.codec.bounded.reference_fit import fit
 from isopress.codec.bounded.reference_order import KINDS, Axes, Node, bisection, chain, order, slots_of
 from isopress.codec.bounded.weights import load_pyramid
 from isopress.codec.entropy.coder import SymbolReader, SymbolWriter
+from isopress.codec.native import dispatch
 from isopress.codec.values.quantiser import UNITS
 from tests.fields import spectral_field
 from tests.strategies import examples
@@ -281,8 +281,8 @@ def test_proxies_are_means_differences_and_curvatures_of_decoded_fields_at_every
     for slot in slots_of(node.kind):
         for exponent in (0, 1, -3, 30, -30):
             wanted = np.clip(np.rint(expected[slot] * 2.0**exponent), -(2.0**27), 2.0**27)
-            for name in native.levels():
-                with native.using(name):
+            for name in dispatch.levels():
+                with dispatch.using(name):
                     np.testing.assert_array_equal(coefficients.proxy(node, slot, decoded, exponent), wanted)
 
 
@@ -295,7 +295,7 @@ def test_every_level_of_the_kernels_fits_the_same_coefficients(shape):
         decoded = np.clip(smooth * 10.0 ** rng.integers(-1, 5) + noise, -LARGE, LARGE).astype(np.int32)
         y = np.clip(smooth * 10.0 ** rng.integers(-3, 5) + rng.normal(size=shape), -(2**21), 2**21)[None]
         found = []
-        for name in native.levels():
-            with native.using(name):
+        for name in dispatch.levels():
+            with dispatch.using(name):
                 found.append(np.concatenate([part.ravel() for part in fit_to([node], y[0] * UNITS, decoded)]).tolist())
         assert found == found[:1] * len(found)

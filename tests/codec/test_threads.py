@@ -18,10 +18,10 @@ import torch
 import zarr
 
 import isopress
-from isopress.codec import native
 from isopress.codec.bounded import block, fields_alone
 from isopress.codec.bounded.reference_order import Axes
 from isopress.codec.errors import ArgumentError, CorruptPayloadError
+from isopress.codec.native import dispatch
 from isopress.codec.threads import LARGEST_TEAM, VARIABLE, in_team, processors, set_threads, share, slot, threads
 from isopress.format.decode_cache import CACHE
 from isopress.format.store.pool import _threads_shared_out, run
@@ -260,10 +260,10 @@ def test_what_is_set_for_the_caller_holds_for_its_helpers() -> None:
 
     def level(_: int) -> str:
         time.sleep(0.005)
-        return native.level()
+        return dispatch.level()
 
-    with native.using(native.NUMPY):
-        assert set(share(level, range(8))) == {native.NUMPY}
+    with dispatch.using(dispatch.NUMPY):
+        assert set(share(level, range(8))) == {dispatch.NUMPY}
 
 
 @leaves_no_trace

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isopress.codec import native
 from isopress.codec.latent.coefficients import Latents
 from isopress.codec.latent.reduced_grid import STOP, AnyLevel, levels
 from isopress.codec.latent.wavelet import LATITUDE, LONGITUDE, join, split
+from isopress.codec.native import dispatch
 from tests.fields import spectral_field
 from tests.strategies import Array, examples
 
@@ -115,11 +115,11 @@ def test_smooth_fields_end_up_in_few_coefficients() -> None:
 def test_every_level_of_the_kernels_lifts_as_numpy_does(shape: tuple[int, int]) -> None:
     x = np.rint(np.random.default_rng(0).normal(size=shape) * 1000)
     for axis, periodic, whole in product((LATITUDE, LONGITUDE), (False, True), (False, True)):
-        with native.using(native.NUMPY):
+        with dispatch.using(dispatch.NUMPY):
             low, high = split([x], axis, periodic)
             joined = join(low, [np.rint(part) for part in high], axis, periodic, whole)
-        for level in native.levels():
-            with native.using(level):
+        for level in dispatch.levels():
+            with dispatch.using(level):
                 again = split([x], axis, periodic)
                 found = join(low, [np.rint(part) for part in high], axis, periodic, whole)
             for one, other in zip((*low, *high, *joined), (*again[0], *again[1], *found), strict=True):

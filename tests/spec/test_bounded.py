@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
-from isopress.codec import native
 from isopress.codec.bounded import block, fields_alone, pyramid
 from isopress.codec.bounded.pyramid import Quantisation
 from isopress.codec.bounded.reference_order import GAPS, KINDS, Axes, order
 from isopress.codec.bounded.weights import DEFAULT_FOR_BLOCKS, FINEST, load_pyramid, parse_pyramid
+from isopress.codec.native import dispatch
 from tests.fields import drifting_fields, half_smooth, spectral_field
 from tests.spec import block as spec_block
 from tests.spec import pyramid as spec_pyramid
@@ -44,7 +44,7 @@ def test_quiet_points_are_read_from_the_spec_alone(periodic, snap, taper, monkey
     section, v = fields_alone.encode(y, None, **options)
     assert np.array_equal(spec_pyramid.decode(section, y.shape, tensors_of("field-0.9")), v)
     monkeypatch.setattr(pyramid, "LEAST", y.size)
-    with native.using(native.NUMPY):
+    with dispatch.using(dispatch.NUMPY):
         assert fields_alone.encode(y, None, **options)[0] != section  # there were quiet points
 
 

@@ -1,0 +1,76 @@
+"""The way of both directions through the levels and phases of fields."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isopress.codec.native.dispatch import Kept, kernels, level
+from isopress.codec.native.entropy import raise_for
+
+F64 = NDArray[np.float64]
+F32 = NDArray[np.float32]
+I32 = NDArray[np.int32]
+I8 = NDArray[np.int8]
+
+
+def geometry(
+    counts: tuple[int, int, int],
+    first_index: int,
+    places: I32,
+    look: tuple[I32, I32],
+    reals: F64,
+    constants: F64,
+    by_index: tuple[F32, F32, F64],
+) -> Kept:
+    """Return the geometry of a phase; kernels.h says what each part means.
+
+    counts : numbers of neighbours whose values, and whose errors near and further off, are looked at.
+    places : (sum of counts + 1, 3) int32; look : nearest neighbours (4,), and bends (n, 5), weight and neighbours.
+    reals : (6, n) float64; constants : (6,) float64.
+    by_index : (320,) float32 twice and float64, multipliers by roughness index.
+    """
+    return Kept(kernels.geometry(*counts, len(look[1]), first_index, places, *look, reals, constants, *by_index))
+
+
+@dataclass(frozen=True, eq=False)
+class Walk:
+    """All that both directions know of the fields of a walk.
+
+    geometries : of D, H and V.
+    levels : the finest first: quantiser width in units, by how much scale indexes are less, networks of D, H and V.
+    proxies : (B, H, W) int32 each; coefficients : (B, 3, proxies) int8 of the guess; streams : one, or B of them.
+    """
+
+    wrap: bool
+    snap: bool
+    geometries: tuple[Kept, ...]
+    levels: tuple[tuple[int, int, tuple[Kept, ...]], ...]
+    tables: Kept
+    proxies: tuple[I32, ...]
+    coefficients: I8 | None
+    streams: tuple[Kept, ...]
+
+    def encode(self, y: F64, valid: NDArray[np.bool_] | None, v: I32) -> None:
+        """Code all points of y (B, H, W) but the anchors, which stand in `v`; enter there what the decoder gets."""
+        self._run(False, v, np.ascontiguousarray(y, np.float64), None if valid is None else np.ascontiguousarray(valid))
+
+    def decode(self, v: I32) -> None:
+        """Decode all points of `v` (B, H, W) but the anchors, which stand there.
+
+        Raises
+        ------
+        TruncatedPayloadError, CorruptPayloadError
+            Streams are none that an encoder writes.
+        """
+        self._run(True, v, None, None)
+
+    def _run(self, reads: bool, v: I32, y: F64 | None, valid: NDArray[np.bool_] | None) -> None:
+        references = self.proxies, self.coefficients
+        outcome = kernels.walk(
+            level(), reads, v.shape, self.wrap, self.snap, self.geometries, self.levels, self.tables, references,
+            self.streams, v, y, valid,
+        )  # fmt: skip
+        raise_for(outcome)
