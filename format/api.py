@@ -3,6 +3,7 @@
 import math
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, cast
 
@@ -10,7 +11,9 @@ import numpy as np
 from numpy import ma  # numpy's own lazy import would hold a lock across a fork
 from numpy.typing import ArrayLike, NDArray
 
-from isopress.codec.encode import ChunkDecoder, ContextMode, encode_chunk
+from isopress.codec.bounded.choice import ContextMode
+from isopress.codec.chunk.decode import ChunkDecoder
+from isopress.codec.chunk.encode import encode_chunk
 from isopress.codec.encoded import EncodedChunk, Method
 from isopress.codec.errors import ArgumentError
 from isopress.codec.float_environment import subnormal_numbers
@@ -103,15 +106,21 @@ def compress(
     ModelNotFoundError
         `model` is not installed.
     """
-    data = encode(x, Settings(mode, bound, floor, model, context, ratio, rmse, effort, exact, channels))
-    if mode == "latent" and (missed := inspect(data).missed):
+    settings = Settings(mode, bound, floor, model, context, ratio, rmse, effort, exact, channels)
+    info, data = _encoded(x, settings)
+    if mode == "latent" and (missed := replace(info, nbytes=len(data)).missed):
         warnings.warn(f"the target is missed by more than 3 %: {missed}", TargetMissedWarning, stacklevel=2)
     return data
 
 
-@subnormal_numbers()
 def encode(x: ArrayLike, settings: Settings) -> bytes:
     """Return `x` as a payload, as `compress` does with these settings; any strides, alignment and byte order."""
+    return _encoded(x, settings)[1]
+
+
+@subnormal_numbers()
+def _encoded(x: ArrayLike, settings: Settings) -> tuple[PayloadInfo, bytes]:
+    """Return the payload of `x`, and what its header says but for its size."""
     if isinstance(x, ma.MaskedArray):
         raise ArgumentError("masked arrays cannot be stored; fill the mask with NaN: x.filled(numpy.nan)")
     array = np.asarray(x)
@@ -121,7 +130,7 @@ def encode(x: ArrayLike, settings: Settings) -> bytes:
     coded = native if isinstance(limit, tuple) else native.reshape(payload.without_trailing_ones(native.shape))
     if isinstance(limit, Target):
         with IMPORTS:
-            from isopress.codec.encode_target import encode_target
+            from isopress.codec.chunk.encode_target import encode_target
 
         with slot():
             encoded = encode_target(coded, limit, model=model, effort=settings.effort)
@@ -139,7 +148,7 @@ def encode(x: ArrayLike, settings: Settings) -> bytes:
         rmse=encoded.rmse,
         **stated(limit),
     )
-    return payload.pack(info, encoded.sections)
+    return info, payload.pack(info, encoded.sections)
 
 
 def decompress(buf: BytesLike) -> Array:

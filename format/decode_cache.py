@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from isopress.codec.errors import ArgumentError
 
 if TYPE_CHECKING:
-    from isopress.codec.decode import ChunkDecoder
+    from isopress.codec.chunk.decode import ChunkDecoder
     from isopress.format.layers import LayeredDecoder
 
     Decoder = ChunkDecoder | LayeredDecoder

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isopress.codec.bytes import read_varint, varint
-from isopress.codec.decode import FLOATS, ChunkDecoder, field_shape
+from isopress.codec.chunk.decode import ChunkDecoder
+from isopress.codec.chunk.final_values import FLOATS, field_shape
 from isopress.codec.encoded import Section, is_paid_for
 from isopress.codec.errors import CorruptPayloadError, TruncatedPayloadError
 from isopress.format.payload import Payload, PayloadInfo, parse

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.random import default_rng  # here: numpy would load it under a lock that a fork may leave locked
 from numpy.typing import NDArray
 
-from isopress.codec.decode import FLOATS, field_shape
+from isopress.codec.chunk.final_values import FLOATS, field_shape
 from isopress.codec.encoded import Method, Section
 from isopress.codec.errors import BoundError
 from isopress.codec.limits import Bound, Target, exceeds

@@ -5,6 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from isopress.codec.chunk.decode import ChunkDecoder
+from isopress.codec.encoded import EncodedChunk
+
 BLOCKY_MEAN, BLOCKY_DEVIATION = np.float32([281, 253, 1]), np.float32([15, 12, 6])  # of the channels of `blocky`
 
 
@@ -87,3 +90,8 @@ def half_smooth(height: int, width: int) -> NDArray[np.float64]:
     smooth = 40 * np.sin(rows / 19) * np.cos(columns / 23) + rows / 7
     rough = np.random.default_rng(7).normal(0, 1, (height, width)) * (np.sin(columns / 15) > 0.5)
     return smooth + rough
+
+
+def decode_chunk(encoded: EncodedChunk, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
+    """Return all values of a chunk."""
+    return ChunkDecoder(encoded, dtype, shape).decode()

@@ -19,7 +19,7 @@ from tests.datasets import errors
 xr.backends.list_engines()  # here, once: the first file that is opened imports all of them
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(
-    ["tests.killed_runs", "isopress.format.zarr.v3_codec", "isopress.codec.encode", "netCDF4"]
+    ["tests.killed_runs", "isopress.format.zarr.v3_codec", "isopress.codec.chunk.encode", "netCDF4"]
 )
 
 

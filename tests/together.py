@@ -91,7 +91,7 @@ def outcome(begun: Begun) -> dict[int, str] | str:
 
 def main() -> int:
     """Code in threads and processes; compare all they found with what one thread finds afterwards, alone."""
-    multiprocessing.set_forkserver_preload(["tests.together", "isopress.codec.encode", "torch"])
+    multiprocessing.set_forkserver_preload(["tests.together", "isopress.codec.chunk.encode", "torch"])
     begun = begin("before use", first=0)
     coding = threading.Barrier(THREADS + 1)
 

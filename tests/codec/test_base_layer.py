@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from isopress.codec.bounded.weights import load_pyramid
-from isopress.codec.encode import decode_chunk, encode_chunk
+from isopress.codec.chunk.encode import encode_chunk
 from isopress.codec.encoded import EncodedChunk, Method, Section
 from isopress.codec.errors import CorruptPayloadError, PayloadError, TruncatedPayloadError
 from isopress.codec.latent import base_layer as based
@@ -15,7 +15,7 @@ from isopress.codec.latent.section import decode_fields
 from isopress.codec.limits import Bound
 from isopress.codec.values.quantiser import Quantiser
 from tests.contract import bits
-from tests.fields import drifting_fields
+from tests.fields import decode_chunk, drifting_fields
 from tests.latent_models import small_model
 from tests.strategies import Array
 
@@ -92,9 +92,9 @@ def test_loose_bounds_on_several_fields_get_a_base(dtype: str, monkeypatch: pyte
 
 def test_large_fields_have_no_base_as_one_would_cost_them_all(monkeypatch: pytest.MonkeyPatch) -> None:
     x = weather()
-    monkeypatch.setattr("isopress.codec.encode.MAX_BASED_FIELD", x[0].size - 1)
+    monkeypatch.setattr("isopress.codec.chunk.encode.MAX_BASED_FIELD", x[0].size - 1)
     assert encode_chunk(x, LOOSE).method != Method.BASED
-    monkeypatch.setattr("isopress.codec.encode.MAX_BASED_FIELD", x[0].size)
+    monkeypatch.setattr("isopress.codec.chunk.encode.MAX_BASED_FIELD", x[0].size)
     assert encode_chunk(x, LOOSE).method == Method.BASED
 
 

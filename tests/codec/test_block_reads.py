@@ -15,7 +15,7 @@ import xarray as xr
 import zarr
 
 import isopress
-from isopress.codec.encode import ChunkDecoder
+from isopress.codec.chunk.decode import ChunkDecoder
 from isopress.codec.encoded import EncodedChunk, Method
 from isopress.format import Isopress, IsopressCodec, api
 from isopress.format.decode_cache import CACHE

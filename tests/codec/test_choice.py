@@ -9,7 +9,7 @@ from isopress.codec.bounded import choice as context_choice
 from isopress.codec.bounded.choice import Choice, choose_context
 from isopress.codec.bounded.reference_order import Axes
 from isopress.codec.bounded.weights import load_pyramid
-from isopress.codec.encode import encode_chunk
+from isopress.codec.chunk.encode import encode_chunk
 from isopress.codec.encoded import Method
 from isopress.codec.errors import ArgumentError
 from isopress.codec.limits import Bound

@@ -12,14 +12,14 @@ from numcodecs import zstd
 from pcodec import ChunkConfig, standalone
 
 from isopress.codec.bounded import fields_alone
-from isopress.codec.encode import Chunk, codings, decode_chunk, encode_chunk
-from isopress.codec.encode_target import encode_target
+from isopress.codec.chunk.encode import Chunk, codings, encode_chunk
+from isopress.codec.chunk.encode_target import encode_target
 from isopress.codec.encoded import EncodedChunk, Method, Section
 from isopress.codec.errors import ArgumentError, PayloadError, UnsupportedVersionError
 from isopress.codec.limits import Bound, Target, exceeds
 from isopress.codec.models.registry import NamedModel
 from isopress.codec.values.outliers import bits_of
-from tests.fields import blocky, drifting_fields
+from tests.fields import blocky, decode_chunk, drifting_fields
 from tests.make_golden import FLOATING, SMALL, with_nans
 from tests.strategies import QUICK, Array, anything, bounds, fields, smooth_field
 

@@ -5,12 +5,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from isopress.codec.encode import decode_chunk, encode_chunk
+from isopress.codec.chunk.encode import encode_chunk
 from isopress.codec.encoded import Method, Section
 from isopress.codec.errors import ArgumentError
 from isopress.codec.limits import Bound, exceeds
 from isopress.codec.values.outliers import bits_of
-from tests.fields import drifting_fields
+from tests.fields import decode_chunk, drifting_fields
 from tests.strategies import Array
 
 

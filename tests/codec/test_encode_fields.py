@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 
 from isopress.codec.bounded.weights import load_pyramid
-from isopress.codec.encode import Chunk, ChunkDecoder, codings, decode_chunk
+from isopress.codec.chunk.decode import ChunkDecoder
+from isopress.codec.chunk.encode import Chunk, codings
 from isopress.codec.encoded import EncodedChunk, Method, Section
 from isopress.codec.errors import PayloadError
 from isopress.codec.limits import Bound
 from isopress.codec.values.outliers import bits_of, is_list
 from tests.codec.test_encode import sample
-from tests.fields import drifting_fields
+from tests.fields import decode_chunk, drifting_fields
 from tests.strategies import Array
 
 PARTLY = (Method.BLOCK, Method.LAYERS, Method.VAEFORMER, Method.ON_VAEFORMER)  # decode only what is asked for

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 import isopress
-from isopress.codec.encode import decode_chunk
-from isopress.codec.encode_target import HEADER, encode_target
+from isopress.codec.chunk.encode_target import HEADER, encode_target
 from isopress.codec.encoded import EncodedChunk, Method
 from isopress.codec.errors import ArgumentError, ModelNotFoundError
 from isopress.codec.limits import TARGET_TOLERANCE, Target
@@ -15,7 +14,7 @@ from isopress.codec.models.registry import NamedModel
 from isopress.format.api import TargetMissedWarning
 from isopress.format.source.dataset import SAMPLE, open_source
 from tests.contract import bits, many_nans
-from tests.fields import blocky, drifting_fields, spectral_field
+from tests.fields import blocky, decode_chunk, drifting_fields, spectral_field
 from tests.make_golden import SMALL
 from tests.strategies import Array
 

@@ -11,7 +11,7 @@ import pytest
 
 import isopress
 from isopress import ModelNotFoundError, PayloadError
-from isopress.codec.encode import encode_chunk
+from isopress.codec.chunk.encode import encode_chunk
 from isopress.codec.encoded import PAID_BY_A_BYTE, UNPAID, Method, Section, is_paid_for
 from isopress.codec.errors import TruncatedPayloadError
 from isopress.codec.limits import Bound
@@ -131,7 +131,7 @@ CLAIM = """
 import contextlib, resource, signal, sys
 from dataclasses import replace
 import numpy as np
-from isopress.codec.encode import ChunkDecoder
+from isopress.codec.chunk.decode import ChunkDecoder
 from isopress.codec.encoded import Method
 from isopress.codec.errors import PayloadError
 from tests.codec.test_encode import sample

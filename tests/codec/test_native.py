@@ -14,7 +14,7 @@ from isopress.codec.bounded.reference_order import slots_of
 from isopress.codec.bounded.reference_prediction import Proxies
 from isopress.codec.bounded.traversal import depth
 from isopress.codec.bounded.weights import load_pyramid
-from isopress.codec.encode import decode_chunk, encode_chunk
+from isopress.codec.chunk.encode import encode_chunk
 from isopress.codec.entropy.coder import OFFSET_MAX, SymbolReader, SymbolWriter
 from isopress.codec.entropy.distributions import Distribution
 from isopress.codec.errors import ArgumentError, PayloadError
@@ -25,7 +25,7 @@ from isopress.codec.native import contexts, dispatch, entropy
 from isopress.codec.native.references import combine, fit
 from isopress.codec.native.walk import Walk
 from isopress.codec.values.quantiser import UNITS, Quantiser
-from tests.fields import half_smooth
+from tests.fields import decode_chunk, half_smooth
 from tests.latent_models import small_model
 
 TABLES = load_pyramid().tables

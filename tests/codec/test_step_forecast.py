@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from isopress.codec import encode_target as latent
-from isopress.codec.encode_target import encode_target
+from isopress.codec.chunk import encode_target as latent
+from isopress.codec.chunk.encode_target import encode_target
 from isopress.codec.encoded import Method
 from isopress.codec.latent.step_forecast import FAR, WINDOW, WINDOWS, Forecast, next_step
 from isopress.codec.limits import TARGET_TOLERANCE, Target

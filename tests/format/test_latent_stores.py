@@ -152,7 +152,7 @@ import sys
 import xarray as xr
 
 dataset = xr.open_zarr({str(store)!r})
-assert not {{"torch", "safetensors", "isopress.codec.encode"}} & set(sys.modules), "opening"
+assert not {{"torch", "safetensors", "isopress.codec.chunk.encode"}} & set(sys.modules), "opening"
 tp = dataset["tp"].values
 assert "torch" not in sys.modules, "reading a bounded variable"
 u10 = dataset["u10"][1, 3:5].values

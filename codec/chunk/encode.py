@@ -16,14 +16,22 @@ import numpy as np
 from isopress.codec.arrays import contiguous
 from isopress.codec.bounded import block, fields_alone, pyramid, weights
 from isopress.codec.bounded.choice import ContextMode, choose_context
-from isopress.codec.decode import FLOATS, ChunkDecoder, Sections, Value, assemble, field_shape
+from isopress.codec.chunk.final_values import (
+    FLOATS,
+    Sections,
+    Value,
+    assemble,
+    encode_integers,
+    encode_value,
+    field_shape,
+    special_section,
+)
 from isopress.codec.encoded import EncodedChunk, Method, Section, is_paid_for
 from isopress.codec.errors import ArgumentError, BoundError
 from isopress.codec.limits import Bound, check_fits, exceeds
 from isopress.codec.models.registry import DEFAULT, NamedModel, is_of_kind
-from isopress.codec.native import values
-from isopress.codec.native.dispatch import compiled
 from isopress.codec.threads import IMPORTS
+from isopress.codec.values.distortion import measure
 from isopress.codec.values.label_map import encode_classes
 from isopress.codec.values.lossless import encode_lossless, integers_may_reach, lossless_may_reach
 from isopress.codec.values.outliers import (
@@ -35,9 +43,7 @@ from isopress.codec.values.outliers import (
 )
 from isopress.codec.values.plan import Plan, make_plan
 from isopress.codec.values.quantiser import LINEAR, LOG, UNITS
-from isopress.codec.values.special_values import Specials, encode_specials, find_specials
-
-__all__ = ["Chunk", "ChunkDecoder", "ContextMode", "codings", "decode_chunk", "encode_chunk"]
+from isopress.codec.values.special_values import find_specials
 
 Bounds = Bound | tuple[Bound, ...]
 Tolerance = float | np.ndarray | None
@@ -139,14 +145,6 @@ def encode_chunk(
     return replace(best or lossless_coding(x, chunk.extra, quick=False), resolved_bound=chunk.resolved)
 
 
-def decode_chunk(encoded: EncodedChunk, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
-    """Return the values of `encoded` in `dtype` and `shape`, C order, native byte order.
-
-    Raises as `ChunkDecoder` does.
-    """
-    return ChunkDecoder(encoded, dtype, shape).decode()
-
-
 # --- codings ------------------------------------------------------------------------------------------------
 
 
@@ -187,7 +185,7 @@ def _codings_of_steps(chunk: Chunk, plan: Plan, shared: Sections) -> list[Encode
         found += _pyramid_on_latents(chunk, plan, shared, pyramid, smallest=_smallest(found))
     smallest = _smallest(found) if found else chunk.x.nbytes
     if reach <= MAX_INTEGERS and integers_may_reach(plan.y, smallest):
-        section, integers = _encode_integers(plan.y, plan.valid)
+        section, integers = encode_integers(plan.y, plan.valid)
         if len(section) < _smallest(found):  # else it need not be verified
             v = integers * float(UNITS)
             found.append(_verified(chunk, Method.INTEGERS, {**shared, Section.INTEGERS: section}, v))
@@ -265,12 +263,12 @@ def _pyramid_on_vaeformer(chunk: Chunk, plan: Plan, shared: Sections) -> list[En
     if plan.snap or plan.quantiser.transform != LINEAR:
         return []
     with IMPORTS:
-        from isopress.codec.encode_vaeformer import encode_base
+        from isopress.codec.vaeformer import base_layer
         from isopress.codec.vaeformer.weights import load_vaeformer
 
     base, refinement = load_vaeformer(chunk.model.name), weights.load_pyramid()
     order = base.order_of(chunk.model.channels)
-    coded = encode_base(plan, (*chunk.leading, *chunk.x.shape[1:]), base, order, refinement)
+    coded = base_layer.encode(plan, (*chunk.leading, *chunk.x.shape[1:]), base, order, refinement)
     if coded is None:
         return []
     sections, v = coded
@@ -282,17 +280,6 @@ def _pyramid_on_vaeformer(chunk: Chunk, plan: Plan, shared: Sections) -> list[En
 def _if_without_exceptions(coding: EncodedChunk) -> list[EncodedChunk]:
     # Exceptions would be corrections to values that are not the same on every machine.
     return [] if Section.EXCEPTIONS in dict(coding.sections) else [coding]
-
-
-def _encode_integers(y: np.ndarray, valid: np.ndarray | None) -> tuple[bytes, np.ndarray]:
-    """Code rint(y), invalid points repeating the value before them; return the section and the integers."""
-    steps = np.rint(y)
-    if valid is not None:
-        last = np.maximum.accumulate(np.where(valid.reshape(-1), np.arange(valid.size), 0))
-        steps = steps.reshape(-1)[last].reshape(y.shape)
-    width = 4 if np.abs(steps).max() < 2**31 else 8
-    integers = steps.astype(f"i{width}")
-    return bytes([width]) + encode_lossless(integers, quick=True), integers
 
 
 def lossless_coding(x: np.ndarray, extra: Sections, *, quick: bool) -> EncodedChunk:
@@ -319,44 +306,6 @@ def _verified(
     max_error, rmse = measure(x, x_hat, tolerance if isinstance(chunk.bound, tuple) else None)
     ordered = tuple(sorted({**sections, **chunk.extra}.items()))
     return EncodedChunk(method, ordered, tuple(models), max_error=max_error, rmse=rmse)
-
-
-def measure(x: np.ndarray, x_hat: np.ndarray, unit: Tolerance) -> tuple[float, float]:
-    """Return the largest and the root mean square |x - x_hat|, in `unit` if given, over the finite values of `x`."""
-    if unit is None and compiled() and x.dtype in FLOATS:
-        largest, count, squares = values.measure(contiguous(x), contiguous(x_hat))
-    else:
-        finite = np.isfinite(x)
-        with np.errstate(invalid="ignore", over="ignore"):  # signalling NaN, and opposite ends of the range
-            error = np.subtract(x, x_hat, dtype=np.float64, where=finite, out=np.zeros(x.shape))
-        np.abs(error, out=error)
-        if unit is not None:
-            error /= unit
-        largest, count = float(error.max()), int(finite.sum())
-        squares = _squares(error, largest) if 0 < largest < math.inf else 0
-    if not 0 < largest < math.inf:
-        return largest, largest
-    # Of whole numbers, and kept to binary32: the header too is the same on every machine.
-    return largest, float(np.float32(math.sqrt(squares / 2**52 / max(1, count)))) * largest
-
-
-def _squares(error: np.ndarray, largest: float) -> int:
-    """Return the sum of squares of (error / largest) in 2**-52, each cut off; `error` is used up."""
-    error /= largest  # squares must neither overflow nor vanish
-    np.square(error, out=error)
-    error *= 2.0**52
-    whole = error.astype(np.int64)
-    return (int((whole >> 26).sum()) << 26) + int((whole & (2**26 - 1)).sum())
-
-
-def encode_value(value: Value) -> bytes:
-    """Return the little-endian bits of one value."""
-    return value.astype(value.dtype.newbyteorder("<")).tobytes()
-
-
-def special_section(specials: Specials | None) -> Sections:
-    """Return the section of special values, if there are any."""
-    return {} if specials is None else {Section.SPECIAL: encode_specials(specials)}
 
 
 def _common_value(ordinary: np.ndarray, tolerance: Tolerance) -> Value | None:

@@ -1,33 +1,33 @@
-"""From decoded steps to final values: signs, special values and exceptions, of a whole chunk or some of its fields."""
+"""ChunkDecoder: sections -> final values, of a whole chunk or of the fields that are wanted."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Collection
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from isopress.codec.bounded import fields_alone, weights
 from isopress.codec.bounded.block import BlockDecoder
+from isopress.codec.chunk.final_values import (
+    FLOATS,
+    Overlay,
+    Sections,
+    assemble,
+    assemble_latent,
+    decode_integers,
+    field_shape,
+)
 from isopress.codec.encoded import EncodedChunk, Method, Section, checked_sections, is_paid_for
-from isopress.codec.errors import ArgumentError, CorruptPayloadError, TruncatedPayloadError
+from isopress.codec.errors import ArgumentError, CorruptPayloadError
 from isopress.codec.threads import IMPORTS
-from isopress.codec.values.label_map import decode_classes
 from isopress.codec.values.lossless import decode_lossless
 from isopress.codec.values.outliers import Exceptions, apply_exceptions, decode_exceptions, is_list
-from isopress.codec.values.quantiser import UNITS, Quantiser
-from isopress.codec.values.special_values import Specials, decode_specials, restore_specials
+from isopress.codec.values.quantiser import Quantiser
 
 if TYPE_CHECKING:
     from isopress.codec.vaeformer.section import FieldDecoder
-
-Shape3 = tuple[int, int, int]
-Sections = dict[Section, bytes]
-Value = np.floating[Any]
-
-FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
 
 class ChunkDecoder:
@@ -42,7 +42,7 @@ class ChunkDecoder:
     ------
     UnsupportedVersionError
         A method or section this reader does not know.
-    CorruptPayloadError, TruncatedPayloadError
+    CorruptPayloadError
         Sections that are missing, foreign, damaged, or of another size than `dtype` and `shape` need.
     ModelNotFoundError
         The weights are not installed.
@@ -241,81 +241,3 @@ class _PartialBlock:
         self._exceptions.apply(self._x_hat, new)
         self._ready.update(new)
         return self._x_hat
-
-
-@dataclass(frozen=True)
-class Overlay:
-    """Signs and special values of a chunk, read once and laid over any of its fields."""
-
-    negative: np.ndarray | None
-    specials: Specials | None
-
-    @classmethod
-    def read(cls, sections: Sections, dtype: np.dtype, shape: Shape3) -> Overlay:
-        """Return what the sections hold of signs and special values."""
-        negative, specials = None, None
-        if Section.SIGNS in sections:
-            negative = decode_classes(sections[Section.SIGNS], shape, 2).astype(bool)
-        if Section.SPECIAL in sections:
-            specials = decode_specials(sections[Section.SPECIAL], dtype, shape)
-        return cls(negative, specials)
-
-    def lay(self, x_hat: np.ndarray, fields: slice) -> None:
-        """Change `x_hat`, the decoded values of `fields`, in place."""
-        if self.negative is not None:
-            np.negative(x_hat, out=x_hat, where=self.negative[fields])
-        if self.specials is not None:
-            restore_specials(x_hat, self.specials.of_fields(fields))
-
-
-def field_shape(shape: tuple[int, ...]) -> Shape3:
-    """Return the (B, H, W) that `shape` is coded as; fewer than two axes make one row."""
-    height, width = (1, 1, *shape)[-2:]
-    return math.prod(shape[:-2]), height, width
-
-
-def assemble(sections: Sections, v: np.ndarray | None, dtype: np.dtype, shape: Shape3) -> np.ndarray:
-    """Return the final values (B, H, W): decoded steps (or the constant), then signs, special values, exceptions.
-
-    `v` is used up: values may take its place.
-    """
-    if v is None:
-        x_hat = np.full(shape, decode_value(sections[Section.PARAMETERS], dtype))
-    else:
-        quantiser = Quantiser.from_bytes(sections[Section.PARAMETERS], shape[0])
-        x_hat = quantiser.to_data(v, dtype, in_place=True)
-    Overlay.read(sections, dtype, shape).lay(x_hat, slice(None))
-    if Section.EXCEPTIONS in sections:
-        apply_exceptions(x_hat, decode_exceptions(sections[Section.EXCEPTIONS], x_hat))
-    return x_hat
-
-
-def assemble_latent(sections: Sections, fields: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """Return the final values (B, H, W) of decoded latents: within the dtype's range, special values laid over.
-
-    `fields` are used up.
-    """
-    limits = np.finfo(dtype)
-    x_hat: np.ndarray = np.clip(fields, limits.min, limits.max, out=fields).astype(dtype)
-    Overlay.read(sections, dtype, field_shape(x_hat.shape)).lay(x_hat, slice(None))
-    return x_hat
-
-
-def decode_value(section: bytes, dtype: np.dtype) -> Value:
-    """Return the one value of `dtype` that `section` holds."""
-    if len(section) < dtype.itemsize:
-        raise TruncatedPayloadError(f"the constant has {len(section)} bytes, {dtype.itemsize} are needed")
-    if len(section) > dtype.itemsize:
-        raise CorruptPayloadError(f"the constant has {len(section)} bytes, only {dtype.itemsize} belong there")
-    value: Value = np.frombuffer(section, dtype.newbyteorder("<")).astype(dtype)[0]
-    return value
-
-
-def decode_integers(section: bytes, shape: Shape3) -> np.ndarray:
-    """Return v (B, H, W) of the integers section."""
-    if not section:
-        raise TruncatedPayloadError("the integers section is empty; at least 2 bytes are needed")
-    if section[0] not in (4, 8):
-        raise CorruptPayloadError(f"the integers section has integers of {section[0]} bytes; known are 4 and 8")
-    integers = decode_lossless(section[1:], np.dtype(f"i{section[0]}"), math.prod(shape))
-    return integers.reshape(shape) * float(UNITS)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-import sys
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from isopress.codec.arrays import contiguous
 from isopress.codec.bounded.fields_alone import looks_periodic
-from isopress.codec.decode import Sections, assemble_latent, field_shape
-from isopress.codec.encode import check_channels, encode_chunk, encode_value, lossless_coding, measure, special_section
+from isopress.codec.chunk.encode import check_channels, encode_chunk, lossless_coding
+from isopress.codec.chunk.prepared import HEADER, Prepared, evenly_coded, prepare
 from isopress.codec.encoded import EncodedChunk, Method, Section
 from isopress.codec.latent.coefficients import TRADE
 from isopress.codec.latent.section import WORTH_GAINS, CodedFields, Latent, Layout, Reals, code_fields, coded_shape
@@ -21,10 +20,7 @@ from isopress.codec.latent.weights import LatentModel, load_latent
 from isopress.codec.limits import TARGET_TOLERANCE, Bound, Target, check_effort, check_fits
 from isopress.codec.models.registry import DEFAULT, NamedModel, is_of_kind
 from isopress.codec.threads import IMPORTS
-from isopress.codec.values.outliers import bits_of
-from isopress.codec.values.special_values import fill_smoothly, find_specials
 
-HEADER = 70  # bytes a payload has beside its sections, about
 TRADES = (TRADE, 0.085, 0.12, 0.07, 0.15)  # squared steps per bit, likeliest first
 SIZE_OF_ERROR = 1.3  # bytes fall with this power of the error, about
 LOSSLESS_NEVER = 20  # times smaller: not worth a try
@@ -33,7 +29,6 @@ BOUNDED_TRIES = 6  # where latents are too small
 AIM = 0.997  # part of the target that a search aims at
 LEAST, MOST = 1 / (1 + TARGET_TOLERANCE), 1.025  # parts of the target that are near enough;
 MOST_BYTES = 1 + TARGET_TOLERANCE - GAINS / WORTH_GAINS  # of bytes, to which gains are added at the end
-EVEN = 0.99 * math.sqrt(3)  # bound of an error that is the same everywhere below it, over its RMSE
 PILOT = 4  # of how many parts one is coded to find the first step
 LARGE = 100_000  # values of a part that is worth it
 NEAR = 1.3  # times larger or smaller steps have the same transforms and halvings
@@ -42,7 +37,6 @@ COARSEST = 32.0  # steps beyond so many standard deviations hold nothing but the
 FINEST = 2.0**-13  # of the largest deviation: finer latents are too large for binary32, and never small
 TINIEST, HUGEST = 1e-290, 1e290  # what lies beyond is left to lossless coding
 ROWS = 64  # of a field whose squares are summed at once
-FARTHEST = 1e30  # so many times the reach of values, and as small a part of it, are no errors that latents can aim at
 
 
 def encode_target(x: np.ndarray, target: Target, *, model: NamedModel = DEFAULT, effort: int = 0) -> EncodedChunk:
@@ -73,19 +67,20 @@ def encode_target(x: np.ndarray, target: Target, *, model: NamedModel = DEFAULT,
     check_fits(target, x.dtype, x.shape)
     check_effort(effort)
     check_channels(model, x.shape)
+    x, codings = contiguous(x), list[EncodedChunk]()
     if is_of_kind(model.name, "vaeformer"):
         with IMPORTS:
-            from isopress.codec import encode_vaeformer
+            from isopress.codec.chunk.encode_vaeformer import encode_by_vaeformer
 
-        return encode_vaeformer.encode_target(x, target, model)
-    x, codings = contiguous(x), list[EncodedChunk]()
+        return encode_by_vaeformer(x, target, model)
     if x.size:
-        weights, prepared = load_latent(model.name), _prepare(x, target)
+        weights, prepared = load_latent(model.name), prepare(x, target)
         if isinstance(prepared, EncodedChunk):
             codings.append(prepared)
-        elif prepared is not None:
+        elif prepared is not None and TINIEST < prepared.reach < HUGEST:
+            job = _Job.of(prepared, x.shape, weights)
             for trade in TRADES[: effort + 1]:
-                codings.append(_search(prepared, target, weights, trade))
+                codings.append(_search(job, target, trade))
     found, least = codings[0] if codings else None, math.inf
     for coding in codings:  # none hits the target exactly: the best would be smallest at equal error
         size = coding.nbytes * coding.rmse**SIZE_OF_ERROR
@@ -100,17 +95,6 @@ def encode_target(x: np.ndarray, target: Target, *, model: NamedModel = DEFAULT,
         # So fine a target that latents do not pay.
         others.append(evenly_coded(x, target.rmse, target.exact))
     return min((c for c in others if target.allows(c.rmse)), key=lambda c: c.nbytes)
-
-
-def evenly_coded(x: np.ndarray, rmse: float, exact: tuple[float, ...]) -> EncodedChunk:
-    """Return the bounded coding whose error is this RMSE if it is the same everywhere below the bound."""
-    bound = min(EVEN * rmse, sys.float_info.max)
-    return replace(encode_chunk(x, Bound("abs", bound, exact=exact)), resolved_bound=0.0)
-
-
-def is_within_reach(target: Target, reach: float) -> bool:
-    """Whether a search can aim at the target for values that lie within `reach` of their middle."""
-    return target.rmse is None or 1 / FARTHEST < target.rmse / reach < FARTHEST
 
 
 def _nearest(x: np.ndarray, found: list[EncodedChunk], wanted: float, target: Target) -> EncodedChunk:
@@ -143,49 +127,34 @@ def _nearest(x: np.ndarray, found: list[EncodedChunk], wanted: float, target: Ta
     return min(small, key=lambda coding: (coding.rmse, coding.nbytes))
 
 
-@dataclass(frozen=True)
-class _Prepared:
+@dataclass(frozen=True, eq=False)
+class _Job:
     """A chunk as latents take it.
 
-    fields : the values (B, H, W) with special ones; y : what is coded for them, numbers everywhere (..., h, w): a view
-        of them where none are special
+    y : what is coded, numbers everywhere (..., h, w): a view of the values where none are special
     unit : how y would be coded with a step of one standard deviation; finest : the finest step, in such
     """
 
-    fields: np.ndarray
+    prepared: Prepared
     y: Reals
     unit: Latent
-    sections: Sections
     finest: float
+    model: LatentModel
 
+    @classmethod
+    def of(cls, prepared: Prepared, shape: tuple[int, ...], model: LatentModel) -> _Job:
+        """Return the job of a chunk of this shape."""
+        filled, reach = prepared.filled, prepared.reach
+        offset = float(filled.mean(dtype=np.float64))
+        deviation = _deviation(filled, offset, reach)
+        unit = Latent(deviation, offset, looks_periodic(filled, prepared.valid))
+        y = filled.reshape(coded_shape((*shape[:-2], *filled.shape[1:])))
+        return cls(prepared, y, unit, FINEST * reach / deviation, model)
 
-def _prepare(x: np.ndarray, target: Target) -> _Prepared | EncodedChunk | None:
-    """Return what is to be coded, the coding of a constant chunk, or None where latents do not apply."""
-    fields = x.reshape(field_shape(x.shape))
-    specials = find_specials(fields, exact=target.exact)
-    valid = None if specials is None else specials.valid
-    if specials is not None:
-        special = ~specials.valid
-        if (specials.patterns[specials.classes[special] - 1] != bits_of(fields)[special]).any():
-            return None  # beyond 255 kinds of special values the rarer ones would not keep their bits
-    sections = special_section(specials)
-    ordinary = fields if valid is None else fields[valid]
-    low, high = (ordinary.min(), ordinary.max()) if ordinary.size else (fields.dtype.type(0),) * 2
-    if low == high:
-        constant = {Section.PARAMETERS: encode_value(low), **sections}
-        return EncodedChunk(Method.CONSTANT, tuple(sorted(constant.items())))
-    reach = float(high) / 2 - float(low) / 2
-    if not TINIEST < reach < HUGEST or not is_within_reach(target, reach):
-        return None
-    coded = fields
-    if valid is not None:
-        with np.errstate(invalid="ignore"):  # signalling NaN
-            coded = fill_smoothly(np.where(valid, fields.astype(np.float64), 0.0), valid)
-    offset = float(coded.mean(dtype=np.float64))
-    deviation = _deviation(coded, offset, reach)
-    unit = Latent(deviation, offset, looks_periodic(coded, valid))
-    shape = coded_shape((*x.shape[:-2], *fields.shape[1:]))
-    return _Prepared(fields, coded.reshape(shape), unit, sections, FINEST * reach / deviation)
+    def coding(self, coded: CodedFields) -> EncodedChunk:
+        """Return the coding with the errors of its decoded values."""
+        section, values = coded.equalised(self.y)
+        return self.prepared.coding(Method.LATENT, (Section.LATENT, section), coded.model.sha256, values)
 
 
 def _deviation(fields: Reals, offset: float, reach: float) -> float:
@@ -199,27 +168,28 @@ def _deviation(fields: Reals, offset: float, reach: float) -> float:
     return math.sqrt(total / fields.size) * reach
 
 
-def _search(job: _Prepared, target: Target, model: LatentModel, trade: float) -> EncodedChunk:
+def _search(job: _Job, target: Target, trade: float) -> EncodedChunk:
     """Try steps, in units of the standard deviation, until one reaches the target; return the coding nearest to it, on
     its good side if there is one."""
-    wanted = max(job.fields.nbytes / target.ratio, 1.0) if target.ratio is not None else target.rmse
+    fields, sections = job.prepared.fields, job.prepared.sections
+    wanted = max(fields.nbytes / target.ratio, 1.0) if target.ratio is not None else target.rmse
     assert wanted is not None
     goal, most = AIM * wanted, (MOST_BYTES if target.rmse is None else MOST) * wanted
     mean, deviation = job.unit.offset, job.unit.step
     forecast = Forecast.of(job.y, of_error=target.ratio is None, mean=mean, deviation=deviation)
-    step = forecast.step(goal / job.unit.step if forecast.of_error else 8 * goal / job.fields.size)
+    step = forecast.step(goal / job.unit.step if forecast.of_error else 8 * goal / fields.size)
     step = laid_out = min(max(step, job.finest), COARSEST)
     layout = Layout.of(job.y, replace(job.unit, step=step * job.unit.step))
-    step = _first_step(job, step, forecast, model, trade, layout)
-    nbytes, seen = HEADER + sum(map(len, job.sections.values())), list[tuple[float, float]]()
+    step = _first_step(job, step, forecast, trade, layout)
+    nbytes, seen = HEADER + sum(map(len, sections.values())), list[tuple[float, float]]()
     best: tuple[tuple[bool, float], CodedFields, EncodedChunk | None] | None = None
     for _ in range(TRIES):
         step = min(max(step, job.finest), COARSEST)
         latent = replace(job.unit, step=step * job.unit.step)
         if not 1 / NEAR < step / laid_out < NEAR:
             layout, laid_out = Layout.of(job.y, latent), step
-        coded = code_fields(job.y, latent, model, mixings=layout.mixings, ahead=layout.ahead, trade=trade)
-        chunk = _measured(job, coded) if forecast.of_error else None
+        coded = code_fields(job.y, latent, job.model, mixings=layout.mixings, ahead=layout.ahead, trade=trade)
+        chunk = job.coding(coded) if forecast.of_error else None
         value = float(nbytes + len(coded.section)) if chunk is None else chunk.rmse
         order = value > most, value if value > most else -value
         if best is None or order < best[0]:
@@ -232,19 +202,17 @@ def _search(job: _Prepared, target: Target, model: LatentModel, trade: float) ->
             break
         step = following
     assert best is not None
-    return best[2] or _measured(job, best[1])
+    return best[2] or job.coding(best[1])
 
 
-def _first_step(
-    job: _Prepared, step: float, forecast: Forecast, model: LatentModel, trade: float, layout: Layout
-) -> float:
+def _first_step(job: _Job, step: float, forecast: Forecast, trade: float, layout: Layout) -> float:
     """Return the step to begin with: `step`, for large fields corrected by what it does to their middle part."""
     y, unit, w = job.y, job.unit, job.y.shape[-1] // PILOT
     if y.shape[-2] * w < LARGE:
         return step
     part = y[..., (y.shape[-1] - w) // 2 :][..., :w]
     latent, layout = replace(unit, step=step * unit.step, periodic=False), layout.of_part(*part.shape[-2:])
-    coded = code_fields(part, latent, model, mixings=layout.mixings, ahead=layout.ahead, trade=trade)
+    coded = code_fields(part, latent, job.model, mixings=layout.mixings, ahead=layout.ahead, trade=trade)
     if forecast.of_error:
         found = math.sqrt(float(np.square((coded.fields() - part) / unit.step).mean()))
     else:
@@ -252,13 +220,3 @@ def _first_step(
     again = Forecast.of(part, of_error=forecast.of_error, mean=unit.offset, deviation=unit.step)
     foretold = again.value(step)
     return forecast.step(forecast.value(step) * EDGES * foretold / found) if found else step
-
-
-def _measured(job: _Prepared, coded: CodedFields) -> EncodedChunk:
-    """Return the coding with the errors of its decoded values."""
-    section, values = coded.equalised(job.y)
-    sections: Sections = {**job.sections, Section.LATENT: section}
-    x_hat = assemble_latent(sections, values.reshape(job.fields.shape), job.fields.dtype)
-    max_error, rmse = measure(job.fields, x_hat, None)
-    ordered = tuple(sorted(sections.items()))
-    return EncodedChunk(Method.LATENT, ordered, (coded.model.sha256,), max_error=max_error, rmse=rmse)
