@@ -15,6 +15,8 @@
 #define MAX_F(a, b) ((vf)_mm256_max_ps(a, b))
 #define MIN_D(a, b) ((vd)_mm256_min_pd(a, b))
 #define MAX_D(a, b) ((vd)_mm256_max_pd(a, b))
+#define MIN_I(a, b) ((vi)_mm256_min_epi32((__m256i)(a), (__m256i)(b)))
+#define MAX_I(a, b) ((vi)_mm256_max_epi32((__m256i)(a), (__m256i)(b)))
 #define ABS_I(x) ((vi)_mm256_abs_epi32((__m256i)(x)))
 #define PAIR(x, y) ((vi)_mm256_blend_epi16((__m256i)(x), _mm256_slli_epi32((__m256i)(y), 16), 0xaa))
 #define CLIP_16(x) _mm256_max_epi16(_mm256_min_epi16((__m256i)(x), _mm256_set1_epi16(FEATURE_TOP)), _mm256_set1_epi16(-FEATURE_TOP))

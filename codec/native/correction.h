@@ -14,7 +14,7 @@ enum {
     HEAD_MAX = 128,     /* of a head: 128 * 4095 * 4095 < 2^31 */
     WINDOW_MAX = 65536, /* tokens of a window */
     ACTIVATION_MAX = 16383,
-    QUERIES = 6         /* tokens of a window that are answered at a time */
+    QUERIES = 12        /* tokens of a window that are answered at a time */
 };
 
 enum { PLAIN, ROUNDED, GELU_ROUNDED }; /* what a product gives: float32; integers; integers after gelu */

@@ -1,13 +1,19 @@
-/* The integer network on a tile, written once. Wants DOT2, or MULTIPLY4, PAIRS, PACK4 and CENTRE4, see avx2.c. Inputs lie side by side in the 32 bits of a point: two int16 (DOT2), or four uint8 (MULTIPLY4). */
+/* The integer network on a tile, written once. Wants DOT2 (generic.c), or PACK4, CENTRE4 and either MULTIPLY4 and PAIRS
+   (avx2.c), or DOT4 (avx512.c). Inputs lie side by side in the 32 bits of a point: two int16 (DOT2), or four uint8. */
 
 #include <stdlib.h>
 
-enum { NEURONS = 4, PIECE_MAX = 4, SWAPS = 200 }; /* whose activations lie side by side; groups of a piece */
+enum { NEURONS = 4, SWAPS = 200 }; /* whose activations lie side by side */
 
-#ifdef MULTIPLY4
+#ifdef PACK4
 enum { GROUP = 4, FEATURE_CENTRE = FEATURE_TOP };
 #else
 enum { GROUP = 2, FEATURE_CENTRE = 0 };
+#endif
+#ifdef DOT4
+enum { NEURONS_HELD = 8, PIECE_MAX = 1, LANE_MAX = INT32_MAX }; /* groups of a piece; what products add up to, check.c */
+#else
+enum { PIECE_MAX = 4, LANE_MAX = INT16_MAX };
 #endif
 enum { GROUPS_MAX = (NETWORK_INPUTS_MAX > WIDTH_MAX ? NETWORK_INPUTS_MAX : WIDTH_MAX) / GROUP + 1 };
 
@@ -34,8 +40,6 @@ struct Packed {
     int32_t order[GROUP * GROUPS_MAX]; /* which feature each input of the first layer is, if it has weights */
     PackedLayer layer[LAYERS_MAX];
 };
-
-enum { LANE_MAX = 32767 }; /* that products add up to in a lane of 16 bits */
 
 static int weight_at(const Layer *layer, int output, int input) {
     return output < layer->outputs && input < layer->inputs ? layer->weight[output * layer->inputs + input] : 0;
@@ -221,14 +225,7 @@ static Packed *LEVEL(pack)(const Network *from) {
 #define BROADCAST(from) (*(from) - (vi){0})
 #endif
 
-#ifdef MULTIPLY4
-/* The sum of the products of `count` groups, a constant. Features come with their centre at 127. */
-INLINE vi sum_of_products(int count, const vi (*x)[NV], const vi *w, int v) {
-    vs part = MULTIPLY4(x[0][v], w[0]);
-    for (int i = 1; i < count; i++) part += MULTIPLY4(x[i][v], w[i]);
-    return PAIRS(part);
-}
-
+#ifdef PACK4
 /* Clips features of less than 2^15 and puts them side by side, in the order of the first layer's inputs. */
 INLINE void pack_features(const Packed *net, const vi (*feature)[VECTORS], vi (*x)[VECTORS]) {
     for (int i = 0; i < net->layer[0].groups; i++) {
@@ -237,12 +234,6 @@ INLINE void pack_features(const Packed *net, const vi (*feature)[VECTORS], vi (*
     }
 }
 #else
-INLINE vi sum_of_products(int count, const vi (*x)[NV], const vi *w, int v) {
-    vi sum = {0};
-    for (int i = 0; i < count; i++) sum = DOT2(sum, x[i][v], w[i]);
-    return sum;
-}
-
 INLINE void pack_features(const Packed *net, const vi (*feature)[VECTORS], vi (*x)[VECTORS]) {
     for (int i = 0; i < net->layer[0].groups; i++)
         for (int j = 0; j < VECTORS; j++) x[i][j] = PAIR_CLIPPED(feature[net->order[2 * i]][j], feature[net->order[2 * i + 1]][j]);
@@ -260,6 +251,41 @@ INLINE void activate(vi sum[NEURONS][NV], int v, const float *scale, vi (*out)[V
 #else
     for (int k = 0; k < NEURONS; k += 2)
         out[k / 2][j] = scaled(sum[k][v], scale[k], 0, ACTIVATION_TOP) | scaled(sum[k + 1][v], scale[k + 1], 0, ACTIVATION_TOP) << 16;
+#endif
+}
+
+#ifdef DOT4
+/* Computes the sums of `count` neurons, a constant, which stay in registers. */
+INLINE void sums_of(int count, const PackedLayer *layer, int neuron, const vi (*x)[VECTORS], int j, vi (*sum)[NV]) {
+    vi held[NEURONS_HELD][NV];
+    for (int k = 0; k < count; k++)
+        for (int v = 0; v < NV; v++) held[k][v] = BROADCAST(layer->bias + neuron + k);
+    const int32_t *weight = layer->weight + neuron;
+    for (int i = 0; i < layer->groups; i++, weight += layer->rows)
+        for (int k = 0; k < count; k++) {
+            vi w = BROADCAST(weight + k);
+            for (int v = 0; v < NV; v++) held[k][v] = DOT4(held[k][v], x[i][j + v], w);
+        }
+    memcpy(sum + neuron, held, count * sizeof *held);
+}
+
+/* Computes the sums of all neurons of a layer. */
+INLINE void sums(const PackedLayer *layer, const vi (*x)[VECTORS], int j, vi (*sum)[NV]) {
+    int k = 0;
+    for (; k + NEURONS_HELD <= layer->rows; k += NEURONS_HELD) sums_of(NEURONS_HELD, layer, k, x, j, sum);
+    for (; k < layer->rows; k += NEURONS) sums_of(NEURONS, layer, k, x, j, sum);
+}
+#else
+/* The sum of the products of `count` groups, a constant. Features come with their centre at 127. */
+INLINE vi sum_of_products(int count, const vi (*x)[NV], const vi *w, int v) {
+#ifdef MULTIPLY4
+    vs part = MULTIPLY4(x[0][v], w[0]);
+    for (int i = 1; i < count; i++) part += MULTIPLY4(x[i][v], w[i]);
+    return PAIRS(part);
+#else
+    vi sum = {0};
+    for (int i = 0; i < count; i++) sum = DOT2(sum, x[i][v], w[i]);
+    return sum;
 #endif
 }
 
@@ -293,6 +319,7 @@ INLINE void sums(const PackedLayer *layer, const vi (*x)[VECTORS], int j, vi (*s
     for (const Extra *e = layer->extra, *end = e + layer->extras; e < end; e++)
         add_piece(1, &e->weight, 1, x + e->group, j, sum + e->neuron, NULL);
 }
+#endif
 
 INLINE void run(const Packed *net, const vi (*feature)[VECTORS], vi (*output)[VECTORS]) {
     vi x[2][GROUPS_MAX][VECTORS], sum[WIDTH_MAX][NV];

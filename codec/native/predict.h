@@ -101,13 +101,10 @@ INLINE void fit_narrow(const Geometry *g, Work *w, vi (*values)[VECTORS], vi *ro
 
 /* Fills residuals, base, detail, and the indexes of roughness and slope; `count` of the values are known. */
 INLINE void plane_fit(const Geometry *g, Work *w, vi (*values)[VECTORS], int count, vi *rough, vi *slope_index) {
-    vi reach = {0}, all = {0};
+    vi reach = {0};
     for (int i = 1; i < count; i++)
         for (int j = 0; j < VECTORS; j++) reach |= abs_i(values[i][j] - values[0][j]);
-    all = reach >= g->narrow;
-    int wide = 0;
-    for (int k = 0; k < LANES; k++) wide |= all[k];
-    if (wide) {
+    if (any_least(reach, g->narrow)) {
         plane_fit_wide(g, w, values, rough, slope_index);
         cubic_wide(g, w, values);
     } else {
@@ -152,9 +149,7 @@ INLINE void error_sums(const Geometry *g, Work *w) {
         w->near_index[j] = (vi)__builtin_convertvector((vi)(near + 4), vf) >> 20;
         w->wide_index[j] = (vi)__builtin_convertvector((vi)(wide + 4), vf) >> 20;
     }
-    int large = 0;
-    for (int k = 0; k < LANES; k++) large |= all[k] >> 27; /* at most 8 of either kind: below 2^30 */
-    if (large) error_sums_wide(g, w);
+    if (any_least(all, 1 << 27)) error_sums_wide(g, w); /* below, at most 8 of either kind: less than 2^30 */
 }
 
 INLINE void own_features(const Geometry *g, Work *w) {

@@ -38,9 +38,28 @@ INLINE vi abs_i(vi x) {
 #else
 INLINE vi abs_i(vi x) { return ABS_I(x); }
 #endif
+#ifdef MIN_I
+INLINE vi clip_i(vi x, int low, int high) {
+    vi l = low - (vi){0}, h = high - (vi){0};
+    x = MIN_I(x, h);
+    return MAX_I(x, l);
+}
+#else
 INLINE vi clip_i(vi x, int low, int high) {
     vi below = x < low, above = x > high;
     return (x & ~(below | above)) | (below & low) | (above & high);
+}
+#endif
+/* Whether any magnitude, of up to 2^31, is at least so large. */
+INLINE int any_least(vi x, int least) {
+#ifdef ANY_LEAST
+    return ANY_LEAST(x, least);
+#else
+    vi all = (vi)((vu)x >= (uint32_t)least);
+    int any = 0;
+    for (int k = 0; k < LANES; k++) any |= all[k];
+    return any;
+#endif
 }
 INLINE vd clip_d(vd x, double low, double high) {
     vd l = low - (vd){0}, h = high - (vd){0};
@@ -54,7 +73,8 @@ INLINE vf clip_f(vf x, float low, float high) {
 }
 INLINE vd floor_d(vd x) {
     vd r = (x + ROUND_D) - ROUND_D;
-    return r + __builtin_convertvector((vl)(r > x), vd); /* a true comparison is -1 */
+    vd one = 1.0 - (vd){0};
+    return r - (vd)((vl)(r > x) & (vl)one);
 }
 /* Clips to -top..top and rounds to even. */
 INLINE vi round_f(vf x, float low, float high) {
