@@ -11,7 +11,8 @@ enum { GROUP = 4, FEATURE_CENTRE = FEATURE_TOP };
 enum { GROUP = 2, FEATURE_CENTRE = 0 };
 #endif
 #ifdef DOT4
-enum { NEURONS_HELD = 8, PIECE_MAX = 1, LANE_MAX = INT32_MAX }; /* groups of a piece; what products add up to, check.c */
+/* Neurons whose sums are in registers; groups of a piece; what products add up to, check.c. */
+enum { NEURONS_HELD = 8, PIECE_MAX = 1, LANE_MAX = INT32_MAX };
 #else
 enum { PIECE_MAX = 4, LANE_MAX = INT16_MAX };
 #endif
@@ -255,26 +256,34 @@ INLINE void activate(vi sum[NEURONS][NV], int v, const float *scale, vi (*out)[V
 }
 
 #ifdef DOT4
-/* Computes the sums of `count` neurons, a constant, which stay in registers. */
-INLINE void sums_of(int count, const PackedLayer *layer, int neuron, const vi (*x)[VECTORS], int j, vi (*sum)[NV]) {
-    vi held[NEURONS_HELD][NV];
-    for (int k = 0; k < count; k++)
-        for (int v = 0; v < NV; v++) held[k][v] = BROADCAST(layer->bias + neuron + k);
+/* Computes the sums of `count` neurons, a constant, in registers. */
+INLINE void add_up(int count, const PackedLayer *layer, int neuron, const vi (*x)[VECTORS], int j, vi (*sum)[NV]) {
     const int32_t *weight = layer->weight + neuron;
+    for (int k = 0; k < count; k++)
+        for (int v = 0; v < NV; v++) sum[k][v] = BROADCAST(layer->bias + neuron + k);
     for (int i = 0; i < layer->groups; i++, weight += layer->rows)
         for (int k = 0; k < count; k++) {
             vi w = BROADCAST(weight + k);
-            for (int v = 0; v < NV; v++) held[k][v] = DOT4(held[k][v], x[i][j + v], w);
+            for (int v = 0; v < NV; v++) sum[k][v] = DOT4(sum[k][v], x[i][j + v], w);
         }
-    memcpy(sum + neuron, held, count * sizeof *held);
 }
 
-/* Computes the sums of all neurons of a layer. */
-INLINE void sums(const PackedLayer *layer, const vi (*x)[VECTORS], int j, vi (*sum)[NV]) {
-    int k = 0;
-    for (; k + NEURONS_HELD <= layer->rows; k += NEURONS_HELD) sums_of(NEURONS_HELD, layer, k, x, j, sum);
-    for (; k < layer->rows; k += NEURONS) sums_of(NEURONS, layer, k, x, j, sum);
+INLINE void activate_some(int count, const PackedLayer *layer, int neuron, const vi (*x)[VECTORS], int j, vi (*out)[VECTORS]) {
+    vi sum[NEURONS_HELD][NV];
+    add_up(count, layer, neuron, x, j, sum);
+    for (int o = 0; o < count; o += NEURONS)
+        for (int v = 0; v < NV; v++) activate(sum + o, v, layer->scale + neuron + o, out + (neuron + o) / GROUP, j + v);
 }
+
+/* Computes the activations of a layer. */
+INLINE void hidden(const PackedLayer *layer, const vi (*x)[VECTORS], int j, vi (*out)[VECTORS]) {
+    int o = 0;
+    for (; o + NEURONS_HELD <= layer->rows; o += NEURONS_HELD) activate_some(NEURONS_HELD, layer, o, x, j, out);
+    for (; o < layer->rows; o += NEURONS) activate_some(NEURONS, layer, o, x, j, out);
+}
+
+/* Computes the sums of the last layer. */
+INLINE void sums(const PackedLayer *layer, const vi (*x)[VECTORS], int j, vi (*sum)[NV]) { add_up(NEURONS, layer, 0, x, j, sum); }
 #else
 /* The sum of the products of `count` groups, a constant. Features come with their centre at 127. */
 INLINE vi sum_of_products(int count, const vi (*x)[NV], const vi *w, int v) {
@@ -319,26 +328,29 @@ INLINE void sums(const PackedLayer *layer, const vi (*x)[VECTORS], int j, vi (*s
     for (const Extra *e = layer->extra, *end = e + layer->extras; e < end; e++)
         add_piece(1, &e->weight, 1, x + e->group, j, sum + e->neuron, NULL);
 }
+
+/* Computes the activations of a layer. */
+INLINE void hidden(const PackedLayer *layer, const vi (*x)[VECTORS], int j, vi (*out)[VECTORS]) {
+    vi sum[WIDTH_MAX][NV];
+    sums(layer, x, j, sum);
+    for (int o = 0; o < layer->rows; o += NEURONS)
+        for (int v = 0; v < NV; v++) activate(sum + o, v, layer->scale + o, out + o / GROUP, j + v);
+}
 #endif
 
 INLINE void run(const Packed *net, const vi (*feature)[VECTORS], vi (*output)[VECTORS]) {
-    vi x[2][GROUPS_MAX][VECTORS], sum[WIDTH_MAX][NV];
+    vi x[2][GROUPS_MAX][VECTORS], sum[NEURONS][NV];
+    int last = net->layers - 1;
     pack_features(net, feature, x[0]);
-    for (int l = 0; l < net->layers; l++) {
-        const PackedLayer *layer = &net->layer[l];
-        const float *scale = layer->scale;
-        for (int j = 0; j < VECTORS; j += NV) {
-            sums(layer, (const vi(*)[VECTORS])x[l & 1], j, sum);
-            if (l + 1 < net->layers) {
-                for (int o = 0; o < layer->rows; o += NEURONS)
-                    for (int v = 0; v < NV; v++) activate(sum + o, v, scale + o, x[~l & 1] + o / GROUP, j + v);
-                continue;
-            }
-            for (int v = 0; v < NV; v++) {
-                output[0][j + v] = scaled(sum[0][v], scale[0], -MEAN_REACH, MEAN_REACH);
-                output[1][j + v] = scaled(sum[1][v], scale[1], -SCALE_REACH, SCALE_REACH);
-                output[2][j + v] = scaled(sum[2][v], scale[2], 0, TAIL_TOP);
-            }
+    for (int l = 0; l < last; l++)
+        for (int j = 0; j < VECTORS; j += NV) hidden(&net->layer[l], (const vi(*)[VECTORS])x[l & 1], j, x[~l & 1]);
+    const float *scale = net->layer[last].scale;
+    for (int j = 0; j < VECTORS; j += NV) {
+        sums(&net->layer[last], (const vi(*)[VECTORS])x[last & 1], j, sum);
+        for (int v = 0; v < NV; v++) {
+            output[0][j + v] = scaled(sum[0][v], scale[0], -MEAN_REACH, MEAN_REACH);
+            output[1][j + v] = scaled(sum[1][v], scale[1], -SCALE_REACH, SCALE_REACH);
+            output[2][j + v] = scaled(sum[2][v], scale[2], 0, TAIL_TOP);
         }
     }
 }

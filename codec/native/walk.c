@@ -274,20 +274,31 @@ static void list_quiet(State *s, int64_t n, int32_t *order) {
     for (int64_t i = 0; i < s->walk->streams; i++) {
         const int8_t *activity = s->phase.activity + i * n;
         int limit = s->limit[i];
-        int64_t *count = s->count[i], next[CLASSES];
+        int64_t *count = s->count[i];
+        int32_t nowhere, *next[CLASSES + 1];
         memset(count, 0, sizeof *s->count);
         for (int64_t k = 0; k < n; k++) count[activity[k]]++;
         for (int class = limit; class < CLASSES; class++) count[CLASSES] += count[class], count[class] = 0;
-        for (int class = 0, at = 0; class < CLASSES; class++) next[class] = at, at += (int)count[class];
-        for (int64_t k = 0; k < n; k++)
-            if (activity[k] < limit) order[next[activity[k]]++] = (int32_t)(i * n + k);
+        for (int class = 0, at = 0; class <= CLASSES; class++) {
+            next[class] = class < limit ? order + at : &nowhere;
+            if (class < limit) at += (int)count[class];
+        }
+        for (int64_t k = 0; k < n; k++) { /* without branches: they would be guessed wrong */
+            int class = activity[k];
+            *next[class] = (int32_t)(i * n + k), next[class] += class < limit;
+        }
         order += n - count[CLASSES];
     }
 }
 
 /* Brings the symbols of points that are not quiet to their places among all, and sets those of the others to 0. */
 static void spread(State *s, int64_t loud, int64_t all) {
-    for (int64_t i = all - 1; i >= 0; i--) s->symbols[i] = loud && s->order[loud - 1] == i ? s->symbols[--loud] : 0;
+    for (int64_t end = all, at; end; end = at) { /* from the last one on: no symbol lies beyond its place */
+        at = loud ? s->order[loud - 1] : 0;
+        int32_t symbol = loud ? s->symbols[--loud] : 0;
+        for (int64_t i = at + 1; i < end; i++) s->symbols[i] = 0;
+        s->symbols[at] = symbol;
+    }
 }
 
 /* Codes or decodes the symbols of quiet points, stream by stream. */
