@@ -22,7 +22,7 @@ from isopress.codec.threads import share
 F32 = NDArray[np.float32]
 
 BLOCK = 8192  # points taken at a time by numpy,
-PIECE = 1 << 14  # and by a thread, about
+PIECE = 1 << 12  # and by a thread, about
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,7 @@ PREFIX = "synthesis."  # of the tensors in a weights file
 ONE_CORRECTED, TOP_CORRECTED = 1024, 32767  # of corrections, in steps
 WIDEST, LARGEST_CELL = 1024, 8
 WIDEST_HEAD = 128  # 128 * TOP_SCORED**2 < 2**31
+CELL_ROWS = 32  # rows of cells whose features are made together
 ROWS = 64  # of a field that are taken at a time where all would make a large array
 NARROWED = 15  # bits of deviations whose squares are summed up
 
@@ -282,11 +283,19 @@ def features(units: NDArray[np.int64], cell: int, periodic: bool) -> I16:
     9 x 9 cells. Logarithmic beyond a third of a step; the last is 0 if there would be an odd number of them."""
     n, side = cell * cell, (2 * WIDE + 1) ** 2
     h, w = units.shape[0] // cell, units.shape[1] // cell
-    sums = units.reshape(h, cell, w, cell).sum((1, 3))
+    cells = units.reshape(h, cell, w, cell)
+    parts = [slice(y, y + CELL_ROWS) for y in range(0, h, CELL_ROWS)]
+    sums = np.concatenate(each(lambda rows: cells[rows].sum((1, 3)), parts))
     near, beside = around(sums, 1, periodic), side * sums - around(sums, WIDE, periodic)
     factors = np.float32(GAIN / (9 * n * UNITS)), np.float32(GAIN / (side * n * UNITS))
     if compiled():
-        return correction.features(units, near, beside, cell, 9 * n, (float(factors[0]), float(factors[1]), ONE, TOP))
+        numbers = float(factors[0]), float(factors[1]), ONE, TOP
+
+        def look(rows: slice) -> I16:
+            some = cells[rows].reshape(-1, w * cell)
+            return correction.features(some, near[rows], beside[rows], cell, 9 * n, numbers)
+
+        return np.concatenate(each(look, parts))
     out = np.zeros((h, w, (n + 2) // 2 * 2), np.int16)
     out[..., :n] = _compressed(9 * n * blocked(units[..., None], cell) - near[..., None], factors[0])
     out[..., n] = _compressed(beside, factors[1])

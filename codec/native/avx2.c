@@ -3,7 +3,7 @@
 
 #include <stdlib.h>
 
-#if defined(__x86_64__) && defined(__GNUC__)
+#if BUILDS_AVX2
 #pragma GCC target("avx2")
 #include <immintrin.h>
 

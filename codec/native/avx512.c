@@ -3,7 +3,7 @@
 
 #include <stdlib.h>
 
-#if defined(__x86_64__) && defined(__GNUC__)
+#if BUILDS_AVX512
 #pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,prefer-vector-width=512")
 #include <immintrin.h>
 

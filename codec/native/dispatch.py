@@ -1,7 +1,7 @@
 """Which compiled kernels are in use; numpy does the same work without them.
 
 Decided when this module is loaded: the best instruction set that the machine has, or what the environment variable
-ISOPRESS_KERNELS names (numpy, generic, avx2). Every one gives the same bytes.
+ISOPRESS_KERNELS names (numpy, generic, avx2, avx512). Every one gives the same bytes.
 """
 
 from __future__ import annotations

@@ -6,6 +6,15 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* Instruction sets that files of their own are compiled for, by GCC: others do not know its pragmas. */
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
+#define BUILDS_AVX2 1
+#define BUILDS_AVX512 (__GNUC__ >= 9)
+#else
+#define BUILDS_AVX2 0
+#define BUILDS_AVX512 0
+#endif
+
 #include "contexts.h"
 #include "correction.h"
 #include "maps.h"
