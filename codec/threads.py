@@ -17,12 +17,13 @@ from __future__ import annotations
 
 import os
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import copy_context
 from functools import cache, partial, wraps
-from typing import Generic, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 from isopress.codec.errors import ArgumentError
 from isopress.codec.float_environment import subnormal_numbers
@@ -149,55 +150,40 @@ def share(work: Callable[[S], T], items: Sequence[S]) -> list[T]:
     """
     if len(items) == 1:  # the usual case: most chunks have one group of fields
         return [work(items[0])]
-    parts, slots, helpers = _Parts(work, items), 0, list[threading.Thread]()
+    left, results, errors = iter(range(len(items))), dict[int, T](), dict[int, Exception]()
+
+    def take_items() -> None:
+        for i in left:
+            try:
+                results[i] = work(items[i])
+            except Exception as error:
+                errors[i] = error
+                deque(left, 0)  # nobody takes another
+
+    def help_caller() -> None:
+        _OF_THREAD.has_slot = True
+        with subnormal_numbers():
+            take_items()
+
+    slots, helpers = 0, list[threading.Thread]()
     try:
         slots = _SLOTS.take(len(items) - 1)
         for number in range(slots):
-            thread = threading.Thread(target=copy_context().run, args=(parts.help,), name=f"isopress {number}")
+            thread = threading.Thread(target=copy_context().run, args=(help_caller,), name=f"isopress {number}")
             try:
                 thread.start()
             except RuntimeError:  # the system has no more threads, or Python is about to end
                 break
             helpers.append(thread)
-        parts.work_on()
+        take_items()
     finally:
-        parts.stopped = True
+        deque(left, 0)
         for thread in helpers:
             thread.join()
         _SLOTS.give_back(slots)
-    return parts.done()
-
-
-class _Parts(Generic[S, T]):
-    """Items of which each thread takes the next one."""
-
-    def __init__(self, work: Callable[[S], T], items: Sequence[S]) -> None:
-        self.stopped = False
-        self._work, self._items, self._next = work, items, iter(range(len(items)))
-        self._results: dict[int, T] = {}
-        self._errors: dict[int, BaseException] = {}
-
-    def help(self) -> None:
-        """Do what another thread has begun."""
-        _OF_THREAD.has_slot = True
-        with subnormal_numbers():
-            self.work_on()
-
-    def work_on(self) -> None:
-        """Take items until there are none, or one failed."""
-        for i in self._next:
-            if self.stopped:
-                return
-            try:
-                self._results[i] = self._work(self._items[i])
-            except Exception as error:
-                self._errors[i], self.stopped = error, True
-
-    def done(self) -> list[T]:
-        """Return all results in order, or raise the first error."""
-        for i in sorted(self._errors):
-            raise self._errors[i]
-        return [self._results[i] for i in range(len(self._items))]
+    for i in sorted(errors):
+        raise errors[i]
+    return [results[i] for i in range(len(items))]
 
 
 def _checked(number: int | str, what: str) -> int:

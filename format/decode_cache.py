@@ -49,7 +49,9 @@ class DecodeCache:
     @property
     def limit(self) -> int:
         """Largest sum of bytes; as long as nobody has set it, what the environment says."""
-        return _environment_limit() if self._limit is None else self._limit
+        if self._limit is not None:
+            return self._limit
+        return _as_limit(os.environ.get(VARIABLE, DEFAULT_MEGABYTES), f"the environment variable {VARIABLE}")
 
     @limit.setter
     def limit(self, nbytes: int) -> None:
@@ -144,10 +146,6 @@ def set_cache_size(megabytes: float) -> None:
         The size is not a number >= 0.
     """
     CACHE.limit = _as_limit(megabytes, "the size of the decode cache")
-
-
-def _environment_limit() -> int:
-    return _as_limit(os.environ.get(VARIABLE, DEFAULT_MEGABYTES), f"the environment variable {VARIABLE}")
 
 
 def _as_limit(megabytes: float | str, what: str) -> int:

@@ -260,14 +260,18 @@ def view_bytes(buf: BytesLike) -> memoryview:
 
 
 def _write_fields(info: PayloadInfo, sections: Sequence[Section]) -> bytes:
-    numbers = _stored_numbers(info)
     flags = _FORTRAN * (info.order == "F") | _BIG_ENDIAN * (info.dtype.str[0] == ">")
-    for name in numbers:
-        flags |= _NUMBERS[name]
+    absent = {"resolved_bound": info.bound or 0.0, "max_error": 0.0, "rmse": 0.0}  # what it means; else None
+    numbers = []
+    for name, flag in _NUMBERS.items():
+        value = getattr(info, name)
+        if value != absent.get(name):
+            flags |= flag
+            numbers.append(_NUMBER.pack(value))
     dtype = DTYPES.index(info.dtype.newbyteorder("="))
     out = [_CORE.pack(flags, dtype, MODES.index(info.mode), info.method, len(info.shape))]
     out += map(varint, info.shape)
-    out += map(_NUMBER.pack, numbers.values())
+    out += numbers
     out.append(bytes([len(info.models)]))
     for model in info.models:
         out.append(bytes.fromhex(model)[:MODEL_ID_BYTES])
@@ -275,17 +279,6 @@ def _write_fields(info: PayloadInfo, sections: Sequence[Section]) -> bytes:
     for section, data in sections:
         out += (bytes([section]), varint(len(data)))
     return b"".join(out)
-
-
-def _stored_numbers(info: PayloadInfo) -> dict[str, float]:
-    """Return the numbers a header spells out: those that differ from what their absence means."""
-    absent = {"resolved_bound": info.bound or 0.0, "max_error": 0.0, "rmse": 0.0}
-    numbers = {}
-    for name in _NUMBERS:
-        value = getattr(info, name)
-        if value != absent.get(name):
-            numbers[name] = value
-    return numbers
 
 
 def _read_prefix(data: memoryview) -> tuple[tuple[int, int], int]:

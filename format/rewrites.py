@@ -69,7 +69,7 @@ def remember(parsed: Payload, x: Array, settings: Settings, *, to_write: bool = 
     """Remember that a payload decoded to all of `x`; `to_write` says that Zarr does so only to change a part of it."""
     # What was decoded without an error may be coded again: what comes out is within the bound of what once was.
     if _WATCHED.get() and parsed.info.max_error and _applies(x, settings):
-        MEMORY.add(_Decoded(bytes(parsed.data), Marks.of(x), settings, to_write))
+        MEMORY.add(parsed, x, settings, to_write=to_write)
 
 
 def encode(x: Array, settings: Settings) -> bytes:
@@ -228,50 +228,27 @@ def _weights(length: int, dtype: np.dtype[Any]) -> Array:
 
 
 @dataclass(frozen=True)
+class _Kind:
+    """What payloads must have in common with an array that may be one of them with a part changed."""
+
+    settings: Settings
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    order: str
+
+
+@dataclass(frozen=True)
 class _Decoded:
-    """A payload, marks of what it decodes to, the settings of its codec, and whether it was read to be changed."""
+    """A payload, marks of what it decodes to, its size with them, and whether it was read to be changed."""
 
     payload: bytes
+    kind: _Kind
     marks: Marks
-    settings: Settings
+    nbytes: int
     to_write: bool
 
-    @property
-    def nbytes(self) -> int:
-        return len(self.payload) + self.marks.nbytes
 
-
-class _Kind:
-    """What was decoded of one shape, dtype and order with the same settings, the latest last."""
-
-    def __init__(self, settings: Settings, info: payload.PayloadInfo) -> None:
-        self._settings, self._info = settings, info
-        self.known: OrderedDict[bytes, _Decoded] = OrderedDict()
-        self._stack: tuple[list[_Decoded], tuple[Array, Array]] | None = None
-
-    def takes(self, settings: Settings, x: Array | payload.PayloadInfo) -> bool:
-        """Whether an array, or what a payload holds, with these settings is of this kind."""
-        order = x.order if isinstance(x, payload.PayloadInfo) else _order(x)
-        same = (self._info.shape, self._info.dtype, self._info.order) == (x.shape, x.dtype, order)
-        return same and self._settings == settings
-
-    def pop(self, data: bytes) -> _Decoded | None:
-        """Forget a payload."""
-        self._stack = None
-        return self.known.pop(data, None)
-
-    def add(self, decoded: _Decoded) -> None:
-        """Remember one more."""
-        self._stack = None
-        self.known[decoded.payload] = decoded
-
-    def stack(self) -> tuple[list[_Decoded], tuple[Array, Array]]:
-        """Return all that is known, and checksums of rows and of columns, a row for each."""
-        if self._stack is None:
-            known = list(self.known.values())
-            rows, columns = (np.stack([each.marks.sums[axis].reshape(-1) for each in known]) for axis in (0, 1))
-            self._stack = known, (rows, columns)
-        return self._stack
+Stack = tuple[list[_Decoded], list[Array]]  # what is known of a kind, and a row of checksums of each: rows, columns
 
 
 class Memory:
@@ -292,43 +269,39 @@ class Memory:
     def clear(self) -> None:
         """Forget all, and the lock that a thread of a forked process's parent may have held."""
         self._lock = threading.Lock()
-        self._known: OrderedDict[bytes, _Kind] = OrderedDict()
-        self._kinds: list[_Kind] = []
+        self._known: OrderedDict[bytes, _Decoded] = OrderedDict()
+        self._stacks: dict[_Kind, Stack] = {}
         self._nbytes = 0
 
-    def add(self, decoded: _Decoded) -> None:
-        """Remember one more payload."""
-        info = payload.inspect(decoded.payload)
+    def add(self, parsed: Payload, x: Array, settings: Settings, *, to_write: bool) -> None:
+        """Remember that a payload decoded to all of `x`."""
+        info, data, marks = parsed.info, bytes(parsed.data), Marks.of(x)
+        kind = _Kind(settings, info.shape, info.dtype, info.order)
         with self._lock:
-            if old := self._forget(decoded.payload):
-                decoded = replace(decoded, to_write=decoded.to_write or old.to_write)
-            kind = next((kind for kind in self._kinds if kind.takes(decoded.settings, info)), None)
-            if kind is None:
-                kind = _Kind(decoded.settings, info)
-                self._kinds.append(kind)
-            kind.add(decoded)
-            self._known[decoded.payload] = kind
-            self._nbytes += decoded.nbytes
+            if old := self._known.pop(data, None):
+                self._nbytes -= old.nbytes
+                self._stacks.pop(old.kind, None)
+                to_write |= old.to_write
+            found = _Decoded(data, kind, marks, len(data) + marks.nbytes, to_write)
+            self._known[data] = found
+            self._nbytes += found.nbytes
+            self._stacks.pop(kind, None)
             while self._nbytes > self._limit and len(self._known) > 1:
-                self._forget(next(iter(self._known)))
-
-    def _forget(self, data: bytes) -> _Decoded | None:
-        kind = self._known.pop(data, None)
-        old = kind.pop(data) if kind else None
-        if kind is None or old is None:
-            return None
-        self._nbytes -= old.nbytes
-        if not kind.known:
-            self._kinds.remove(kind)
-        return old
+                _, oldest = self._known.popitem(last=False)
+                self._nbytes -= oldest.nbytes
+                self._stacks.pop(oldest.kind, None)
 
     def recall(self, x: Array, settings: Settings) -> bytes | None:
         """Return the payload, coded with the same settings, that has most rows and columns of `x`; None if none has."""
+        kind = _Kind(settings, x.shape, x.dtype, _order(x))
         with self._lock:
-            kind = next((kind for kind in self._kinds if kind.takes(settings, x)), None)
-            if kind is None:
-                return None
-            known, sums = kind.stack()
+            if kind not in self._stacks:
+                known = [each for each in self._known.values() if each.kind == kind]
+                if not known:
+                    return None
+                sums = [np.stack([each.marks.sums[axis].reshape(-1) for each in known]) for axis in (0, 1)]
+                self._stacks[kind] = known, sums
+            known, sums = self._stacks[kind]
         marks = Marks.of(x)
         # Of thousands of chunks few have a checksum in common with this one: all are asked at once.
         alike = np.zeros(len(known), bool)

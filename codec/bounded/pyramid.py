@@ -126,7 +126,7 @@ def encode_fields(
     streams = [writer.native.kept for writer in writers if writer.native is not None]
     if streams:
         v = _around(anchors, y.shape)
-        _walk(y.shape, streams, coding, proxies).encode(y, valid, v)
+        _walk(y.shape, streams, coding, proxies).through(v, y, valid)
         return v
     v = (anchors * UNITS).astype(np.int32)
     errors = np.zeros_like(v)
@@ -179,7 +179,7 @@ def decode_fields(
     streams = [reader.native.kept for reader in readers if reader.native is not None]
     if streams:
         v = _around(anchors, shape)
-        _walk(shape, streams, coding, proxies).decode(v)
+        _walk(shape, streams, coding, proxies).through(v)
         for reader in readers:
             reader.finish()
         return v

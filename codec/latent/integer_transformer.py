@@ -127,27 +127,26 @@ class Product:
 
     def __call__(self, *inputs: I16) -> F32:
         """Map integers (H, W, in), side by side if there are several, to (H - rows + 1, W - columns + 1, out)."""
-        if compiled():
-            return np.asarray(self._compiled(inputs, correction.PLAIN, TOP))
-        return self._sums(*inputs)
+        return np.asarray(self._made(inputs, correction.PLAIN, TOP))
 
     def integers(self, *inputs: I16, top: int = TOP) -> I16:
         """Return the same, rounded and at most `top`."""
-        if compiled():
-            return self._compiled(inputs, correction.ROUNDED, top)
-        return rounded(self._sums(*inputs), top)
+        return self._made(inputs, correction.ROUNDED, top)
 
     def activations(self, *inputs: I16) -> I16:
         """Return gelu of the same, as integers."""
-        if compiled():
-            return self._compiled(inputs, correction.GELU_ROUNDED, TOP)
-        return rounded(gelu(self._sums(*inputs)) * np.float32(ONE), TOP)
+        return self._made(inputs, correction.GELU_ROUNDED, TOP)
 
-    def _compiled(self, inputs: tuple[I16, ...], kind: int, top: int) -> NDArray[Any]:
-        seen = tuple(np.ascontiguousarray(x) for x in inputs)
-        packed, factors = self.packed(tuple(x.shape[2] for x in inputs))
-        rows, _, _, outputs = self.weight.shape
-        return correction.product(seen, packed, rows, outputs, factors, kind, top, ONE)
+    def _made(self, inputs: tuple[I16, ...], kind: int, top: int) -> NDArray[Any]:
+        if compiled():
+            packed, factors = self.packed(tuple(x.shape[2] for x in inputs))
+            rows, _, _, outputs = self.weight.shape
+            seen = tuple(map(np.ascontiguousarray, inputs))
+            return correction.product(seen, packed, rows, outputs, factors, kind, top, ONE)
+        sums = self._sums(*inputs)
+        if kind == correction.PLAIN:
+            return sums
+        return rounded(sums if kind == correction.ROUNDED else gelu(sums) * np.float32(ONE), top)
 
     @cache  # noqa: B019 - there are few, and they live as long as their model
     def packed(self, channels: tuple[int, ...]) -> tuple[I16, tuple[F32, F32]]:

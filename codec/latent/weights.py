@@ -48,7 +48,12 @@ def load_latent(name_or_sha: str = "default") -> LatentModel:
     ModelNotFoundError
         No such weights are installed.
     """
-    return _load(model_id(DEFAULT if name_or_sha == "default" else name_or_sha, KIND))
+    return _default() if name_or_sha == "default" else _load(model_id(name_or_sha, KIND))
+
+
+@cache  # looked for once: the file is part of the package
+def _default() -> LatentModel:
+    return _load(model_id(DEFAULT, KIND))
 
 
 @cache

@@ -53,24 +53,19 @@ class Walk:
     coefficients: I8 | None
     streams: tuple[Kept, ...]
 
-    def encode(self, y: F64, valid: NDArray[np.bool_] | None, v: I32) -> None:
-        """Code all points of y (B, H, W) but the anchors, which stand in `v`; enter there what the decoder gets."""
-        self._run(False, v, np.ascontiguousarray(y, np.float64), None if valid is None else np.ascontiguousarray(valid))
-
-    def decode(self, v: I32) -> None:
-        """Decode all points of `v` (B, H, W) but the anchors, which stand there.
+    def through(self, v: I32, y: F64 | None = None, valid: NDArray[np.bool_] | None = None) -> None:
+        """Decode all points of `v` (B, H, W) but the anchors, which stand there; or code those of `y`, and enter what
+        the decoder gets.
 
         Raises
         ------
         TruncatedPayloadError, CorruptPayloadError
             Streams are none that an encoder writes.
         """
-        self._run(True, v, None, None)
-
-    def _run(self, reads: bool, v: I32, y: F64 | None, valid: NDArray[np.bool_] | None) -> None:
-        references = self.proxies, self.coefficients
         outcome = kernels.walk(
-            level(), reads, v.shape, self.wrap, self.snap, self.geometries, self.levels, self.tables, references,
-            self.streams, v, y, valid,
+            level(), y is None, v.shape, self.wrap, self.snap, self.geometries, self.levels, self.tables,
+            (self.proxies, self.coefficients), self.streams, v,
+            None if y is None else np.ascontiguousarray(y, np.float64),
+            None if valid is None else np.ascontiguousarray(valid),
         )  # fmt: skip
         raise_for(outcome)

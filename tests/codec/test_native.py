@@ -132,7 +132,7 @@ def test_kernels_refuse_what_does_not_fit_together() -> None:
                                 for _ in range(3)),
                 "tables": model.tables.kept, "coefficients": None, "streams": (writer.kept,)}  # fmt: skip
         y, v = np.zeros(shape), np.zeros(shape, np.int32)
-        Walk(**good).encode(y, None, v)  # type: ignore[arg-type]
+        Walk(**good).through(v, y)  # type: ignore[arg-type]
         related = load_pyramid(references=True).networks[-1]["D"].kept(dispatch.level(), 0, 3, 0)
         bad = [
             ({"streams": (writer.kept,) * 2}, v, "streams"),
@@ -145,7 +145,7 @@ def test_kernels_refuse_what_does_not_fit_together() -> None:
         ]
         for change, values, message in bad:
             with pytest.raises(ValueError, match=message):
-                Walk(**{**good, **change}).encode(y, None, values)  # type: ignore[arg-type]
+                Walk(**{**good, **change}).through(values, y)  # type: ignore[arg-type]
 
 
 @needs_kernels

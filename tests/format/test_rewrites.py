@@ -186,12 +186,12 @@ def test_memory_is_bounded_but_for_the_latest() -> None:
     for seed in range(20):
         x = drifting(2) + np.float32(seed)
         data = codec.encode(x)
-        memory.add(rewrites._Decoded(data, rewrites.Marks.of(codec.decode(data)), codec, to_write=True))
+        memory.add(payload.parse(data), codec.decode(data), codec, to_write=True)
         assert len(memory)
         assert memory.nbytes <= 20_000
     assert memory.recall(isopress.decompress(data), codec) == data
     small = Memory(limit=0)
-    small.add(rewrites._Decoded(data, rewrites.Marks.of(x), codec, to_write=True))
+    small.add(payload.parse(data), x, codec, to_write=True)
     assert len(small) == 1
 
 
@@ -302,7 +302,7 @@ def test_of_many_chunks_that_are_known_the_one_with_most_in_common_is_found() ->
     payloads = [isopress.compress(field, bound=0.01) for field in fields]
     decoded = list(map(isopress.decompress, payloads))
     for data, values in zip(payloads, decoded, strict=True):
-        memory.add(rewrites._Decoded(data, rewrites.Marks.of(values), codec, False))
+        memory.add(payload.parse(data), values, codec, to_write=False)
     changed = decoded[3].copy()
     changed[:5] = 7
     changed[11] = decoded[4][11]
