@@ -27,7 +27,8 @@
 #include "vectors.h"
 
 #define BROADCAST(from) ((vi)_mm512_set1_epi32(*(from)))
-#define DOT4(sum, x, w) ((vi)_mm512_dpbusd_epi32((__m512i)(sum), (__m512i)(x), (__m512i)(w)))
+#define NEURONS_HELD 8
+#define DOT(sum, x, w) ((vi)_mm512_dpbusd_epi32((__m512i)(sum), (__m512i)(x), (__m512i)(w)))
 
 /* Rounds to even; |sum * scale| < 2^24 * SCALE_MAX. */
 INLINE __m512i activation(vi sum, float scale) { return _mm512_cvtps_epi32(__builtin_convertvector(sum, vf) * scale); }

@@ -20,13 +20,9 @@
 #endif
 #include "vectors.h"
 
-#if defined(__SSE2__)
-#define DOT2(sum, x, w) ((sum) + (vi)_mm_madd_epi16((__m128i)(x), (__m128i)(w)))
-#else
-INLINE vi dot2(vi sum, vi x, vi w) { return sum + (x << 16 >> 16) * (w << 16 >> 16) + (x >> 16) * (w >> 16); }
-#define DOT2 dot2
-#endif
-#define MADD2 DOT2
+#define NEURONS_HELD 4
+#define DOT ADD_PRODUCTS
+#define MADD2 ADD_PRODUCTS
 
 #include "network.h"
 #include "rows.h"

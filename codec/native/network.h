@@ -1,5 +1,6 @@
-/* The integer network on a tile, written once. Wants DOT2 (generic.c), or PACK4, CENTRE4 and either MULTIPLY4 and PAIRS
-   (avx2.c), or DOT4 (avx512.c). Inputs lie side by side in the 32 bits of a point: two int16 (DOT2), or four uint8. */
+/* The integer network on a tile, written once. Inputs lie side by side in the 32 bits of a point: two int16, or with PACK4
+   and CENTRE4 four uint8. Wants DOT, which adds up their products in 32 bits, and how many neurons' sums are in registers,
+   NEURONS_HELD; or MULTIPLY4 and PAIRS, which do in 16 bits what fits there (avx2.c). */
 
 #include <stdlib.h>
 
@@ -10,9 +11,8 @@ enum { GROUP = 4, FEATURE_CENTRE = FEATURE_TOP };
 #else
 enum { GROUP = 2, FEATURE_CENTRE = 0 };
 #endif
-#ifdef DOT4
-/* Neurons whose sums are in registers; groups of a piece; what products add up to, check.c. */
-enum { NEURONS_HELD = 8, PIECE_MAX = 1, LANE_MAX = INT32_MAX };
+#ifdef DOT
+enum { PIECE_MAX = 1, LANE_MAX = INT32_MAX }; /* groups of a piece; what their products add up to, check.c */
 #else
 enum { PIECE_MAX = 4, LANE_MAX = INT16_MAX };
 #endif
@@ -255,7 +255,7 @@ INLINE void activate(vi sum[NEURONS][NV], int v, const float *scale, vi (*out)[V
 #endif
 }
 
-#ifdef DOT4
+#ifdef DOT
 /* Computes the sums of `count` neurons, a constant, in registers. */
 INLINE void add_up(int count, const PackedLayer *layer, int neuron, const vi (*x)[VECTORS], int j, vi (*sum)[NV]) {
     const int32_t *weight = layer->weight + neuron;
@@ -264,7 +264,7 @@ INLINE void add_up(int count, const PackedLayer *layer, int neuron, const vi (*x
     for (int i = 0; i < layer->groups; i++, weight += layer->rows)
         for (int k = 0; k < count; k++) {
             vi w = BROADCAST(weight + k);
-            for (int v = 0; v < NV; v++) sum[k][v] = DOT4(sum[k][v], x[i][j + v], w);
+            for (int v = 0; v < NV; v++) sum[k][v] = DOT(sum[k][v], x[i][j + v], w);
         }
 }
 
@@ -287,15 +287,9 @@ INLINE void sums(const PackedLayer *layer, const vi (*x)[VECTORS], int j, vi (*s
 #else
 /* The sum of the products of `count` groups, a constant. Features come with their centre at 127. */
 INLINE vi sum_of_products(int count, const vi (*x)[NV], const vi *w, int v) {
-#ifdef MULTIPLY4
     vs part = MULTIPLY4(x[0][v], w[0]);
     for (int i = 1; i < count; i++) part += MULTIPLY4(x[i][v], w[i]);
     return PAIRS(part);
-#else
-    vi sum = {0};
-    for (int i = 0; i < count; i++) sum = DOT2(sum, x[i][v], w[i]);
-    return sum;
-#endif
 }
 
 /* Adds the products of a piece, of a constant count, to the sums of all neurons; those of the first one to `bias`. */
