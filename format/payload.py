@@ -23,7 +23,7 @@ from isopress.codec.errors import (
 from isopress.codec.limits import TARGET_TOLERANCE
 
 MAGIC = b"\x89ISP"
-VERSION = (0, 11)
+VERSION = (0, 12)
 MAX_NDIM = 32
 MAX_DECODED_BYTES = 2**32
 MAX_HEADER_BYTES = 2**16 - 1

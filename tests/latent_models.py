@@ -14,7 +14,8 @@ import torch
 from numpy.typing import NDArray
 from safetensors.numpy import save
 
-from isopress.codec.entropy.coder import SCALES, TAILS, SymbolReader, SymbolWriter
+from isopress.codec.entropy.coder import SymbolReader, SymbolWriter
+from isopress.codec.entropy.tables import TAILS
 from isopress.codec.latent.coefficients import FIRST_HEAD, Channel, Latents, decode, write_head, write_phase
 from isopress.codec.latent.context_features import ALONE, DEPTHS, RELATED, Phase
 from isopress.codec.latent.context_maps import BANDS
@@ -30,21 +31,9 @@ from isopress.codec.latent.weights import LatentModel, parse_latent
 CONFIG = SynthesisConfig(cell=2, token=8, channels=6, dim=16, heads=2, blocks=2, window=4, mlp_ratio=1.0)
 HIDDEN = 12
 QUIET = 8  # activity indexes that the table answers
-REACH = 40  # largest symbol of a table
 
 Tensors = dict[str, NDArray[Any]]
 F64 = NDArray[np.float64]
-
-
-def laplace_tables() -> Tensors:
-    """Return one two-sided exponential distribution per scale; tail classes differ in their support."""
-    scale = 0.06 * 2.0 ** (np.arange(SCALES) / 8)
-    k = np.arange(-REACH, REACH + 1)
-    shape = np.exp(-np.abs(k) / np.maximum(scale, 0.15)[:, None])
-    frequencies = np.tile(shape, (TAILS, 1))
-    support = np.minimum(3 + np.rint(4 * np.tile(scale, TAILS)) + np.repeat(np.arange(TAILS), SCALES), REACH)
-    frequencies[np.abs(k) > support[:, None]] = 0
-    return {"tables.frequencies": frequencies.astype(np.float32), "tables.support": support.astype(np.int32)}
 
 
 def context_tensors(seed: int = 0, quiet: int = QUIET) -> Tensors:
@@ -74,7 +63,7 @@ def synthesis(seed: int = 0, size: float = 0.05, config: SynthesisConfig = CONFI
 def file_content(seed: int = 0, quiet: int = QUIET) -> bytes:
     """Return a safetensors file of kind `latent`, as payloads name it."""
     config, floats = synthesis(seed).stored()
-    tensors = {**context_tensors(seed, quiet), **laplace_tables(), **floats}
+    tensors = {**context_tensors(seed, quiet), **floats}
     return save(tensors, metadata={"kind": "latent", "synthesis": json.dumps(config)})
 
 
@@ -116,7 +105,7 @@ def visits(
     channels: Sequence[Latents], split: Sequence[AnyLevel], model: ContextModel, trade: float = 0.15
 ) -> Iterator[Visit]:
     """Walk as `encode` does, one phase after another; the next is not yet touched."""
-    writer = SymbolWriter(model.tables, peaked=True)
+    writer = SymbolWriter(peaked=True)
     head, offset, before = FIRST_HEAD, 0, None
     for latents in channels:
         top = np.rint(latents.top).astype(np.int64)
@@ -124,7 +113,7 @@ def visits(
         channel = Channel(top, split, latents.finest, before)
         for phase, predicted in channel.phases(model):
             target = phase.take(latents.bands[phase.band.level][phase.band.number], pad=0)
-            symbols, offset = write_phase(writer, model.tables, target, predicted, offset, trade)
+            symbols, offset = write_phase(writer, target, predicted, offset, trade)
             yield Visit(phase, predicted, target, symbols, offset)
             phase.put(predicted.mean, symbols)
         before = channel.related(before)
@@ -134,7 +123,7 @@ def read_latents(section: bytes, shape: tuple[int, ...], model: LatentModel) -> 
     """Return the decoded channels (h, w) of a section in units, in coding order: what must be alike everywhere."""
     flags, (*leading, h, w) = section[0], coded_shape(shape)
     start = 26 if flags & 4 else 17
-    reader = SymbolReader(model.contexts.tables, memoryview(section)[start:-4], peaked=True)
+    reader = SymbolReader(memoryview(section)[start:-4], peaked=True)
     kept = [len(Mixing.read(reader, n).rows) for n in leading if n > 1]
     split = levels(h, w, bool(flags & 1), read_ahead(reader, h, w) if flags & 32 else ())
     channels = decode(reader, math.prod(kept), split, split[-1].low.shape if split else (h, w), model.contexts)

@@ -45,7 +45,7 @@ def save_small(path: Path, config: PatchConfig = CONFIG, seed: int = 0, largest:
         channels = Channels(NAMES[: config.channels], MEAN[: config.channels], DEVIATION[: config.channels])
         if config == ALONE:
             channels = Channels((ANY,), np.zeros(1, np.float32), np.ones(1, np.float32))
-        keep_patch(network, path, channels, np.tile([-3.0, 3.0], (config.hyper_latents, 1)), reach=12, largest=largest)
+        keep_patch(network, path, channels, np.tile([-3.0, 3.0], (config.hyper_latents, 1)), largest=largest)
 
 
 # --- shape and input of a tiny one ------------------------------------------------------------------------------------

@@ -30,6 +30,7 @@ from isopress.codec.bounded.reference_prediction import (
 from isopress.codec.bounded.traversal import Shape3, depth
 from isopress.codec.bytes import crc32c, read_varint, varint
 from isopress.codec.entropy.coder import I32, SymbolReader, SymbolWriter
+from isopress.codec.entropy.tables import check_count
 from isopress.codec.errors import ArgumentError, CorruptPayloadError, TruncatedPayloadError
 from isopress.codec.threads import share
 from isopress.codec.values.quantiser import UNITS
@@ -128,7 +129,7 @@ class BlockDecoder:
         self._batches = order(self.shape[:-2], _axes_of(self.section[1], len(self.shape) - 2))
         self._streams = _cut(self.section, self._batches)
         for stream in self._streams.values():
-            self.model.tables.check_count(self.shape[-2] * self.shape[-1], len(stream))
+            check_count(self.shape[-2] * self.shape[-1], len(stream))
         self.values = np.zeros((fields, *self.shape[-2:]), np.int32)
 
     def decode(self, fields: Collection[int] | None = None) -> I32:
@@ -203,7 +204,7 @@ def _encode_group(
     off = anchors - _anchor_guess(proxies, anchors, y.shape)
     writers = []
     for exponent, coefficient, symbols in zip(exponents, coefficients, off, strict=True):
-        writer = SymbolWriter(coding.model.tables, peaked=True)
+        writer = SymbolWriter(peaked=True)
         write_coefficients(writer, nodes[0].kind, exponent, coefficient)
         writer.phase(np.diff(symbols.ravel(), prepend=0).astype(np.int32), *_anchor_model(symbols.size))
         writers.append(writer)
@@ -224,7 +225,7 @@ def _decode_group(streams: dict[int, memoryview], v: I32, coding: Coding, nodes:
         stream = streams[node.field]
         if len(stream) < CHECKSUM:
             raise TruncatedPayloadError(f"the stream of field {node.field} has {len(stream)} bytes, no checksum")
-        reader = SymbolReader(coding.model.tables, stream[:-CHECKSUM], peaked=True)
+        reader = SymbolReader(stream[:-CHECKSUM], peaked=True)
         exponent, coefficient = read_coefficients(reader, node.kind)
         symbols = reader.phase(*_anchor_model(anchors[i].size))
         anchors[i] = np.cumsum(symbols.astype(np.int64)).reshape(anchors[i].shape)

@@ -16,6 +16,7 @@ from isopress.codec.bounded.pyramid import Coding, PyramidModel, Quantisation, c
 from isopress.codec.bounded.traversal import Shape3, depth
 from isopress.codec.bytes import crc32c, read_varint, varint
 from isopress.codec.entropy.coder import I32, SymbolReader, SymbolWriter
+from isopress.codec.entropy.tables import check_count
 from isopress.codec.errors import CorruptPayloadError, TruncatedPayloadError
 from isopress.codec.threads import share
 
@@ -144,7 +145,7 @@ def _encode_group(y: F64, valid: NDArray[np.bool_] | None, coding: Coding, field
     head = bytearray()
     for d in delta.ravel().tolist():
         head += varint(d << 1 if d >= 0 else ~(d << 1))
-    writer = SymbolWriter(coding.model.tables)
+    writer = SymbolWriter()
     v = encode_fields(y, valid, anchors, [writer], coding)
     return bytes(head) + writer.finish(), v
 
@@ -152,7 +153,7 @@ def _encode_group(y: F64, valid: NDArray[np.bool_] | None, coding: Coding, field
 def _decode_group(coding: Coding, piece: tuple[memoryview, Shape3]) -> I32:
     """Return the fields of one stream and their shape."""
     data, shape = piece
-    coding.model.tables.check_count(shape[0] * shape[1] * shape[2], len(data))
+    check_count(shape[0] * shape[1] * shape[2], len(data))
     levels = depth(*shape[1:])
     size = shape[0], -(-shape[1] >> levels), -(-shape[2] >> levels)
     codes, position = [], 0
@@ -161,7 +162,7 @@ def _decode_group(coding: Coding, piece: tuple[memoryview, Shape3]) -> I32:
         codes.append(~(code >> 1) if code & 1 else code >> 1)
     delta = np.array(codes, np.float64).reshape(size)
     delta[:1] = np.cumsum(delta[:1]).reshape(delta[:1].shape)
-    reader = SymbolReader(coding.model.tables, data[position:])
+    reader = SymbolReader(data[position:])
     return decode_fields(shape, np.cumsum(delta, axis=0), [reader], coding)
 
 

@@ -23,8 +23,8 @@ from isopress.codec.bounded.geometry import (
     log_index,
     scale_tables,
 )
-from isopress.codec.entropy.coder import TAILS
 from isopress.codec.entropy.integer_mlp import F32, IntegerNetwork
+from isopress.codec.entropy.tables import TAILS
 
 F64 = NDArray[np.float64]
 Parity = tuple[int, int]

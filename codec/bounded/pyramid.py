@@ -20,7 +20,8 @@ from isopress.codec.bounded.predictor import ALONE, F64, LIMIT, Condition, Netwo
 from isopress.codec.bounded.quiet import I8, LEAST, Look, choose_limit, read_symbols, write_symbols
 from isopress.codec.bounded.reference_prediction import Proxies
 from isopress.codec.bounded.traversal import Grid, Shape3, depth, refine
-from isopress.codec.entropy.coder import I32, SymbolReader, SymbolWriter, Tables
+from isopress.codec.entropy import tables
+from isopress.codec.entropy.coder import I32, SymbolReader, SymbolWriter
 from isopress.codec.entropy.distributions import limit_model
 from isopress.codec.errors import ArgumentError, CorruptPayloadError
 from isopress.codec.native import dispatch
@@ -81,12 +82,11 @@ class Quantisation:
 
 @dataclass(frozen=True, eq=False)  # compared by identity: there are few
 class PyramidModel:
-    """Weights of a pyramid: `sha256` of their file, networks per level and phase, and frozen tables."""
+    """Weights of a pyramid: `sha256` of their file, networks per level and phase."""
 
     name: str
     sha256: bytes
     networks: Networks
-    tables: Tables
     takes_references: bool = False
 
 
@@ -252,8 +252,8 @@ def _walk(shape: Shape3, streams: Sequence[Kept], coding: Coding, proxies: Proxi
         fields = tuple(proxies.fields.values())
         coefficients = np.ascontiguousarray(proxies.coefficients[:, :, list(proxies.fields)])
     geometries = tuple(map(kernel_geometry, CONTEXTS))
-    quantisation, tables = coding.quantisation, coding.model.tables.kept
-    return Walk(coding.wrap, quantisation.snap, geometries, levels, tables, fields, coefficients, tuple(streams))
+    snap, kept = coding.quantisation.snap, tables.kept()
+    return Walk(coding.wrap, snap, geometries, levels, kept, fields, coefficients, tuple(streams))
 
 
 @lru_cache(256)  # the fields of a block have few kinds of references

@@ -11,8 +11,8 @@ from isopress.codec.bounded.geometry import CONTEXTS, FEATURE_MAX, Context
 from isopress.codec.bounded.predictor import PROXY_FEATURES
 from isopress.codec.bounded.pyramid import PyramidModel
 from isopress.codec.bounded.reference_order import GAPS, KINDS, PROXIES, slots_of
-from isopress.codec.entropy.coder import Tables
 from isopress.codec.entropy.integer_mlp import ACTIVATION_MAX, Conditioning, IntegerLayer, IntegerNetwork
+from isopress.codec.entropy.tables import refuse_own
 from isopress.codec.models.registry import Weights, find, model_id
 from isopress.codec.threads import IMPORTS
 
@@ -51,37 +51,26 @@ def parse(weights: Weights, data: bytes) -> PyramidModel:
     return parse_pyramid(weights.name, data)
 
 
-_TABLES: dict[bytes, Tables] = {}  # kept as long as the process, as weights are
-
-
 def parse_pyramid(name: str, data: bytes) -> PyramidModel:
     """Build a model from the bytes of its safetensors file (SPEC, section Weights).
 
     Raises
     ------
     ValueError
-        Networks are missing, or tensors do not fit each other.
+        Networks are missing, tensors do not fit each other, or the file has tables of its own.
     """
     with IMPORTS:  # here, so that opening a store does not pay for it
         from safetensors.numpy import load
 
     tensors = load(data)
+    refuse_own(tensors)
     for group in ("", *FINEST):
         if not group or any(name.startswith(group) for name in tensors):
             _check_networks(tensors, group)
     coarse = _networks(tensors, "")
     networks = (*(_networks(tensors, group) or coarse for group in FINEST), coarse)
-    tables = _tables(tensors["tables.frequencies"], tensors["tables.support"])
     references = all(network.conditioning for level in networks for network in level.values())
-    return PyramidModel(name, hashlib.sha256(data).digest(), networks, tables, references)
-
-
-def _tables(frequencies: np.ndarray, support: np.ndarray) -> Tables:
-    """Return the same tables for the same numbers: fields and blocks share theirs, which are megabytes."""
-    key = hashlib.sha256(frequencies.tobytes() + support.tobytes()).digest()
-    if key not in _TABLES:
-        _TABLES[key] = Tables(frequencies.astype(np.float64), support.astype(np.int32))
-    return _TABLES[key]
+    return PyramidModel(name, hashlib.sha256(data).digest(), networks, references)
 
 
 def _check_networks(tensors: dict[str, np.ndarray], group: str) -> None:

@@ -7,27 +7,18 @@ are grouped by table before they are coded, so that the coder runs over long str
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from isopress.codec.bytes import read_varint, varint
-from isopress.codec.entropy.distributions import (
-    OFFSET_MAX,
-    RATES,
-    Distribution,
-    cumulative_of,
-    limit_model,
-    offset_model,
-    other_model,
-    rate_model,
-    run_model,
-)
+from isopress.codec.entropy import tables
+from isopress.codec.entropy.distributions import OFFSET_MAX, Distribution, offset_model
+from isopress.codec.entropy.tables import BIT, FIRST_SCALE, SCALES
 from isopress.codec.errors import CorruptPayloadError, TruncatedPayloadError
 from isopress.codec.native import entropy
-from isopress.codec.native.dispatch import Kept, compiled
+from isopress.codec.native.dispatch import compiled
 
 try:
     import constriction
@@ -36,102 +27,11 @@ except ImportError:  # it has no build for this machine; kernels do without
 
 I32 = NDArray[np.int32]
 
-SCALES = 72  # tables per tail class: scales of 0.06 to 31 steps; beyond, low bits are coded raw
-TAILS = 4
-FIRST_SCALE = -11  # scale index of the first table: 0.06 steps
 SCALE_MAX = 1024  # magnitude of a scale index that weights may give
 SHIFT_MAX = 20  # raw low bits of a symbol
 SYMBOL_MAX = 2**29
-SUPPORT_MAX = 2**16  # of a table
-BIT = 2**20  # a bit, where whole numbers say what symbols cost
 _SAMPLE = 1024  # symbols looked at to choose that correction
 _NEAR = 8  # its reach for phases of many symbols
-
-
-@dataclass(frozen=True, eq=False)  # compared by identity: what is derived is cached
-class Tables:
-    """Frozen symbol distributions.
-
-    frequencies : (TAILS * SCALES, 2 * A + 1) float64, relative frequencies of the symbols -A..A, padded
-        with zeros around the support; `support` (TAILS * SCALES,) int: A of each table. The outermost
-        symbols of a support mean "at least A" and are followed by an escape.
-
-    Raises
-    ------
-    ValueError
-        The shapes are others, a support is wider than its table, or frequencies in one are not positive and finite.
-    """
-
-    frequencies: NDArray[np.float64]
-    support: I32
-
-    def __post_init__(self) -> None:
-        shape, support = self.frequencies.shape, self.support
-        if len(shape) != 2 or shape[0] != TAILS * SCALES or shape[1] % 2 == 0 or support.shape != shape[:1]:
-            raise ValueError(f"tables of shape {shape} with {support.shape} supports")
-        centre = shape[1] // 2
-        if support.min() < 1 or support.max() > min(centre, SUPPORT_MAX):
-            raise ValueError(f"supports of {support.min()} to {support.max()} symbols in tables of {shape[1]}")
-        inside = np.abs(np.arange(shape[1]) - centre) <= support[:, None]
-        some = self.frequencies[inside]
-        if not (np.isfinite(some).all() and (some > 0).all() and np.isfinite(self.frequencies.sum(1)).all()):
-            raise ValueError("frequencies are not positive and finite")
-
-    @property
-    @cache  # noqa: B019 - tables live as long as the process; cached_property would hold a lock across a fork
-    def models(self) -> list[constriction.stream.model.Categorical]:
-        """One constriction model per table."""
-        centre = self.frequencies.shape[1] // 2
-        return [
-            constriction.stream.model.Categorical(
-                np.ascontiguousarray(row[centre - a : centre + a + 1]), perfect=False, lazy=False
-            )
-            for row, a in zip(self.frequencies, self.support.tolist(), strict=True)
-        ]
-
-    @property
-    @cache  # noqa: B019
-    def cost(self) -> NDArray[np.float32]:
-        """Bits per symbol: (TAILS, SCALES, A + 1) of |symbol|, the encoder's estimate for its choices."""
-        centre = self.frequencies.shape[1] // 2
-        relative = self.frequencies[:, centre:] / self.frequencies.sum(1, keepdims=True)
-        bits = -np.log2(np.maximum(relative, 2.0**-24))
-        cost: NDArray[np.float32] = bits.astype(np.float32).reshape(TAILS, SCALES, -1)
-        return cost
-
-    @property
-    @cache  # noqa: B019
-    def least_cost(self) -> float:
-        """Bits of the cheapest symbol."""
-        return float(self.cost.min())
-
-    @property
-    @cache  # noqa: B019
-    def whole_cost(self) -> I32:
-        """The same as integers, in 1 / BIT bit: their sums decide, and are the same on every machine."""
-        return np.rint(self.cost.astype(np.float64) * BIT).astype(np.int32)
-
-    @property
-    @cache  # noqa: B019
-    def kept(self) -> Kept:
-        """What the compiled kernels know of the tables."""
-        centre, support = self.frequencies.shape[1] // 2, self.support
-        rows = np.zeros((support.size, 2 * int(support.max()) + 2), np.uint32)
-        for row, frequencies, a in zip(rows, self.frequencies, support.tolist(), strict=True):
-            row[: 2 * a + 2] = cumulative_of(frequencies[centre - a : centre + a + 1])
-        offsets = offset_model(False).cumulative, offset_model(True).cumulative
-        cost = self.whole_cost.reshape(support.size, -1)
-        rates, runs = (np.stack([of(i).cumulative for i in range(RATES)]) for of in (rate_model, run_model))
-        more = rates, runs, other_model().cumulative, limit_model().cumulative
-        return entropy.tables(rows, np.ascontiguousarray(support, np.int32), cost, offsets, more)
-
-    def check_count(self, symbols: int, nbytes: int) -> None:
-        """Raise TruncatedPayloadError if so few bytes cannot hold so many symbols, whatever they are.
-
-        Called before anything is allocated for the symbols that a damaged payload claims.
-        """
-        if symbols * self.least_cost * 0.9 > 8 * nbytes + 64:  # models round frequencies to 2**-24
-            raise TruncatedPayloadError(f"a stream of {nbytes} bytes is too short for {symbols} symbols")
 
 
 @dataclass(frozen=True)
@@ -181,8 +81,7 @@ def _queue() -> Any:
 class SymbolWriter:
     """Range-codes phases of symbols; `finish` returns the bytes. `peaked` makes offsets near 0 cheap."""
 
-    def __init__(self, tables: Tables, *, peaked: bool = False) -> None:
-        self._tables = tables
+    def __init__(self, *, peaked: bool = False) -> None:
         self._peaked = peaked
         self.native = entropy.RangeEncoder(peaked) if compiled() else None
         self._coder: Any = _queue().RangeEncoder() if self.native is None else None
@@ -207,21 +106,21 @@ class SymbolWriter:
     def phase(self, symbols: I32, scale: NDArray[np.int16], tail: NDArray[np.int8], *, corrected: bool = True) -> None:
         """Code the symbols (n,) of one phase, if `corrected` after the scale offset that suits them best."""
         if self.native is not None:
-            self.native.phase(self._tables.kept, symbols, scale, tail, corrected)
+            self.native.phase(tables.kept(), symbols, scale, tail, corrected)
             return
         offset = 0
         if corrected:
-            offset = best_offset(self._tables, symbols, scale, tail, self._peaked)
+            offset = best_offset(symbols, scale, tail, self._peaked)
             self.symbol(offset + OFFSET_MAX, offset_model(self._peaked))
         group = Grouped.of(scale, tail, offset)
         high = high_part(symbols, group.shift)[group.order]
-        limit = self._tables.support[group.tables].repeat(group.counts)
+        limit = tables.support()[group.tables].repeat(group.counts)
         excess = np.abs(high) - limit
         self.escapes(excess[excess >= 0])
         index = np.minimum(np.maximum(high, -limit), limit) + limit
         start = 0
         for table, count in zip(group.tables.tolist(), group.counts.tolist(), strict=True):
-            self._coder.encode(index[start : start + count], self._tables.models[table])
+            self._coder.encode(index[start : start + count], tables.models()[table])
             start += count
         for bits in _shifts(group.shift):
             low = (symbols[group.shift == bits] + (1 << (bits - 1))) & ((1 << bits) - 1)
@@ -245,8 +144,7 @@ class SymbolReader:
         The bytes end early, or escapes do not fit the symbols.
     """
 
-    def __init__(self, tables: Tables, data: memoryview, *, peaked: bool = False) -> None:
-        self._tables = tables
+    def __init__(self, data: memoryview, *, peaked: bool = False) -> None:
         self._peaked = peaked
         size, start = read_varint(data, 0)
         if start + size > len(data) or (len(data) - start - size) % 4:
@@ -269,15 +167,15 @@ class SymbolReader:
     def phase(self, scale: NDArray[np.int16], tail: NDArray[np.int8], *, corrected: bool = True) -> I32:
         """Return the symbols (n,) coded with these scale indexes and tail classes."""
         if self.native is not None:
-            return self.native.phase(self._tables.kept, scale, tail, corrected)
+            return self.native.phase(tables.kept(), scale, tail, corrected)
         offset = self.symbol(offset_model(self._peaked)) - OFFSET_MAX if corrected else 0
         group = Grouped.of(scale, tail, offset)
         ordered = np.empty(scale.size, np.int32)
         start = 0
         for table, count in zip(group.tables.tolist(), group.counts.tolist(), strict=True):
-            ordered[start : start + count] = self._decode(self._tables.models[table], count)
+            ordered[start : start + count] = self._decode(tables.models()[table], count)
             start += count
-        limit = self._tables.support[group.tables].repeat(group.counts)
+        limit = tables.support()[group.tables].repeat(group.counts)
         ordered -= limit
         beyond = np.flatnonzero(np.abs(ordered) == limit)
         if beyond.size:
@@ -321,19 +219,16 @@ class SymbolReader:
             raise CorruptPayloadError("symbol stream holds more data than its symbols need")
 
 
-def best_offset(
-    tables: Tables, symbols: I32, scale: NDArray[np.int16], tail: NDArray[np.int8], peaked: bool = False
-) -> int:
+def best_offset(symbols: I32, scale: NDArray[np.int16], tail: NDArray[np.int8], peaked: bool = False) -> int:
     """Return the offset of all scale indexes that makes (a sample of) the phase smallest."""
     # Of few points the networks know little, of many they are never far off.
     few = symbols[:: -(-symbols.size // _SAMPLE)].size < _SAMPLE // 4
     reach = OFFSET_MAX if few else _NEAR
     offsets = np.array(sorted(range(-reach, reach + 1), key=abs), np.int16)
-    return cheapest(tables, symbols, scale, tail, offsets, peaked=peaked, sample=_SAMPLE)
+    return cheapest(symbols, scale, tail, offsets, peaked=peaked, sample=_SAMPLE)
 
 
 def cheapest(
-    tables: Tables,
     symbols: I32,
     scale: NDArray[np.int16],
     tail: NDArray[np.int8],
@@ -345,22 +240,22 @@ def cheapest(
     """Return the one of some offsets that makes about `sample` of the symbols smallest, its own bits included."""
     pick = slice(None, None, -(-symbols.size // sample))
     some = symbols[pick]
-    total = offset_bits(tables, some, scale[pick], tail[pick], offsets)
+    total = offset_bits(some, scale[pick], tail[pick], offsets)
     if peaked:
         total = total + OFFSET_BITS[np.abs(offsets)] * BIT * some.size // symbols.size
     return int(offsets[total.argmin()])
 
 
 def offset_bits(
-    tables: Tables, symbols: I32, scale: NDArray[np.int16], tail: NDArray[np.int8], offsets: NDArray[np.int16]
+    symbols: I32, scale: NDArray[np.int16], tail: NDArray[np.int8], offsets: NDArray[np.int16]
 ) -> NDArray[np.int64]:
     """Return what symbols (n,) cost for each offset (m,) of their scale indexes, in 1 / BIT bit, as far as tables can
     tell."""
     table, shift = split_scale(scale + offsets[:, None])
     high = np.abs(high_part(symbols, shift))
     kind = tail.astype(np.int32)
-    limit = tables.support[table + SCALES * kind]
-    cost = tables.whole_cost[kind, table, np.minimum(high, limit)] + shift.astype(np.int64) * BIT
+    limit = tables.support()[table + SCALES * kind]
+    cost = tables.whole_cost()[kind, table, np.minimum(high, limit)] + shift.astype(np.int64) * BIT
     cost += np.where(high >= limit, _escape_cost(np.maximum(high - limit, 0)), 0)
     total: NDArray[np.int64] = np.asarray(cost.sum(1))
     return total

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from isopress.codec.entropy.coder import SCALES, SymbolReader, SymbolWriter, Tables, cheapest, high_part, split_scale
+from isopress.codec.entropy import tables
+from isopress.codec.entropy.coder import SymbolReader, SymbolWriter, cheapest, high_part, split_scale
 from isopress.codec.entropy.distributions import OFFSET_MAX, offset_model
 from isopress.codec.errors import CorruptPayloadError
 from isopress.codec.latent.context_features import DEPTHS, UNITS, Band, Phase, Related
@@ -140,7 +141,7 @@ def encode(
         channel = Channel(top, levels, latents.finest, before, alone=len(channels) == 1)
         for phase, predicted in channel.phases(model):
             y = phase.take(latents.bands[phase.band.level][phase.band.number], pad=0)
-            symbols, offset = write_phase(writer, model.tables, y, predicted, offset, trade)
+            symbols, offset = write_phase(writer, y, predicted, offset, trade)
             phase.put(predicted.mean, symbols)
             del phase, predicted  # they hold the maps of their level
         before = channel.related(before) if len(channels) > 1 else None
@@ -179,15 +180,13 @@ def narrowed(values: F64) -> Units:
     return values.astype(np.int32) if largest < 2**31 else values
 
 
-def write_phase(
-    writer: SymbolWriter, tables: Tables, y: F32, predicted: Prediction, last: int, trade: float
-) -> tuple[I32, int]:
+def write_phase(writer: SymbolWriter, y: F32, predicted: Prediction, last: int, trade: float) -> tuple[I32, int]:
     """Code the coefficients `y` (n,) of a phase, in steps; return their symbols, and the scale offset.
 
     The scale offset corrects what networks miss of this field, in eighths of an octave; it is coded as its difference
     from the `last` one, and added to the scale indexes.
     """
-    symbols, change = choose(tables, y, predicted, last, trade)
+    symbols, change = choose(y, predicted, last, trade)
     if len(predicted.active) >= OFFSET_FROM:
         writer.symbol(change + OFFSET_MAX, offset_model(True))
     writer.phase(symbols, predicted.scale, predicted.tail, corrected=False)
@@ -204,24 +203,24 @@ def read_phase(reader: SymbolReader, predicted: Prediction, last: int) -> tuple[
     return reader.phase(predicted.scale, predicted.tail, corrected=False), last
 
 
-def choose(tables: Tables, y: F32, predicted: Prediction, last: int, trade: float) -> tuple[I32, int]:
+def choose(y: F32, predicted: Prediction, last: int, trade: float) -> tuple[I32, int]:
     """Return the symbols of coefficients `y` (n,), in steps, and by how much the scale offset changes from the `last`
     one; adds it to the scale indexes."""
     scale, tail, active = predicted.scale, predicted.tail, predicted.active
     if compiled():
         seen = predicted.mean, scale, tail, active.astype(np.int32, copy=False)
-        return contexts.choose(tables.kept, y, seen, tables.cost, trade, last)
+        return contexts.choose(tables.kept(), y, seen, tables.cost(), trade, last)
     if len(active) < OFFSET_FROM:
-        return quantise(tables, y, predicted, trade), 0
+        return quantise(y, predicted, trade), 0
     scale[active] += np.int16(last)
-    symbols = quantise(tables, y, predicted, trade)
+    symbols = quantise(y, predicted, trade)
     changes = np.arange(max(-REACH, -OFFSET_MAX - last), min(REACH, OFFSET_MAX - last) + 1, dtype=np.int16)
-    change = cheapest(tables, symbols[active], scale[active], tail[active], changes, peaked=True, sample=SAMPLE)
+    change = cheapest(symbols[active], scale[active], tail[active], changes, peaked=True, sample=SAMPLE)
     scale[active] += np.int16(change)
     return symbols, change
 
 
-def quantise(tables: Tables, y: F32, predicted: Prediction, trade: float) -> I32:
+def quantise(y: F32, predicted: Prediction, trade: float) -> I32:
     """Return the symbols of coefficients `y` (n,) in steps that are cheapest in squared steps + `trade` * bits."""
     x = y - predicted.mean * np.float32(1 / UNITS)
     k = np.rint(x).astype(np.int32)
@@ -230,12 +229,12 @@ def quantise(tables: Tables, y: F32, predicted: Prediction, trade: float) -> I32
         return k
     table, shift = split_scale(predicted.scale[at])
     tail = predicted.tail[at]
-    limit = tables.support[table + SCALES * tail.astype(np.int32)]
+    limit = tables.support()[table + tables.SCALES * tail.astype(np.int32)]
     magnitude, sign, least = np.abs(k[at]), np.sign(k[at]), np.full(at.size, np.inf)
     for fewer in (0, 1, 2):
         symbol = np.maximum(magnitude - fewer, 0)
         high = np.minimum(high_part(symbol, shift), limit)
-        cost = (x[at] - sign * symbol) ** 2 + np.float32(trade) * tables.cost[tail, table, high]
+        cost = (x[at] - sign * symbol) ** 2 + np.float32(trade) * tables.cost()[tail, table, high]
         k[at] = np.where(cost < least, sign * symbol, k[at])
         least = np.minimum(cost, least)
     return k

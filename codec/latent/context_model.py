@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from isopress.codec.arrays import Scratch
 from isopress.codec.bounded.predictor import MEAN_REACH, SCALE_REACH
-from isopress.codec.entropy.coder import TAILS, Tables
 from isopress.codec.entropy.integer_mlp import ACTIVATION_MAX, IntegerNetwork
+from isopress.codec.entropy.tables import TAILS
 from isopress.codec.latent.context_features import MEAN_OF, Phase
 from isopress.codec.native import dispatch
 from isopress.codec.native.dispatch import Kept, compiled
@@ -40,14 +40,13 @@ class Prediction:
 
 @dataclass(frozen=True, eq=False)
 class ContextModel:
-    """Networks per band for channels without and with others before them, (BANDS, 2), and the symbols' tables.
+    """Networks per band for channels without and with others before them, (BANDS, 2).
 
     quiet : (BANDS, DEPTHS, 2, Q) int16, scale index and tail class where the activity index is below Q
     """
 
     networks: tuple[tuple[IntegerNetwork, IntegerNetwork], ...]
     quiet: NDArray[np.int16]
-    tables: Tables
 
     def predict(self, phase: Phase, depth: int) -> Prediction:
         """Return what is known of the points of a phase, with the biases and the table of this depth."""

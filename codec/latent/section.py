@@ -171,7 +171,7 @@ def code_fields(
         latents[at] = Latents.of(y[at], split, np.float32, used_up=True)  # all that coding looks at
     del y  # as large as everything that follows
     latents, mixings = _without_empty(latents, mixings)
-    writer = SymbolWriter(model.contexts.tables, peaked=True)
+    writer = SymbolWriter(peaked=True)
     for mixing, n in zip(mixings, leading, strict=True):
         if n > 1:
             mixing.write(writer)
@@ -197,7 +197,7 @@ def decode_fields(section: bytes, shape: tuple[int, ...], model: LatentModel) ->
     h, w = shape[-2:]
     latent, gains = _read_head(section)
     start = _HEAD.size + (0 if gains is None else GAINS)
-    reader = SymbolReader(model.contexts.tables, memoryview(section)[start:-_CRC], peaked=True)
+    reader = SymbolReader(memoryview(section)[start:-_CRC], peaked=True)
     mixings, count = list[Mixing](), 1
     for n in shape[:-2]:
         mixings.append(Mixing.read(reader, n) if n > 1 else identity(1))

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from safetensors.numpy import load
 
 from isopress.codec.bounded.geometry import FEATURE_MAX
-from isopress.codec.entropy.coder import SCALE_MAX, TAILS, Tables
+from isopress.codec.entropy.coder import SCALE_MAX
 from isopress.codec.entropy.integer_mlp import ACTIVATION_MAX, IntegerLayer, IntegerNetwork
+from isopress.codec.entropy.tables import TAILS, refuse_own
 from isopress.codec.latent.context_features import ALONE, DEPTHS, INDEXES, RELATED
 from isopress.codec.latent.context_maps import BANDS
 from isopress.codec.latent.context_model import ContextModel
@@ -69,7 +70,7 @@ def parse(weights: Weights, data: bytes) -> LatentModel:
 def parse_latent(name: str, data: bytes, synthesis: Mapping[str, Any]) -> LatentModel:
     """Build a model from the bytes of its safetensors file (SPEC, section Weights) and the shape of its synthesis."""
     tensors = load(data)
-    tables = Tables(tensors["tables.frequencies"].astype(np.float64), tensors["tables.support"].astype(np.int32))
+    refuse_own(tensors)
     networks = []
     for band in range(BANDS):
         layers = list[Layer]()
@@ -77,7 +78,7 @@ def parse_latent(name: str, data: bytes, synthesis: Mapping[str, Any]) -> Latent
             weight, bias, shift = (tensors[f"contexts.{band}.{len(layers)}.{k}"] for k in ("weight", "bias", "shift"))
             layers.append((weight.astype(np.int8), bias.astype(np.int32), shift.astype(np.int8)))
         networks.append(integer_networks(layers))
-    contexts = ContextModel(tuple(networks), _quiet(tensors["quiet"]), tables)
+    contexts = ContextModel(tuple(networks), _quiet(tensors["quiet"]))
     return LatentModel(
         name, hashlib.sha256(data).digest(), contexts, Correction.restore(SynthesisConfig(**synthesis), tensors)
     )

@@ -39,7 +39,6 @@ _NOT_AS_READ = (LookupError, ValueError, TypeError, AttributeError, ArithmeticEr
 
 _ID = re.compile("[0-9a-f]{16,64}")  # of a sha256; fewer digits could be a name, or chance
 _KIND = "kind"  # in the metadata of a file
-_PYRAMID_TENSOR = "tables.frequencies"  # pyramids without metadata have it
 
 
 @dataclass(frozen=True)
@@ -264,10 +263,9 @@ def _described(path: Path) -> tuple[str, dict[str, str]] | None:
     try:
         with safe_open(path, framework="numpy") as tensors:
             metadata = dict(tensors.metadata() or {})
-            pyramid = _PYRAMID_TENSOR in tensors.keys()  # noqa: SIM118  # no dict
     except (SafetensorError, OSError):
         return None
-    kind = metadata.get(_KIND, "pyramid" if pyramid else "")
+    kind = metadata.get(_KIND, "")
     return (kind if kind in get_args(Kind) else "unknown", metadata)
 
 

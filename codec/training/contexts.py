@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from isopress.codec.bounded.geometry import ROUGHNESS_FLOOR
-from isopress.codec.entropy.coder import Tables
 from isopress.codec.latent.coefficients import TRADE
 from isopress.codec.latent.context_features import DEPTHS, MEAN_OF, UNITS
 from isopress.codec.latent.context_maps import BANDS
@@ -26,7 +25,6 @@ from isopress.codec.training.latent_pool import Crop, Examples, crops, pool, qui
 from isopress.codec.training.loop import Budget, Progress, Report, State, check_same, descend, falling, follow, run
 from isopress.codec.training.pyramid import log_mass, tail_weight
 from isopress.codec.training.pyramid_pool import LOGISTIC, TAIL_SPREAD, Field
-from isopress.codec.training.tables import logistic_tables
 
 QUIET = 26  # points with a smaller activity index are not worth a network: half of all, 1 % of the bits
 ROUND_UP = 0.42  # what is added before symbols are rounded down: rate-distortion optimised rounding, on average
@@ -81,9 +79,7 @@ class Trainable:
 
     def model(self) -> ContextModel:
         """Return the integer model."""
-        frequencies, support = logistic_tables()
-        tables = Tables(frequencies.astype(np.float64), support)
-        return ContextModel(tuple(integer_networks(n.integers()) for n in self.networks), self.quiet, tables)
+        return ContextModel(tuple(integer_networks(n.integers()) for n in self.networks), self.quiet)
 
     def state(self) -> State:
         """Return what a checkpoint holds."""
@@ -97,10 +93,7 @@ class Trainable:
 
     def tensors(self) -> dict[str, NDArray[np.generic]]:
         """Return everything a weights file holds of the contexts."""
-        frequencies, support = logistic_tables()
-        result: dict[str, NDArray[np.generic]] = {
-            "quiet": self.quiet, "tables.frequencies": frequencies, "tables.support": support,
-        }  # fmt: skip
+        result: dict[str, NDArray[np.generic]] = {"quiet": self.quiet}
         for band, network in enumerate(self.networks):
             for i, parts in enumerate(network.integers()):
                 named: dict[str, NDArray[Any]] = dict(zip(("weight", "bias", "shift"), parts, strict=True))
@@ -131,7 +124,7 @@ class ContextTask:
         config, mean = self._config, self._mean
         data = pool(self._source, mean.model(), config.pool_points, config.threads, config.trade)
         self._counts = self._counts * 0.9 + data.quiet
-        self._what.quiet = mean.quiet = quiet_tables(self._counts, mean.model())
+        self._what.quiet = mean.quiet = quiet_tables(self._counts)
         with ThreadPoolExecutor(BANDS) as executor:
             jobs = [
                 executor.submit(_descend, network, kept, optimizer, examples, done, number, config)

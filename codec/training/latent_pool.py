@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from isopress.codec.entropy.coder import FIRST_SCALE, SCALES, SymbolWriter, high_part, split_scale
+from isopress.codec.entropy import tables
+from isopress.codec.entropy.coder import SymbolWriter, high_part, split_scale
 from isopress.codec.latent.coefficients import Channel, Latents, write_phase
 from isopress.codec.latent.context_features import ALONE, DEPTHS, RELATED, UNITS
 from isopress.codec.latent.context_maps import BANDS
@@ -135,15 +136,15 @@ def _coded(crop: Crop, model: ContextModel, trade: float) -> Pool:
     seen: list[list[tuple[int, NDArray[np.int8], I32, F32]]] = [[] for _ in range(BANDS)]
     quiet = np.zeros((BANDS, DEPTHS, model.quiet.shape[-1], QUIET_SYMBOLS))
     bits = error = 0.0
-    writer, offset, before = SymbolWriter(model.tables, peaked=True), 0, None
+    writer, offset, before = SymbolWriter(peaked=True), 0, None
     for latents in (Latents.of(y, crop.levels) for y in crop.channels):
         channel = Channel(np.rint(latents.top).astype(np.int64), crop.levels, latents.finest, before)
         for phase, predicted in channel.phases(model):
             band = phase.band.number
             depth = min(phase.band.maps.level.depth, DEPTHS - 1)
             target = phase.take(latents.bands[phase.band.level][band], pad=0)
-            k, offset = write_phase(writer, model.tables, target, predicted, offset, trade)
-            bits += _ideal_bits(model, predicted, k)
+            k, offset = write_phase(writer, target, predicted, offset, trade)
+            bits += _ideal_bits(predicted, k)
             error += float(np.square(target - predicted.mean / UNITS - k).sum())
             calm = phase.rough < quiet.shape[2]
             active = np.flatnonzero(~calm)
@@ -174,19 +175,19 @@ def _coded(crop: Crop, model: ContextModel, trade: float) -> Pool:
     return Pool(tuple(examples), quiet / padded, float(np.log2((padded + error / RATE) / size)))
 
 
-def _ideal_bits(model: ContextModel, predicted: Prediction, k: I32) -> float:
+def _ideal_bits(predicted: Prediction, k: I32) -> float:
     table, shift = split_scale(predicted.scale)
     tail = predicted.tail.astype(np.int32)
-    limit = model.tables.support[table + SCALES * tail]
+    limit = tables.support()[table + tables.SCALES * tail]
     high = np.abs(high_part(k, shift))
-    return float((model.tables.cost[tail, table, np.minimum(high, limit)] + shift).sum())
+    return float((tables.cost()[tail, table, np.minimum(high, limit)] + shift).sum())
 
 
-def quiet_tables(counts: F64, model: ContextModel) -> NDArray[np.int16]:
+def quiet_tables(counts: F64) -> NDArray[np.int16]:
     """Return the scale index and tail class (BANDS, DEPTHS, 2, Q) that suit the counted symbols best."""
-    cost = model.tables.cost[..., :QUIET_SYMBOLS]  # (TAILS, SCALES, symbols)
+    cost = tables.cost()[..., :QUIET_SYMBOLS]  # (TAILS, SCALES, symbols)
     prior = np.array([0.9999, 1e-4, 1e-5, 1e-6]) * counts.sum() / 1e5
     total = np.einsum("bdqs,tks->bdqtk", counts + prior, cost)
     best = total.reshape(*total.shape[:3], -1).argmin(-1)
-    tail, table = np.divmod(best, SCALES)
-    return np.stack([table + FIRST_SCALE, tail], 2).astype(np.int16)
+    tail, table = np.divmod(best, tables.SCALES)
+    return np.stack([table + tables.FIRST_SCALE, tail], 2).astype(np.int16)

@@ -32,7 +32,6 @@ from isopress.codec.training.pyramid_pool import (
     crops,
     pool,
 )
-from isopress.codec.training.tables import logistic_tables
 
 Trained = dict[str, RoundedMLP]
 
@@ -210,9 +209,8 @@ def validation_crops(fields: Sequence[Field], crop: int, points: int, *, referen
 
 
 def to_bytes(networks: Trained) -> bytes:
-    """Return the safetensors file of the integer networks and their tables."""
-    frequencies, support = logistic_tables()
-    tensors = {"tables.frequencies": frequencies, "tables.support": support}
+    """Return the safetensors file of the integer networks."""
+    tensors = dict[str, np.ndarray]()
     for name, net in networks.items():
         tensors |= tensors_of(name, net)
     return save(tensors)

@@ -115,7 +115,7 @@ def code(original: Original, model: ContextModel, trade: float) -> Example:
     """Code one channel as the encoder does."""
     y = original.x.astype(np.float64)
     split = levels(*y.shape, False, choose_ahead(part_seen(y)))
-    writer = SymbolWriter(model.tables, peaked=True)
+    writer = SymbolWriter(peaked=True)
     decoded = encode(writer, [Latents.of(y, split)], split, model, trade)
     bits = 8.0 * len(writer.finish())
     return Example(original.x, (decoded[0] / UNITS).astype(np.float32), original.spread, bits)

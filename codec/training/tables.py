@@ -1,4 +1,4 @@
-"""Symbol tables: discretised logistic mixtures, computed once at training time and stored with the weights."""
+"""How the tables of symbols were made: discretised logistic mixtures, whole numbers that the format keeps."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isopress.codec.bounded.geometry import ROUGHNESS_FLOOR
-from isopress.codec.entropy.coder import FIRST_SCALE, SCALES, TAILS
+from isopress.codec.entropy.distributions import ONE
+from isopress.codec.entropy.tables import FIRST_SCALE, SCALES
 from isopress.codec.training.pyramid_pool import LOGISTIC, TAIL_SPREAD, TAIL_WEIGHTS, logistic_mass
 from isopress.codec.values.quantiser import UNITS
 
+SUPPORT_MAX = 500
 
-def logistic_tables(most: int = 500) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
-    """Return (frequencies, support) of all tables, as entropy.Tables describes them; supports of at most `most`."""
+
+def logistic_tables() -> NDArray[np.uint32]:
+    """Return the frequencies of magnitudes in all tables, as `entropy.tables.frequencies` describes them."""
     sigma = ROUGHNESS_FLOOR / UNITS * np.exp2((np.arange(SCALES) + FIRST_SCALE) / 8)
-    reach = np.clip(np.ceil(8 * TAIL_SPREAD * LOGISTIC * sigma), 2, most).astype(np.int32)
-    top = int(reach.max())
-    a = np.arange(-top, top + 1.0)
-    frequencies = np.zeros((TAILS, SCALES, a.size))
-    for t, weight in enumerate(TAIL_WEIGHTS):
-        for i, s in enumerate(sigma):
-            inside = np.abs(a) <= reach[i]
-            mass = (1 - weight) * logistic_mass(a, s) + weight * logistic_mass(a, s * TAIL_SPREAD)
-            mass[~inside] = 0
-            mass[np.abs(a) == reach[i]] += (1 - mass.sum()) / 2
-            frequencies[t, i, inside] = np.maximum(mass[inside], 1e-9)
-    frequencies /= frequencies.sum(-1, keepdims=True)
-    return frequencies.reshape(TAILS * SCALES, -1).astype(np.float32), np.tile(reach, TAILS)
+    reach = np.clip(np.ceil(8 * TAIL_SPREAD * LOGISTIC * sigma), 2, SUPPORT_MAX).astype(int)
+    frequencies = np.zeros((len(TAIL_WEIGHTS), SCALES, reach.max() + 1), np.uint32)
+    for rows, weight in zip(frequencies, TAIL_WEIGHTS, strict=True):
+        for row, s, a in zip(rows, sigma, reach.tolist(), strict=True):
+            k = np.arange(a + 1.0)
+            mass = (1 - weight) * logistic_mass(k, s) + weight * logistic_mass(k, s * TAIL_SPREAD)
+            mass[a] += (1 - mass[0] - 2 * mass[1:].sum()) / 2  # "at least"
+            row[: a + 1] = np.maximum(np.rint(mass * ONE), 1)
+            row[0] = ONE - 2 * row[1:].sum(dtype=np.int64)
+    return frequencies.reshape(-1, frequencies.shape[-1])

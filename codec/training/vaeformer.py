@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import Tensor
 
-from isopress.codec.entropy.coder import FIRST_SCALE
-from isopress.codec.training.tables import logistic_tables
+from isopress.codec.entropy.tables import FIRST_SCALE
 from isopress.codec.vaeformer.channels import Channels
 from isopress.codec.vaeformer.integer_scales import HYPER_MAX, OCTAVE, SMALLEST
 from isopress.codec.vaeformer.model import Noise, PatchVAEformer, Rates, stage_one_objective, stage_two_objective
@@ -39,27 +38,22 @@ def keep_patch(
     path: Path,
     channels: Channels,
     measured: NDArray[np.floating] | None = None,
-    reach: int = 100,
     largest: int = 0,
 ) -> None:
     """Write a model's weights (safetensors): networks in half precision, what decides about symbols in integers.
 
     measured : hyper-latents (Z, n) of typical fields, from which their tables are chosen; deviations of 1 if left out.
-    reach : largest symbol of a table.
     largest : of integers that stand for the networks' matrices, at most 127; 0 for half precision.
     """
     config, integer = model.config, model.hyper_decoder.integer
     if integer is None:
         raise ValueError("a model without integer scales codes nothing")
-    frequencies, support = logistic_tables(reach)
     centre, deviation = np.zeros(config.hyper_latents), np.ones(config.hyper_latents)
     if measured is not None:
         centre = np.clip(np.rint(np.median(measured, 1)), -HYPER_MAX, HYPER_MAX)
         deviation = np.maximum((measured - centre[:, None]).std(1), SMALLEST)
     arrays = {
         **integer.integers(),
-        "tables.frequencies": frequencies,
-        "tables.support": support,
         "latents.tail": np.full(config.latents, TAIL, np.int8),
         "hyper.centre": centre.astype(np.int32),
         "hyper.scale": (np.rint(OCTAVE * np.log2(deviation / SMALLEST)) + FIRST_SCALE).astype(np.int16),

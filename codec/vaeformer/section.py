@@ -23,6 +23,7 @@ from torch import Tensor
 from isopress.codec.bytes import crc32c
 from isopress.codec.entropy.coder import SymbolReader, SymbolWriter
 from isopress.codec.entropy.distributions import OFFSET_MAX, offset_model
+from isopress.codec.entropy.tables import check_count
 from isopress.codec.errors import CorruptPayloadError, TruncatedPayloadError
 from isopress.codec.threads import in_team
 from isopress.codec.vaeformer.config import Pair
@@ -118,7 +119,7 @@ def encode_fields(
     order = order or usual
     if order != usual:
         fields = fields[:, np.argsort(order)]
-    writer, hours = SymbolWriter(model.tables, peaked=True), list[Hour]()
+    writer, hours = SymbolWriter(peaked=True), list[Hour]()
     step, network, normalisation = _step(index), model.network, normalisation_of(fields, model.channels)
     for t, x in enumerate(fields):
         normal = torch.from_numpy(normalisation.normalised(x, t))[None]
@@ -157,8 +158,8 @@ def decode_section(section: bytes, shape: Shape4, model: VaeformerModel) -> Fiel
     stream = stream[taken:]
     normalisation, taken = _normalisation(stream, shape[:2], model, own=bool(flags & _OWN))
     stream = stream[taken:]
-    model.tables.check_count(shape[0] * sum(_counts(model, shape[2:])), len(stream))
-    reader, hours = SymbolReader(model.tables, stream, peaked=True), list[Hour]()
+    check_count(shape[0] * sum(_counts(model, shape[2:])), len(stream))
+    reader, hours = SymbolReader(stream, peaked=True), list[Hour]()
     for _ in range(shape[0]):
         hours.append(_read(reader, model, shape[2:], index, periodic))
     reader.finish()

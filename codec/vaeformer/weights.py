@@ -1,4 +1,4 @@
-"""Files of VAEformer weights: the networks, their configuration, what their channels are, and frozen tables."""
+"""Files of VAEformer weights: networks, their configuration, and what their channels are."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from safetensors.torch import load, save_file
 from torch import Tensor
 
-from isopress.codec.entropy.coder import SCALE_MAX, TAILS, Tables
+from isopress.codec.entropy.coder import SCALE_MAX
 from isopress.codec.entropy.integer_mlp import IntegerNetwork
+from isopress.codec.entropy.tables import TAILS, refuse_own
 from isopress.codec.errors import ArgumentError
 from isopress.codec.models.registry import Kind, Weights, find, installed, model_id
 from isopress.codec.vaeformer.channels import Channels, Name
@@ -30,7 +31,7 @@ from isopress.codec.vaeformer.rans import Rows
 
 KIND: Kind = "vaeformer"
 PUBLISHED = "cra5_268v_300k"  # what CRA5 calls its checkpoint
-_INTEGERS = ("scales.", "tables.", "latents.", "hyper.", "channels.")
+_INTEGERS = ("scales.", "latents.", "hyper.", "channels.")
 # What only training needs: densities that tables stand for, floats that integers stand for, widths of the first stage.
 _TRAINING = ("prior.", "width", "hyper_decoder.integer.")
 _TABLES = ("scales", "tables.", "hyper_tables.", "channels.")
@@ -137,7 +138,7 @@ def parse(weights: Weights, data: bytes) -> object:
 class VaeformerModel:
     """Weights that code chunks, by name and sha256 of their file.
 
-    tables : of all symbols; tails : tail class of each latent (L,); hyper_centre, hyper_scale, hyper_tail : middle,
+    tails : tail class of each latent (L,); hyper_centre, hyper_scale, hyper_tail : middle,
     scale index and tail class of each hyper-latent (Z,).
     """
 
@@ -146,7 +147,6 @@ class VaeformerModel:
     network: PatchVAEformer
     channels: Channels
     scales: IntegerNetwork
-    tables: Tables
     tails: NDArray[np.int8]
     hyper_centre: NDArray[np.int32]
     hyper_scale: NDArray[np.int16]
@@ -262,17 +262,16 @@ def _parse(weights: Weights, data: bytes) -> VaeformerModel:
     if "imported_from_sha256" in weights.metadata:
         raise ValueError("these are CRA5's weights: they read its files and code nothing")
     tensors, config = load(data), parse_config(weights.metadata["config"])
+    refuse_own(tensors)
     names = _names(weights.metadata["channels"])
     integers = {name: tensor.numpy() for name, tensor in tensors.items() if name.startswith(_INTEGERS)}
     channels = Channels(names, integers["channels.mean"], integers["channels.deviation"])
-    frequencies, support = integers["tables.frequencies"].astype(np.float64), integers["tables.support"]
     model = VaeformerModel(
         weights.name,
         hashlib.sha256(data).digest(),
         _network(config, tensors),
         channels,
         integer_network(integers),
-        Tables(frequencies, support.astype(np.int32)),
         integers["latents.tail"].astype(np.int8),
         integers["hyper.centre"].astype(np.int32),
         integers["hyper.scale"].astype(np.int16),

@@ -4,23 +4,13 @@ import constriction
 import numpy as np
 import pytest
 
-from isopress.codec.bounded.weights import load_pyramid
 from isopress.codec.bytes import read_varint
-from isopress.codec.entropy.coder import (
-    OFFSET_MAX,
-    SCALES,
-    SHIFT_MAX,
-    TAILS,
-    SymbolReader,
-    SymbolWriter,
-    best_offset,
-    split_scale,
-)
+from isopress.codec.entropy import tables
+from isopress.codec.entropy.coder import OFFSET_MAX, SHIFT_MAX, SymbolReader, SymbolWriter, best_offset, split_scale
+from isopress.codec.entropy.tables import SCALES, TAILS
 from isopress.codec.errors import PayloadError
 from isopress.codec.training.tables import logistic_tables
-from tests.spec.entropy import RangeDecoder, cumulative, uniform
-
-TABLES = load_pyramid().tables
+from tests.spec.entropy import RangeDecoder, table_of, uniform
 
 
 def draw(rng: np.random.Generator, n: int, spread: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -34,10 +24,10 @@ def draw(rng: np.random.Generator, n: int, spread: float) -> tuple[np.ndarray, n
 def test_symbols_come_back_whatever_scale_was_predicted(spread):
     rng = np.random.default_rng(int(spread * 100))
     phases = [draw(rng, n, spread) for n in (1, 7, 3000)]
-    writer = SymbolWriter(TABLES)
+    writer = SymbolWriter()
     for phase in phases:
         writer.phase(*phase)
-    reader = SymbolReader(TABLES, memoryview(writer.finish()))
+    reader = SymbolReader(memoryview(writer.finish()))
     for symbols, scale, tail in phases:
         np.testing.assert_array_equal(reader.phase(scale, tail), symbols)
     reader.finish()
@@ -46,7 +36,7 @@ def test_symbols_come_back_whatever_scale_was_predicted(spread):
 def test_a_second_decoder_written_from_the_spec_reads_the_same_symbols():
     rng = np.random.default_rng(3)
     symbols, scale, tail = draw(rng, 800, 2.0)
-    writer = SymbolWriter(TABLES)
+    writer = SymbolWriter()
     writer.phase(symbols, scale, tail)
     data = memoryview(writer.finish())
     size, start = read_varint(data, 0)
@@ -58,12 +48,11 @@ def test_a_second_decoder_written_from_the_spec_reads_the_same_symbols():
     c = scale.astype(int) + offset + 11
     shift = np.clip((c - 72) // 8 + 1, 0, 20)
     which = 72 * tail.astype(int) + np.clip(c - 8 * shift, 0, 71)
-    centre = TABLES.frequencies.shape[1] // 2
     high = np.empty(800, int)
     position = 0
     for t in sorted(set(which.tolist())):
-        a = int(TABLES.support[t])
-        table = cumulative(tuple(TABLES.frequencies[t, centre - a : centre + a + 1].tolist()))
+        table = table_of(t)
+        a = len(table) // 2 - 1
         for i in np.flatnonzero(which == t):
             high[i] = decoder.decode(table) - a
             if abs(high[i]) == a:
@@ -81,10 +70,10 @@ def test_the_offset_of_a_phase_makes_up_for_wrong_scales():
     tail = np.zeros(5000, np.int8)
     sizes = []
     for scale in (0, 40):  # the first is five octaves too low for what the reach of a large phase is
-        writer = SymbolWriter(TABLES)
+        writer = SymbolWriter()
         writer.phase(symbols, np.full(5000, scale, np.int16), tail)
         sizes.append(len(writer.finish()))
-    assert abs(best_offset(TABLES, symbols, np.full(5000, 32, np.int16), tail)) <= OFFSET_MAX
+    assert abs(best_offset(symbols, np.full(5000, 32, np.int16), tail)) <= OFFSET_MAX
     assert sizes[1] < sizes[0]
 
 
@@ -95,24 +84,23 @@ def test_scales_beyond_the_last_table_shift_symbols_by_an_octave_each():
 
 
 def test_stored_tables_are_distributions_and_fresh_ones_equal_them():
-    frequencies, support = logistic_tables()
-    np.testing.assert_array_equal(frequencies, TABLES.frequencies.astype(np.float32))
-    np.testing.assert_array_equal(support, TABLES.support)
-    np.testing.assert_allclose(TABLES.frequencies.sum(1), 1, rtol=1e-5)
-    assert (np.count_nonzero(TABLES.frequencies, axis=1) == 2 * TABLES.support + 1).all()
+    kept = tables.frequencies()
+    np.testing.assert_array_equal(logistic_tables(), kept)
+    assert (kept[:, 0].astype(int) + 2 * kept[:, 1:].sum(1, dtype=int) == 2**24).all()
+    assert all(row[: a + 1].all() and not row[a + 1 :].any() for row, a in zip(kept, tables.support(), strict=True))
 
 
 def test_damaged_streams_raise_or_decode_to_something_but_never_crash():
     rng = np.random.default_rng(5)
     symbols, scale, tail = draw(rng, 400, 3.0)
-    writer = SymbolWriter(TABLES)
+    writer = SymbolWriter()
     writer.phase(symbols, scale, tail)
     data = bytearray(writer.finish())
     for i in range(0, len(data), 7):
         damaged = bytearray(data)
         damaged[i] ^= 1 << (i % 8)
         try:
-            reader = SymbolReader(TABLES, memoryview(damaged))
+            reader = SymbolReader(memoryview(damaged))
             assert reader.phase(scale, tail).shape == symbols.shape
         except PayloadError:
             continue

@@ -15,7 +15,6 @@ from tests.strategies import Array, examples
 
 QUICK = examples(20)
 MODEL = small_model()
-TABLES = MODEL.contexts.tables
 
 
 def orthonormal(n: int, seed: int = 0) -> Array:
@@ -31,10 +30,10 @@ def mixing(kind: int, n: int, m: int | None = None) -> Mixing:
 
 def through(*mixings: Mixing) -> list[Mixing]:
     """Write transforms and read them again."""
-    writer = SymbolWriter(TABLES, peaked=True)
+    writer = SymbolWriter(peaked=True)
     for one in mixings:
         one.write(writer)
-    reader = SymbolReader(TABLES, memoryview(writer.finish()), peaked=True)
+    reader = SymbolReader(memoryview(writer.finish()), peaked=True)
     found = [Mixing.read(reader, one.rows.shape[1]) for one in mixings]
     reader.finish()
     return found
@@ -78,7 +77,7 @@ def test_a_transform_survives_its_stream(kind: int, n: int, m: int) -> None:
 @given(st.binary(max_size=60), st.integers(2, 64))
 def test_streams_of_anything_are_a_transform_or_an_error(data: bytes, n: int) -> None:
     words = data[: len(data) // 4 * 4]
-    reader = SymbolReader(TABLES, memoryview(b"\0" + words), peaked=True)
+    reader = SymbolReader(memoryview(b"\0" + words), peaked=True)
     try:
         found = Mixing.read(reader, n)
     except PayloadError:

@@ -45,7 +45,7 @@ def encoded(
 ) -> tuple[bytes, Array]:
     """Code channels (n, h, w) in steps; return the bytes and the decoded channels in units."""
     split = levels(channels.shape[1], channels.shape[2], periodic)
-    writer = SymbolWriter(model.tables, peaked=True)
+    writer = SymbolWriter(peaked=True)
     decoded = encode(writer, [Latents.of(y, split) for y in channels], split, model, trade)
     return writer.finish(), np.array(decoded)
 
@@ -58,7 +58,7 @@ def visited(channels: Array, periodic: bool = False) -> Iterator[Visit]:
 
 def decoded(data: bytes, shape: tuple[int, ...], periodic: bool = False, *, model: ContextModel = CONTEXTS) -> Array:
     split = levels(shape[1], shape[2], periodic)
-    reader = SymbolReader(model.tables, memoryview(data), peaked=True)
+    reader = SymbolReader(memoryview(data), peaked=True)
     top = split[-1].low.shape if split else (shape[1], shape[2])
     fields = decode(reader, shape[0], split, top, model)
     reader.finish()
@@ -148,7 +148,7 @@ def test_levels_that_hold_nothing_cost_nothing() -> None:
     bands = list(Latents.of(fine, split).bands)
     bands[:3] = [(0 * a, 0 * b, 0 * c) for a, b, c in bands[:3]]
     latents = replace(Latents.of(fine, split), bands=tuple(bands), finest=3)
-    writer = SymbolWriter(CONTEXTS.tables, peaked=True)
+    writer = SymbolWriter(peaked=True)
     (values,) = encode(writer, [latents], split, CONTEXTS, 0.15)
     assert {visit.place[0] for visit in visits([latents], split, CONTEXTS)} == set(range(3, len(split)))
     np.testing.assert_array_equal(decoded(writer.finish(), (1, 64, 64))[0], values)
@@ -263,16 +263,16 @@ def test_maps_are_padded_with_zeros_or_wrapped_in_longitude() -> None:
 
 
 def test_offsets_come_to_where_networks_are_off_and_stay() -> None:
-    n, tables_ = 4 * latents.OFFSET_FROM, CONTEXTS.tables
+    n = 4 * latents.OFFSET_FROM
     last, found = 0, []
-    writer = SymbolWriter(tables_, peaked=True)
+    writer = SymbolWriter(peaked=True)
     phases = np.random.default_rng(0).laplace(scale=0.7, size=(6, n)).astype("f4")
-    best = offset_bits(tables_, np.rint(phases[0]).astype("i4"), np.zeros(n, "i2"), np.ones(n, "i1"), EVERY)
+    best = offset_bits(np.rint(phases[0]).astype("i4"), np.zeros(n, "i2"), np.ones(n, "i1"), EVERY)
     wanted = int(EVERY[best.argmin()])
     for y in phases:
         # The networks would have the scale 13 eighths of an octave larger than it is.
         predicted = Prediction(np.zeros(n, "f4"), np.full(n, wanted + 13, "i2"), np.ones(n, "i1"), np.arange(n))
-        symbols, last = latents.write_phase(writer, tables_, y, predicted, last, 0.0)
+        symbols, last = latents.write_phase(writer, y, predicted, last, 0.0)
         np.testing.assert_array_equal(symbols, np.rint(y))
         assert (predicted.scale == wanted + 13 + last).all()
         found.append(last)
@@ -282,9 +282,9 @@ def test_offsets_come_to_where_networks_are_off_and_stay() -> None:
 
 @pytest.mark.parametrize("last", [OFFSET_MAX, -OFFSET_MAX])
 def test_an_offset_beyond_all_bounds_is_corrupt(last: int) -> None:
-    writer = SymbolWriter(CONTEXTS.tables, peaked=True)
+    writer = SymbolWriter(peaked=True)
     writer.symbol(OFFSET_MAX + (1 if last > 0 else -1), offset_model(True))
-    reader = SymbolReader(CONTEXTS.tables, memoryview(writer.finish()), peaked=True)
+    reader = SymbolReader(memoryview(writer.finish()), peaked=True)
     n = latents.OFFSET_FROM
     predicted = Prediction(np.zeros(n, "f4"), np.zeros(n, "i2"), np.zeros(n, "i1"), np.arange(n))
     with pytest.raises(CorruptPayloadError, match="offset"):

@@ -15,6 +15,7 @@ from isopress.codec.bounded.reference_prediction import Proxies
 from isopress.codec.bounded.traversal import depth
 from isopress.codec.bounded.weights import load_pyramid
 from isopress.codec.chunk.encode import encode_chunk
+from isopress.codec.entropy import tables
 from isopress.codec.entropy.coder import OFFSET_MAX, SymbolReader, SymbolWriter
 from isopress.codec.entropy.distributions import Distribution
 from isopress.codec.errors import ArgumentError, PayloadError
@@ -26,9 +27,7 @@ from isopress.codec.native.references import combine, fit
 from isopress.codec.native.walk import Walk
 from isopress.codec.values.quantiser import UNITS, Quantiser
 from tests.fields import decode_chunk, half_smooth
-from tests.latent_models import small_model
 
-TABLES = load_pyramid().tables
 COMPILED = [name for name in dispatch.levels() if name != dispatch.NUMPY]
 needs_kernels = pytest.mark.skipif(not COMPILED, reason="the kernels were not built")
 
@@ -76,13 +75,13 @@ def walk_alike(
     wanted: tuple[list[bytes], np.ndarray] | None = None
     for name in reversed(dispatch.levels()):
         with dispatch.using(name):
-            writers = [SymbolWriter(coding.model.tables, peaked=each) for _ in range(len(y) if each else 1)]
+            writers = [SymbolWriter(peaked=each) for _ in range(len(y) if each else 1)]
             v = encode_fields(y, valid, anchors, writers, coding, proxies)
             streams = [writer.finish() for writer in writers]
             wanted = wanted or (streams, v)
             assert streams == wanted[0]
             np.testing.assert_array_equal(v, wanted[1])
-            readers = [SymbolReader(coding.model.tables, memoryview(stream), peaked=each) for stream in streams]
+            readers = [SymbolReader(memoryview(stream), peaked=each) for stream in streams]
             np.testing.assert_array_equal(decode_fields(y.shape, anchors, readers, coding, proxies), v)
     assert wanted
     return wanted[0]
@@ -117,7 +116,7 @@ def test_every_instruction_set_finds_the_same_quiet_points(
     streams = walk_alike(y, valid, anchors, coding, proxies, each=each)
     monkeypatch.setattr(pyramid, "LEAST", y.size + 1)
     with dispatch.using(dispatch.NUMPY):
-        writers = [SymbolWriter(coding.model.tables, peaked=each) for _ in streams]
+        writers = [SymbolWriter(peaked=each) for _ in streams]
         encode_fields(y, valid, anchors, writers, coding, proxies)
         assert streams != [writer.finish() for writer in writers]  # there were quiet points
 
@@ -130,7 +129,7 @@ def test_kernels_refuse_what_does_not_fit_together() -> None:
         good = {"wrap": False, "snap": False, "geometries": tuple(kernel_geometry(c) for c in CONTEXTS), "proxies": (),
                 "levels": tuple((64, 0, tuple(model.networks[-1][c.name].kept(dispatch.level(), 0) for c in CONTEXTS))
                                 for _ in range(3)),
-                "tables": model.tables.kept, "coefficients": None, "streams": (writer.kept,)}  # fmt: skip
+                "tables": tables.kept(), "coefficients": None, "streams": (writer.kept,)}  # fmt: skip
         y, v = np.zeros(shape), np.zeros(shape, np.int32)
         Walk(**good).through(v, y)  # type: ignore[arg-type]
         related = load_pyramid(references=True).networks[-1]["D"].kept(dispatch.level(), 0, 3, 0)
@@ -192,7 +191,7 @@ def phases(rng: np.random.Generator) -> list[tuple[np.ndarray, np.ndarray, np.nd
 
 def written(level: str, parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]], peaked: bool) -> bytes:
     with dispatch.using(level):
-        writer = SymbolWriter(TABLES, peaked=peaked)
+        writer = SymbolWriter(peaked=peaked)
         for i, (symbols, scale, tail) in enumerate(parts):
             writer.phase(symbols, scale, tail)
             writer.symbol(i, Distribution(None, 5))
@@ -208,7 +207,7 @@ def test_kernels_and_constriction_write_and_read_the_same_words(seed: int) -> No
     for level in dispatch.levels():
         assert written(level, parts, peaked) == data
         with dispatch.using(level):
-            reader = SymbolReader(TABLES, memoryview(data), peaked=peaked)
+            reader = SymbolReader(memoryview(data), peaked=peaked)
             for i, (symbols, scale, tail) in enumerate(parts):
                 np.testing.assert_array_equal(reader.phase(scale, tail), symbols)
                 assert reader.symbol(Distribution(None, 5)) == i
@@ -224,7 +223,7 @@ def test_damaged_words_end_in_an_error_or_other_symbols_alike(seed: int) -> None
     ends = []
     for level in dispatch.levels():
         with dispatch.using(level):
-            reader = SymbolReader(TABLES, memoryview(data))
+            reader = SymbolReader(memoryview(data))
             try:
                 ends.append(reader.phase(scale, tail).tolist())
             except PayloadError as error:
@@ -280,7 +279,6 @@ def test_a_level_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -
         dispatch._default()
 
 
-OF_LATENTS = small_model().contexts.tables
 KERNELS = pytest.mark.skipif(dispatch.levels() == (dispatch.NUMPY,), reason="kernels were not built")
 
 
@@ -305,7 +303,7 @@ def test_kernels_choose_the_symbols_and_the_scale_offset_that_numpy_does(
     for level in (dispatch.levels()[0], dispatch.NUMPY):
         y, predicted = made(n, n, largest, reach)
         with dispatch.using(level):
-            symbols, change = choose(OF_LATENTS, y, predicted, last, trade)
+            symbols, change = choose(y, predicted, last, trade)
         found.append((symbols, predicted.scale, change))
     (symbols, scale, change), (expected, their_scale, their_change) = found
     assert change == their_change
@@ -319,7 +317,7 @@ def test_kernels_refuse_points_and_tail_classes_that_are_none() -> None:
     for active, tail, last in (([3, 3], 0, 0), ([10], 0, 0), ([-1], 0, 0), ([1], 4, 0), ([1], 0, OFFSET_MAX + 1)):
         seen = predicted.mean, predicted.scale, np.full(10, tail, np.int8), np.array(active, np.int32)
         with pytest.raises(ValueError, match=r"an active point|a tail class|a scale offset"):
-            contexts.choose(OF_LATENTS.kept, y, seen, OF_LATENTS.cost, TRADE, last)
+            contexts.choose(tables.kept(), y, seen, tables.cost(), TRADE, last)
     seen = predicted.mean, predicted.scale, predicted.tail, np.array([1], np.int32)
     with pytest.raises(ValueError, match="buffer"):
-        contexts.choose(OF_LATENTS.kept, y, seen, OF_LATENTS.cost[:1], TRADE, 0)
+        contexts.choose(tables.kept(), y, seen, tables.cost()[:1], TRADE, 0)

@@ -154,18 +154,18 @@ def test_a_row_is_fitted_to_others_of_the_same_function(periodic: bool) -> None:
 
 def test_halvings_are_written_and_read() -> None:
     ahead = (3, 2, 0, *[0] * 20)
-    writer = SymbolWriter(MODEL.contexts.tables, peaked=True)
+    writer = SymbolWriter(peaked=True)
     write_ahead(writer, ahead)
-    reader = SymbolReader(MODEL.contexts.tables, memoryview(writer.finish()), peaked=True)
+    reader = SymbolReader(memoryview(writer.finish()), peaked=True)
     assert read_ahead(reader, 721, 1440) == ahead
 
 
 @pytest.mark.parametrize("changes", [[-1], [6], [5, 1], [31], [-31]])
 def test_impossible_halvings_are_corrupt(changes: list[int]) -> None:
-    writer = SymbolWriter(MODEL.contexts.tables, peaked=True)
+    writer = SymbolWriter(peaked=True)
     for change in (changes + [0] * 23)[:23]:
         writer.symbol(change + OFFSET_MAX, offset_model(True))
-    reader = SymbolReader(MODEL.contexts.tables, memoryview(writer.finish()), peaked=True)
+    reader = SymbolReader(memoryview(writer.finish()), peaked=True)
     with pytest.raises(CorruptPayloadError, match="halved"):
         read_ahead(reader, 721, 1440)
 

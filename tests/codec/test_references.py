@@ -159,9 +159,9 @@ MODEL = load_pyramid(references=True)
 
 
 def through_a_stream(write, read):
-    writer = SymbolWriter(MODEL.tables, peaked=True)
+    writer = SymbolWriter(peaked=True)
     write(writer)
-    reader = SymbolReader(MODEL.tables, memoryview(writer.finish()), peaked=True)
+    reader = SymbolReader(memoryview(writer.finish()), peaked=True)
     result = read(reader)
     reader.finish()
     return result
@@ -195,7 +195,7 @@ def test_coefficients_come_back_and_are_0_for_what_a_kind_lacks(kind):
 
 def test_coefficients_that_are_as_expected_cost_a_byte_or_two():
     expected = np.tile(np.array(coefficients.PRIOR, np.int8), (3, 1))
-    writer = SymbolWriter(MODEL.tables, peaked=True)
+    writer = SymbolWriter(peaked=True)
     coefficients.write_coefficients(writer, KINDS - 1, np.zeros(4, np.int8), expected)
     assert len(writer.finish()) <= 1 + 8
 

@@ -93,12 +93,11 @@ def test_pools_hold_active_points_and_count_quiet_ones():
 
 
 def test_quiet_tables_follow_the_counts():
-    model = random_contexts().model()
     rare = np.zeros((BANDS, DEPTHS, QUIET, QUIET_SYMBOLS))
     rare[..., 0] = 1e6
     often = rare.copy()
     often[..., 1] = 3e5
-    assert (quiet_tables(rare, model)[:, :, 0] < quiet_tables(often, model)[:, :, 0]).all()
+    assert (quiet_tables(rare)[:, :, 0] < quiet_tables(often)[:, :, 0]).all()
 
 
 def test_contexts_learn_from_their_examples():

@@ -358,7 +358,7 @@ def test_damaged_sections_are_errors(model: VaeformerModel) -> None:
     for bad in (section[:3], b"\4" + section[1:], section[:1] + b"\xff\x7f" + section[3:], section[:-1] + b"\0"):
         with pytest.raises(PayloadError):
             decode_section(bad, written.shape, model)
-    beyond = SymbolWriter(model.tables, peaked=True)
+    beyond = SymbolWriter(peaked=True)
     for c, z in enumerate(written.hours[0].hyper):
         beyond.symbol(OFFSET_MAX, offset_model(True))
         beyond.phase(np.full(z.size, 999, np.int32), *model.hyper_tables(c, z.size))

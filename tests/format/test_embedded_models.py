@@ -101,7 +101,7 @@ def test_compress_embeds_at_once_what_blocks_need(user: Path, tmp_path: Path) ->
     options = ["--error", "0.05", "--context", "block", "--embed-models"]
     result = run("compress", tmp_path / "in.nc", tmp_path / "out.zarr", *options)
     assert result.exit_code == 0, result.stderr
-    assert f"{len(find('block-0.8').read()) / 1e6:.1f} MB of it weights" in " ".join(result.stdout.split())
+    assert f"{len(find('block-0.8').read()) / 1e3:.1f} kB of it weights" in " ".join(result.stdout.split())
     assert [path.stem for path in (tmp_path / "out.zarr" / "_models").glob("*.safetensors")] == [
         find("block-0.8").sha256
     ]

@@ -217,6 +217,7 @@ def test_a_source_larger_than_memory_is_read_piece_by_piece(tmp_path: Path, monk
     shape = (300, 128, 128)
     group = zarr.create_group(tmp_path / "in.zarr")
     group.create_array("t", shape=shape, dtype="f4", chunks=(1, 128, 128), fill_value=280, dimension_names="tyx")
+    write(str(tmp_path / "in.zarr"), tmp_path / "first.zarr", errors=errors("0.1"), chunks={"t": 5})  # imports, weights
     tracemalloc.start()
     try:
         write(str(tmp_path / "in.zarr"), tmp_path / "out.zarr", errors=errors("0.1"), chunks={"t": 5})

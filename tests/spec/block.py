@@ -169,7 +169,7 @@ def decode_field(
     known: References,
     done: dict[Position, Integers],
 ) -> tuple[Integers, Guess]:
-    stream, level = CodedStream(data[:-2], tensors), top_level(shape)
+    stream, level = CodedStream(data[:-2]), top_level(shape)
     guess = Guess.read(stream, known.gap, known.proxies(done))
     v = np.zeros((1, *shape), np.int64)
     anchors = v[:, :: 2**level, :: 2**level]

@@ -5,6 +5,10 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
+from hashlib import sha256
+from importlib.resources import files
+from itertools import accumulate
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +18,7 @@ Integers = NDArray[np.int64]
 Cumulative = Sequence[int]
 Tensors = Mapping[str, NDArray[Any]]
 WORD, STATE, ONE = 2**32, 2**64, 2**24
+TABLES = "03cd1c2debf1379becf2d3d589512b1fd90f4bd5e936d76d69c579e5a2edea3b"
 
 
 class Bytes:
@@ -75,6 +80,22 @@ def cumulative(frequencies: tuple[float, ...]) -> Cumulative:
     return [*(i + int(s * factor) for i, s in enumerate(sums[:-1])), ONE]
 
 
+@cache
+def frequencies() -> Integers:
+    """SPEC 7.2: the constants of the format."""
+    data = Path(str(files("isopress.codec.entropy") / "tables.npy")).read_bytes()
+    assert sha256(data).hexdigest() == TABLES
+    return np.frombuffer(data[-288 * 500 * 4 :], "<u4").reshape(288, 500).astype(np.int64)
+
+
+@cache
+def table_of(j: int) -> Cumulative:
+    """SPEC 7.2: the cumulatives of one table."""
+    p = frequencies()[j]
+    half = p[1 : np.flatnonzero(p)[-1] + 1].tolist()
+    return [0, *accumulate([*half[::-1], int(p[0]), *half])]
+
+
 DELTA = cumulative(tuple(12288 if o == 0 else 2 ** (12 - min(abs(o), 12)) for o in range(-31, 32)))
 
 
@@ -109,13 +130,12 @@ class RangeDecoder:
 
 
 class CodedStream:
-    """SPEC 7.1 and 7.2: the range coder, its escapes, and the tables of some weights."""
+    """SPEC 7.1 and 7.2: the range coder and its escapes."""
 
-    def __init__(self, data: bytes, tensors: Tensors) -> None:
+    def __init__(self, data: bytes) -> None:
         reader = Bytes(data)
         self._escapes = Bytes(reader.take(reader.varint()))
         self._coder = RangeDecoder(np.frombuffer(reader.take(reader.left), "<u4").tolist())
-        self._tensors = tensors
         self.decode = self._coder.decode
 
     def delta(self) -> int:
@@ -127,9 +147,8 @@ class CodedStream:
         tables = 72 * k + (c - 8 * f).clip(0, 71)
         found = np.zeros(len(c), np.int64)
         for j in np.unique(tables):
-            a, row = int(self._tensors["tables.support"][j]), self._tensors["tables.frequencies"][j]
-            top = len(row) // 2
-            table = cumulative(tuple(row[top - a : top + a + 1].tolist()))
+            table = table_of(int(j))
+            a = len(table) // 2 - 1
             for i in np.flatnonzero(tables == j):
                 g = self.decode(table) - a
                 found[i] = g + (1 if g > 0 else -1) * self._escape() if abs(g) == a else g

@@ -68,7 +68,7 @@ def decode(section: bytes, shape: tuple[int, ...], tensors: Tensors) -> Decoded:
     assert flags & 20 in (0, 20)
     start = 26 if flags & 4 else 17
     gains = (np.frombuffer(section[17:start], "i1") / 128).tolist()
-    stream = CodedStream(section[start:-4], tensors)
+    stream = CodedStream(section[start:-4])
     transforms = [read_transform(stream, n) for n in shape[:-2]]
     ahead = read_ahead(stream, *shape[-2:]) if flags & 32 else []
     levels = levels_of(shape[-2], shape[-1], bool(flags & 1), ahead)

@@ -105,7 +105,7 @@ def decode_group(data: bytes, shape: tuple[int, int, int], tensors: Tensors, fla
     anchors[:] = anchors.cumsum(0)
     assert (abs(anchors) <= 2**21).all()
     anchors *= 64
-    stream = CodedStream(reader.take(reader.left), tensors)
+    stream = CodedStream(reader.take(reader.left))
     read_levels(stream, v, tensors, flags, lambda: stream.decode(uniform(63)) - 31)
     stream.finish()
     return v

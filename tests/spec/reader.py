@@ -56,7 +56,7 @@ def parse(payload: bytes) -> Parsed:
     if len(payload) < 16:
         raise SpecError("truncated")
     major, minor, length, header_crc, body_crc = struct.unpack_from("<BBHII", payload, 4)
-    if (major, minor) != (0, 11):
+    if (major, minor) != (0, 12):
         raise SpecError("unsupported")
     if length < 16:
         raise SpecError("corrupt")

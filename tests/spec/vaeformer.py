@@ -70,7 +70,7 @@ def symbols(
     )
     p = config["hyper_patch"]
     grid = -(-h // p), -(-w // p)
-    stream, found = CodedStream(section[start:-4], tensors), []
+    stream, found = CodedStream(section[start:-4]), []
     for _ in range(hours):
         z = np.stack([_hyper(stream, tensors, c, grid) for c in range(config["hyper_latents"])])
         assert (abs(z) <= 127).all()
