@@ -32,7 +32,7 @@ from benchmarks.report.tables import overview
 RATIOS = (100.0, 200.0, 400.0, 800.0)
 EQUAL = 0.002  # an RMSE that close to the one asked for is that RMSE
 TOLERATED = 0.03  # how far isopress may be from the RMSE it is asked for
-REQUESTS = 4  # payloads of isopress per case, at most
+REQUESTS = 5  # payloads of isopress per case, at most
 SECONDS = 120.0  # processor time for one setting of a peer at one ratio
 
 # code(x, rmse) -> (bytes, decoded x) for a wanted RMSE in the unit of x
@@ -155,8 +155,8 @@ def match(code: Coder, x: np.ndarray, rmse: float) -> Match:
     """
     made: list[tuple[int, float]] = []
     for turn in range(REQUESTS):
-        # A miss is answered by asking for as much on the other side, and for more if that does not help.
-        aim = rmse if not made else rmse * min(max((rmse / max(made[-1][1], 1e-9 * rmse)) ** turn, 0.8), 1.25)
+        # A miss is answered by asking for as much on the other side, and for ever more if that does not help.
+        aim = rmse if not made else rmse * min(max((rmse / max(made[-1][1], 1e-9 * rmse)) ** (2**turn - 1), 0.8), 1.25)
         size, x_hat = code(x, aim)
         made.append((size, distortion(x, x_hat).rmse))
         if abs(made[-1][1] / rmse - 1) <= EQUAL:
