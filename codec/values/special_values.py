@@ -50,7 +50,9 @@ def find_specials(x: np.ndarray, *, zeros: bool = False, exact: tuple[float, ...
     Beyond 255 different bit patterns the rarer ones share the commonest pattern, and the final check of
     the chunk lists them as exceptions: every value is restored all the same.
     """
-    special = ~np.isfinite(x) | is_one_of(x, exact)
+    special = ~np.isfinite(x)
+    if exact:
+        special |= is_one_of(x, exact)
     with np.errstate(invalid="ignore"):  # signalling NaN
         special |= x == 0 if zeros else (x == 0) & np.signbit(x)
     if not special.any():
