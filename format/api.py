@@ -214,14 +214,7 @@ def _decoder(parsed: Payload) -> ChunkDecoder | LayeredDecoder:
 
 def _chunk_decoder(parsed: Payload) -> ChunkDecoder:
     info = parsed.info
-    encoded = EncodedChunk(
-        method=info.method,
-        sections=parsed.sections(),
-        models=tuple(map(bytes.fromhex, info.models)),
-        resolved_bound=info.resolved_bound,
-        max_error=info.max_error,
-        rmse=info.rmse,
-    )
+    encoded = EncodedChunk(info.method, parsed.sections(), tuple(map(bytes.fromhex, info.models)))
     return ChunkDecoder(encoded, info.dtype.newbyteorder("="), info.coded_shape)
 
 

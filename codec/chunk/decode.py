@@ -54,8 +54,7 @@ class ChunkDecoder:
         self._sections = checked_sections(encoded)
         self._encoded = encoded
         self._values: np.ndarray | None = None
-        self._block: _PartialBlock | None = None
-        self._patches: _VaeformerFields | _RefinedFields | None = None
+        self._partial: _BlockFields | _VaeformerFields | _RefinedFields | None = None
         nbytes = math.prod(shape) * self._dtype.itemsize
         if encoded.method == Method.LAYERS:
             raise CorruptPayloadError("layers hold no layers, and nothing but a payload holds layers")
@@ -65,16 +64,12 @@ class ChunkDecoder:
             raise CorruptPayloadError(
                 f"method {encoded.method} holds float32 or float64 values, not {self._dtype}{self._shape}"
             )
-        if encoded.method == Method.BLOCK:
-            self._block = _PartialBlock(self._sections, encoded.models[0].hex(), self._dtype, shape)
 
     @property
     def decoded(self) -> int:
         """Number of fields decoded so far."""
-        if self._block is not None:
-            return len(self._block.decoder.done)
-        if self._patches is not None:
-            return len(self._patches.done)
+        if self._partial is not None:
+            return len(self._partial.done)
         return 0 if self._values is None else self._fields[0]
 
     def decode(self, fields: Collection[int] | None = None) -> np.ndarray:
@@ -82,16 +77,9 @@ class ChunkDecoder:
 
         The array belongs to the decoder.
         """
-        if self._block is not None:
-            return self._block.decode(fields).reshape(self._shape)
-        if self._encoded.method == Method.VAEFORMER:
-            self._patches = self._patches or _VaeformerFields(
-                self._sections, self._encoded.models[0].hex(), self._dtype, self._shape
-            )
-            return self._patches.decode(fields).reshape(self._shape)
-        if self._encoded.method == Method.ON_VAEFORMER:
-            self._patches = self._patches or _RefinedFields(self._encoded, self._sections, self._dtype, self._shape)
-            return self._patches.decode(fields).reshape(self._shape)
+        if start := _BY_FIELD.get(self._encoded.method):
+            self._partial = self._partial or start(self._encoded, self._sections, self._dtype, self._shape)
+            return self._partial.decode(fields).reshape(self._shape)
         if self._values is None:
             self._values = self._decode_all().reshape(self._shape)
         return self._values
@@ -147,8 +135,8 @@ def _vaeformer_decoder(sections: Sections, model: str, shape: tuple[int, ...]) -
 class _VaeformerFields:
     """The fields of a VAEformer's section, made and assembled when they are asked for; none is kept."""
 
-    def __init__(self, sections: Sections, model: str, dtype: np.dtype, shape: tuple[int, ...]) -> None:
-        self.decoder = _vaeformer_decoder(sections, model, shape)
+    def __init__(self, encoded: EncodedChunk, sections: Sections, dtype: np.dtype, shape: tuple[int, ...]) -> None:
+        self.decoder = _vaeformer_decoder(sections, encoded.models[0].hex(), shape)
         self._dtype, self._shape = dtype, field_shape(shape)
         self._overlay = Overlay.read(sections, dtype, self._shape)
         self.done: set[int] = set()
@@ -177,58 +165,41 @@ class _RefinedFields:
         self._quantiser = Quantiser.from_bytes(sections[Section.PARAMETERS], fields[0])
         self._rest = Rest.of(sections, fields, weights.load_pyramid(second))
         self._overlay = Overlay.read(sections, dtype, fields)
-        self._exceptions = _Corrections(sections.get(Section.EXCEPTIONS), np.zeros(fields, dtype))
         self._dtype, self._shape = dtype, fields
         self.done: set[int] = set()
 
     def decode(self, fields: Collection[int] | None) -> np.ndarray:
         x_hat = np.zeros(self._shape, self._dtype)
-        every = fields is None or self._exceptions.of_all
-        wanted = sorted(range(len(x_hat)) if every else set(fields or ()))
-        for field in wanted:
+        for field in range(len(x_hat)) if fields is None else fields:
             at, quantiser = slice(field, field + 1), self._quantiser.of_field(field)
             x0 = self.decoder.field(*divmod(field, self.decoder.shape[1]))[None]
             v = self._rest.on((x0 - quantiser.offset[:, None, None]) / quantiser.step[:, None, None], at)
             x_hat[at] = quantiser.to_data(v, self._dtype)
             self._overlay.lay(x_hat[at], at)
-        self._exceptions.apply(x_hat, wanted)
-        self.done.update(wanted)
+            self.done.add(field)
         return x_hat
 
 
-class _Corrections:
-    """The exceptions of a chunk: listed ones are those of some fields, others are corrections to all values at once."""
-
-    def __init__(self, section: bytes | None, like: np.ndarray) -> None:
-        self._section = section
-        listed = section is not None and is_list(section)
-        self._listed = decode_exceptions(section, like) if section is not None and listed else None
-        self.of_all = section is not None and not listed
-
-    def apply(self, x_hat: np.ndarray, fields: Collection[int]) -> None:
-        """Change the values of the fields, in place."""
-        if self._listed is not None:
-            here = np.isin(self._listed.positions // x_hat[0].size, list(fields))
-            apply_exceptions(x_hat, Exceptions(self._listed.positions[here], self._listed.bits[here]))
-        elif self._section is not None:
-            apply_exceptions(x_hat, decode_exceptions(self._section, x_hat))
-
-
-class _PartialBlock:
+class _BlockFields:
     """The fields of a block, decoded and assembled as they are asked for."""
 
-    def __init__(self, sections: Sections, model: str, dtype: np.dtype, shape: tuple[int, ...]) -> None:
+    def __init__(self, encoded: EncodedChunk, sections: Sections, dtype: np.dtype, shape: tuple[int, ...]) -> None:
+        model = weights.load_pyramid(encoded.models[0].hex())
         # First what compares the shape with the bytes.
-        self.decoder = BlockDecoder(memoryview(sections[Section.BLOCK]), shape, weights.load_pyramid(model))
+        self.decoder = BlockDecoder(memoryview(sections[Section.BLOCK]), shape, model)
         fields = field_shape(shape)
         self._quantiser = Quantiser.from_bytes(sections[Section.PARAMETERS], fields[0])
         self._overlay = Overlay.read(sections, dtype, fields)
-        self._ready: set[int] = set()
+        self.done, self._ready = self.decoder.done, set[int]()  # decoded, some for others alone; and assembled
         self._x_hat = np.zeros(fields, dtype)
-        self._exceptions = _Corrections(sections.get(Section.EXCEPTIONS), self._x_hat)
+        exceptions = sections.get(Section.EXCEPTIONS)
+        listed = exceptions is not None and is_list(exceptions)
+        # Listed ones are those of some fields, others are corrections to all values at once.
+        self._listed = decode_exceptions(exceptions, self._x_hat) if exceptions is not None and listed else None
+        self._corrections = None if listed else exceptions
 
     def decode(self, fields: Collection[int] | None) -> np.ndarray:
-        wanted = range(len(self._x_hat)) if fields is None or self._exceptions.of_all else fields
+        wanted = range(len(self._x_hat)) if fields is None or self._corrections is not None else fields
         new = sorted(set(wanted) - self._ready)
         if not new:
             return self._x_hat
@@ -238,6 +209,18 @@ class _PartialBlock:
             x_hat = self._quantiser.of_field(field).to_data(v[at], self._x_hat.dtype)
             self._overlay.lay(x_hat, at)
             self._x_hat[at] = x_hat
-        self._exceptions.apply(self._x_hat, new)
+        if self._corrections is not None:
+            apply_exceptions(self._x_hat, decode_exceptions(self._corrections, self._x_hat))
+        elif self._listed is not None:
+            here = np.isin(self._listed.positions // self._x_hat[0].size, new)
+            apply_exceptions(self._x_hat, Exceptions(self._listed.positions[here], self._listed.bits[here]))
         self._ready.update(new)
         return self._x_hat
+
+
+# What decodes single fields, by method; all others decode as a whole.
+_BY_FIELD: dict[int, type[_BlockFields | _VaeformerFields | _RefinedFields]] = {
+    Method.BLOCK: _BlockFields,
+    Method.VAEFORMER: _VaeformerFields,
+    Method.ON_VAEFORMER: _RefinedFields,
+}
