@@ -33,7 +33,7 @@ from isopress.codec.entropy.coder import I32, SymbolReader, SymbolWriter
 from isopress.codec.entropy.tables import check_count
 from isopress.codec.errors import ArgumentError, CorruptPayloadError, TruncatedPayloadError
 from isopress.codec.threads import share
-from isopress.codec.values.quantiser import UNITS
+from isopress.codec.values.quantiser import UNITS, Fields
 
 GROUP = 1 << 16  # points coded together, by one thread; a field is never cut
 CHECKSUM = 2  # bytes per field
@@ -43,7 +43,7 @@ MAX_AXES = 14  # before the field: their numbers are stored in four bits
 
 
 def encode(
-    y: F64,
+    y: Fields,
     valid: NDArray[np.bool_] | None,
     *,
     leading: Sequence[int],
@@ -56,7 +56,7 @@ def encode(
 
     Parameters
     ----------
-    y : (B, H, W) float64
+    y : (B, H, W) float64, or Steps
         Values in units of one step, finite and within +-2**21; B is the product of `leading`.
     valid : (B, H, W) bool, or None for all
         Points that matter; see `fields_alone.encode`.
@@ -188,7 +188,7 @@ def _groups(batch: Sequence[Node], shape: Shape3) -> list[Sequence[Node]]:
 
 
 def _encode_group(
-    y: F64, valid: NDArray[np.bool_] | None, v: I32, coding: Coding, nodes: Sequence[Node]
+    y: Fields, valid: NDArray[np.bool_] | None, v: I32, coding: Coding, nodes: Sequence[Node]
 ) -> dict[int, bytes]:
     """Enter the decoded values of the fields of `nodes` in v; return their streams."""
     fields = [node.field for node in nodes]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import permutations
-from typing import Literal, TypeVar
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,6 @@ from isopress.codec.errors import ArgumentError
 from isopress.codec.threads import share
 from isopress.codec.values.plan import Plan
 
-T = TypeVar("T", bound=np.generic)
 ContextMode = Literal["auto", "field", "block"]
 
 LEAST_FIELD = 128  # values; the streams of smaller fields would be mostly overhead
@@ -63,8 +62,9 @@ def choose_context(
         return Choice(alone=True)
     if context == "auto" and math.prod(plan.y.shape[1:]) < LEAST_FIELD:
         return Choice(alone=True)
-    piece = _piece(plan.y.reshape(*leading, *plan.y.shape[1:]), long)
-    ok = None if plan.valid is None else _piece(plan.valid.reshape(*leading, *plan.y.shape[1:]), long)
+    shape = *leading, *plan.y.shape[1:]
+    at = _piece_at(shape, long)
+    piece, ok = plan.y.reshape(*shape)[at], None if plan.valid is None else plan.valid.reshape(shape)[at]
     taper = 0 if plan.snap else 1
     quantisation = Quantisation(taper, plan.snap)
     ways = [Axes(*way) for length in (1, 2) for way in permutations(range(len(long)), length)]
@@ -81,16 +81,16 @@ def choose_context(
     return Choice(both, axes, taper)
 
 
-def _piece(x: NDArray[T], axes: Sequence[int]) -> NDArray[T]:
-    """Return (a, b, h, w) or (a, h, w): fields next to each other along `axes`, a window of each, from the middle."""
-    lengths = dict(zip(axes, MAX_FIELDS, strict=False)) | {x.ndim - 2: SIDE, x.ndim - 1: SIDE}
+def _piece_at(shape: Sequence[int], axes: Sequence[int]) -> tuple[slice | int, ...]:
+    """Return where (a, b, h, w) or (a, h, w) lie: fields next to each other along `axes`, a window of each, from the
+    middle."""
+    lengths = dict(zip(axes, MAX_FIELDS, strict=False)) | {len(shape) - 2: SIDE, len(shape) - 1: SIDE}
     at: list[slice | int] = []
-    for axis, n in enumerate(x.shape):
+    for axis, n in enumerate(shape):
         length = min(n, lengths.get(axis, 1))
         start = (n - length) // 2
         at.append(slice(start, start + length) if axis in lengths else start)
-    result: NDArray[T] = x[tuple(at)]
-    return result
+    return tuple(at)
 
 
 def _field_bits(piece: F64, valid: NDArray[np.bool_] | None, model: PyramidModel, quantisation: Quantisation) -> float:

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from isopress.codec.bounded.predictor import F64
 from isopress.codec.bounded.pyramid import Coding, PyramidModel, Quantisation, check_range, decode_fields, encode_fields
 from isopress.codec.bounded.traversal import Shape3, depth
 from isopress.codec.bytes import crc32c, read_varint, varint
@@ -19,6 +18,7 @@ from isopress.codec.entropy.coder import I32, SymbolReader, SymbolWriter
 from isopress.codec.entropy.tables import check_count
 from isopress.codec.errors import CorruptPayloadError, TruncatedPayloadError
 from isopress.codec.threads import share
+from isopress.codec.values.quantiser import Fields, Steps
 
 GROUP = 1 << 19  # points coded together; a field is never cut
 CHECKSUM = 4  # bytes
@@ -33,7 +33,7 @@ SEAM_FIELDS, SEAM_ROWS = 8, 128  # looked at, at most, to see whether columns ar
 
 
 def encode(
-    y: F64,
+    y: Fields,
     valid: NDArray[np.bool_] | None,
     *,
     model: PyramidModel,
@@ -45,7 +45,7 @@ def encode(
 
     Parameters
     ----------
-    y : (B, H, W) float64
+    y : (B, H, W) float64, or Steps
         Values in units of one step, finite and within +-2**21.
     valid : (B, H, W) bool, or None for all
         Points that matter; the others decode to something finite and cost next to nothing. Of their y only
@@ -81,8 +81,9 @@ def encode(
     return _encode(y, valid, Coding(model, wrap, Quantisation(taper, snap)))
 
 
-def _encode_small(y: F64, valid: NDArray[np.bool_] | None, model: PyramidModel, wrap: bool) -> tuple[bytes, I32]:
+def _encode_small(y: Fields, valid: NDArray[np.bool_] | None, model: PyramidModel, wrap: bool) -> tuple[bytes, I32]:
     """Code all to choose the taper, rough fields first without one: the first try is mostly the last."""
+    y = y[:]
     points = y.size if valid is None else max(1, int(np.count_nonzero(valid)))
     if y.shape[2] > 2 and np.abs(y[:, :, 2:] - 2 * y[:, :, 1:-1] + y[:, :, :-2]).mean() > ROUGH:
         tried = _encode(y, valid, Coding(model, wrap, Quantisation()))
@@ -93,7 +94,7 @@ def _encode_small(y: F64, valid: NDArray[np.bool_] | None, model: PyramidModel, 
     return tried if taper == 1 else _encode(y, valid, Coding(model, wrap, Quantisation(taper)))
 
 
-def _encode(y: F64, valid: NDArray[np.bool_] | None, coding: Coding) -> tuple[bytes, I32]:
+def _encode(y: Fields, valid: NDArray[np.bool_] | None, coding: Coding) -> tuple[bytes, I32]:
     """Code all groups of fields."""
     out = bytearray([coding.flags])
     parts = []
@@ -134,10 +135,11 @@ def decode(section: bytes | memoryview, shape: Shape3, *, model: PyramidModel) -
     return v
 
 
-def _encode_group(y: F64, valid: NDArray[np.bool_] | None, coding: Coding, fields: slice) -> tuple[bytes, I32]:
+def _encode_group(y: Fields, valid: NDArray[np.bool_] | None, coding: Coding, fields: slice) -> tuple[bytes, I32]:
     """Code some fields in one stream after their anchors: zigzag varints, the first field in raster differences, each
     other as difference from the one before."""
-    y, valid = y[fields], None if valid is None else valid[fields]
+    y = y.fields(fields) if isinstance(y, Steps) else y[fields]
+    valid = None if valid is None else valid[fields]
     step = 1 << depth(*y.shape[1:])
     anchors = np.rint(y[:, ::step, ::step])
     delta = np.diff(anchors, axis=0, prepend=0.0).astype(np.int64)
@@ -191,7 +193,7 @@ def checksum(v: I32) -> bytes:
     return crc.to_bytes(CHECKSUM, "little")
 
 
-def _choose_taper(y: F64, valid: NDArray[np.bool_] | None, model: PyramidModel) -> int:
+def _choose_taper(y: Fields, valid: NDArray[np.bool_] | None, model: PyramidModel) -> int:
     """Return the taper for the rate of a few crops."""
     side = 96 if y.size >= 1 << 19 else 64
     rows, columns = max(0, y.shape[1] - side), max(0, y.shape[2] - side)
@@ -215,7 +217,7 @@ def taper_for_rate(rate: float) -> int:
     raise ValueError(f"a rate is no number: {rate}")
 
 
-def looks_periodic(y: NDArray[np.floating[Any]], valid: NDArray[np.bool_] | None) -> bool:
+def looks_periodic(y: NDArray[np.floating[Any]] | Steps, valid: NDArray[np.bool_] | None) -> bool:
     """Whether the step from the last column to the first is like the steps inside."""
     if y.shape[2] < 16 or y.shape[2] % 2 or not y.size:
         return False

@@ -27,7 +27,7 @@ from isopress.codec.errors import ArgumentError, CorruptPayloadError
 from isopress.codec.native import dispatch
 from isopress.codec.native.dispatch import Kept
 from isopress.codec.native.walk import Walk
-from isopress.codec.values.quantiser import UNITS
+from isopress.codec.values.quantiser import UNITS, Fields, Steps, reach
 
 MAX_STEPS = LIMIT / UNITS  # 2**21: the largest |y|
 WRAP, SNAP, TAPER_BIT = 1, 2, 2
@@ -112,7 +112,7 @@ class Coding:
 
 
 def encode_fields(
-    y: F64,
+    y: Fields,
     valid: NDArray[np.bool_] | None,
     anchors: F64,
     writers: Sequence[SymbolWriter],
@@ -126,8 +126,13 @@ def encode_fields(
     streams = [writer.native.kept for writer in writers if writer.native is not None]
     if streams:
         v = _around(anchors, y.shape)
-        _walk(y.shape, streams, coding, proxies).through(v, y, valid)
+        walk = _walk(y.shape, streams, coding, proxies)
+        if isinstance(y, Steps) and y.t.dtype == np.float32:  # an array of steps would be twice as large
+            walk.through(v, y.t, valid, (y.offset, y.step))
+        else:
+            walk.through(v, y[:], valid)
         return v
+    y = y[:]
     v = (anchors * UNITS).astype(np.int32)
     errors = np.zeros_like(v)
     for level in reversed(range(depth(*y.shape[1:]))):
@@ -278,8 +283,8 @@ def phase_points(level: int, context: Context) -> tuple[slice, slice, slice]:
     return slice(None), slice(ty << level, None, step), slice(tx << level, None, step)
 
 
-def check_range(y: F64) -> None:
+def check_range(y: Fields) -> None:
     """Raise ArgumentError if a value is beyond 2**21 steps."""
-    reach = max(y.max(initial=0), -y.min(initial=0))
-    if not reach <= MAX_STEPS:
-        raise ArgumentError(f"a value of {reach} steps is beyond the pyramid's 2**21; use a larger bound")
+    largest = reach(y)
+    if not largest <= MAX_STEPS:
+        raise ArgumentError(f"a value of {largest} steps is beyond the pyramid's 2**21; use a larger bound")

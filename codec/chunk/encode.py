@@ -42,7 +42,7 @@ from isopress.codec.values.outliers import (
     find_exceptions,
 )
 from isopress.codec.values.plan import Plan, make_plan
-from isopress.codec.values.quantiser import LINEAR, LOG, UNITS
+from isopress.codec.values.quantiser import LINEAR, LOG, UNITS, reach
 from isopress.codec.values.special_values import find_specials
 
 Bounds = Bound | tuple[Bound, ...]
@@ -175,8 +175,8 @@ def codings(chunk: Chunk) -> list[EncodedChunk]:
 
 
 def _codings_of_steps(chunk: Chunk, plan: Plan, shared: Sections) -> list[EncodedChunk]:
-    reach, found = max(float(plan.y.max()), -float(plan.y.min())), list[EncodedChunk]()
-    if reach <= MAX_PYRAMID_STEPS:
+    largest, found = reach(plan.y), list[EncodedChunk]()
+    if largest <= MAX_PYRAMID_STEPS:
         patches = is_of_kind(chunk.model.name, "vaeformer")
         pyramid = DEFAULT.name if patches else chunk.model.name
         found = _pyramids(chunk, plan, shared, pyramid)
@@ -184,8 +184,8 @@ def _codings_of_steps(chunk: Chunk, plan: Plan, shared: Sections) -> list[Encode
             found += _pyramid_on_vaeformer(chunk, plan, shared)
         found += _pyramid_on_latents(chunk, plan, shared, pyramid, smallest=_smallest(found))
     smallest = _smallest(found) if found else chunk.x.nbytes
-    if reach <= MAX_INTEGERS and integers_may_reach(plan.y, smallest):
-        section, integers = encode_integers(plan.y, plan.valid)
+    if largest <= MAX_INTEGERS and integers_may_reach(plan.y, smallest):
+        section, integers = encode_integers(plan.y[:], plan.valid)
         if len(section) < _smallest(found):  # else it need not be verified
             v = integers * float(UNITS)
             found.append(_verified(chunk, Method.INTEGERS, {**shared, Section.INTEGERS: section}, v))
@@ -227,7 +227,7 @@ def _pyramid_on_latents(
 ) -> list[EncodedChunk]:
     """Return the coding with a latent base, if it applies and is smaller than `smallest` bytes."""
     quantiser = plan.quantiser
-    fitting = not plan.snap and quantiser.transform == LINEAR and plan.y[0].size <= MAX_BASED_FIELD
+    fitting = not plan.snap and quantiser.transform == LINEAR and plan.y.size // len(plan.y) <= MAX_BASED_FIELD
     if not fitting or len(plan.y) == 1 or not BASE_OVERHEAD < smallest <= WORTH_A_BASE / 8 * plan.y.size:
         return []
     with IMPORTS:
@@ -235,7 +235,7 @@ def _pyramid_on_latents(
         from isopress.codec.latent.weights import load_latent
 
     base, refinement = load_latent(), weights.load_pyramid(model)
-    coded = base_layer.encode(plan.y, plan.valid, chunk.leading, quantiser.offset / quantiser.step, base, refinement)
+    coded = base_layer.encode(plan.y[:], plan.valid, chunk.leading, quantiser.offset / quantiser.step, base, refinement)
     if coded is None or sum(map(len, coded[0].values())) >= smallest:
         return []
     sections, v = coded

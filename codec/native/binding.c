@@ -422,19 +422,20 @@ static int read_proxies(Held *held, Walk *w, int64_t total, PyObject *proxies, P
 }
 
 /* (level, reads, (fields, height, width), wrap, snap, geometries, levels, tables, (proxies, coefficients), streams, v,
-   y or None, valid or None) -> outcome */
+   None, y in steps, or values (float32) of which (value - offset) / step are y; whether values; offset, step; valid or
+   None) -> outcome */
 static PyObject *py_walk(PyObject *self, PyObject *args) {
     (void)self;
     const char *name;
-    int reads, outcome = A_BUG;
+    int reads, single, outcome = A_BUG;
     long long fields, height, width;
     PyObject *geometry[PHASES], *levels, *tables, *proxies, *coefficients, *streams, *v, *y, *valid, *result = NULL;
     Held held = {.count = 0};
     Walk w;
     memset(&w, 0, sizeof w);
-    if (!PyArg_ParseTuple(args, "sp(LLL)pp(OOO)O!O(O!O)O!OOO", &name, &reads, &fields, &height, &width, &w.wrap, &w.snap, &geometry[0],
+    if (!PyArg_ParseTuple(args, "sp(LLL)pp(OOO)O!O(O!O)O!OO(pdd)O", &name, &reads, &fields, &height, &width, &w.wrap, &w.snap, &geometry[0],
                           &geometry[1], &geometry[2], &PyTuple_Type, &levels, &tables, &PyTuple_Type, &proxies, &coefficients,
-                          &PyTuple_Type, &streams, &v, &y, &valid))
+                          &PyTuple_Type, &streams, &v, &y, &single, &w.offset, &w.step, &valid))
         return NULL;
     const Level *level = level_named(name);
     if (!level) return NULL;
@@ -450,7 +451,7 @@ static PyObject *py_walk(PyObject *self, PyObject *args) {
     void **coders = PyMem_Calloc(w.streams, sizeof *coders);
     if (!coders) return PyErr_NoMemory();
     if (read_streams(&w, streams, reads, coders) && read_proxies(&held, &w, total, proxies, coefficients) &&
-        (w.v = hold(&held, v, 'i', total, 1)) && (reads || (w.y = hold(&held, y, 'd', total, 0))) &&
+        (w.v = hold(&held, v, 'i', total, 1)) && (reads || (single ? (w.single = hold(&held, y, 'f', total, 0)) != NULL : (w.y = hold(&held, y, 'd', total, 0)) != NULL)) &&
         (valid == Py_None || (w.valid = hold(&held, valid, '?', total, 0)))) {
         if (reads) w.readers = (Reader *const *)coders;
         else w.writers = (Writer *const *)coders;

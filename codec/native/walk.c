@@ -172,10 +172,17 @@ static inline int64_t added(int64_t symbol, int64_t predicted, int64_t quantum, 
 /* Rounds to even, of |x| < 2^51. */
 static inline double round_even(double x) { return (x + 6755399441055744.0) - 6755399441055744.0; }
 
+/* Returns value i of the fields in steps. */
+static inline double steps_of(const Walk *w, int64_t i) {
+    if (w->y) return w->y[i];
+    double y = ((double)w->single[i] - w->offset) / w->step;
+    return w->snap ? round_even(y) : y;
+}
+
 /* Returns the symbol of value i of the fields. */
 static inline int32_t symbol_of(const Walk *w, int64_t i, int32_t predicted, int64_t quantum) {
     int32_t from = w->snap ? (predicted >> 1) * 2 + 1 : predicted;
-    int32_t symbol = (int32_t)round_even((w->y[i] * UNITS - from) / quantum);
+    int32_t symbol = (int32_t)round_even((steps_of(w, i) * UNITS - from) / quantum);
     return w->valid && !w->valid[i] ? 0 : symbol;
 }
 

@@ -21,8 +21,11 @@ typedef struct {
     const int8_t *coefficients;                   /* of the guess, in 1/64: (fields, COEFFICIENT_SETS, proxies) */
     int32_t *v;                                   /* (fields, height, width) in units; the anchors are there */
     int32_t streams;                              /* 1, or one per field */
-    /* The encoder's: y in steps, and which of them count, or NULL. */
+    /* The encoder's: y in steps, or NULL and values of which (value - offset) / step are y, rounded with `snap`; and which
+       of them count, or NULL. */
     const double *y;
+    const float *single;
+    double offset, step;
     const uint8_t *valid;
     Writer *const *writers;
     /* The decoder's. */

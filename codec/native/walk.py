@@ -53,9 +53,17 @@ class Walk:
     coefficients: I8 | None
     streams: tuple[Kept, ...]
 
-    def through(self, v: I32, y: F64 | None = None, valid: NDArray[np.bool_] | None = None) -> None:
+    def through(
+        self,
+        v: I32,
+        y: F64 | F32 | None = None,
+        valid: NDArray[np.bool_] | None = None,
+        lattice: tuple[float, float] = (0.0, 1.0),
+    ) -> None:
         """Decode all points of `v` (B, H, W) but the anchors, which stand there; or code those of `y`, and enter what
         the decoder gets.
+
+        y : (B, H, W) float64 in steps; or float32, of which (y - offset) / step of the `lattice` are the steps.
 
         Raises
         ------
@@ -65,7 +73,8 @@ class Walk:
         outcome = kernels.walk(
             level(), y is None, v.shape, self.wrap, self.snap, self.geometries, self.levels, self.tables,
             (self.proxies, self.coefficients), self.streams, v,
-            None if y is None else np.ascontiguousarray(y, np.float64),
+            None if y is None else np.ascontiguousarray(y),
+            (y is not None and y.dtype == np.float32, *lattice),
             None if valid is None else np.ascontiguousarray(valid),
         )  # fmt: skip
         raise_for(outcome)

@@ -30,17 +30,17 @@ def encode(
 
     Returns sections and v (B, H, W) in 1/64 steps.
     """
-    offset, step = plan.quantiser.offset[:, None, None], plan.quantiser.step[:, None, None]
+    y, offset, step = plan.y[:], plan.quantiser.offset[:, None, None], plan.quantiser.step[:, None, None]
     four = model.coded_shape(shape)
-    steps = np.broadcast_to(plan.quantiser.step, len(plan.y)).reshape(four[:2])
+    steps = np.broadcast_to(plan.quantiser.step, len(y)).reshape(four[:2])
     # As coarse a base as pays: steps of latents against those of the pyramid, averaged over the channels.
-    fields = (plan.y * step + offset).reshape(four)
+    fields = (y * step + offset).reshape(four)
     index = nearest_index(BASE_STEP * float(np.exp(np.log(steps / deviation_of(fields, model, order)).mean())))
-    periodic = looks_periodic(plan.y, plan.valid)
+    periodic = looks_periodic(y, plan.valid)
     section, decoder = encode_fields(fields, index, model, periodic=periodic, order=order)
-    y0 = (decoder.values().reshape(plan.y.shape) - offset) / step
+    y0 = (decoder.values().reshape(y.shape) - offset) / step
     zero = plan.quantiser.offset / plan.quantiser.step
-    rest = encode_rest(plan.y, y0, plan.valid, zero, refinement, periodic=periodic)
+    rest = encode_rest(y, y0, plan.valid, zero, refinement, periodic=periodic)
     return None if rest is None else ({Section.VAEFORMER: section, **rest[0]}, rest[1])
 
 

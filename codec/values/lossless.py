@@ -8,6 +8,7 @@ from pcodec import ChunkConfig, standalone
 
 from isopress.codec.errors import ArgumentError, CorruptPayloadError, TruncatedPayloadError
 from isopress.codec.values.packing import LEVEL, decompress_zstd, shuffle, unshuffle
+from isopress.codec.values.quantiser import Fields
 
 _TRIAL_LEVEL = 3
 _PIECES, _PIECE = 8, 4096  # of an estimate: pieces, and values of each
@@ -66,7 +67,7 @@ def lossless_may_reach(x: np.ndarray, size: int) -> bool:
     return flat.size <= 2 * _PIECES * _PIECE or _foretold(flat, _PIECES) <= _SURE * size
 
 
-def integers_may_reach(y: np.ndarray, size: float) -> bool:
+def integers_may_reach(y: Fields, size: float) -> bool:
     """Whether a lossless coding of the integers next to `y` may take no more than `size` bytes, judged likewise; where
     a few pieces leave it open, by more of them."""
     flat = y.reshape(-1)
@@ -77,7 +78,7 @@ def integers_may_reach(y: np.ndarray, size: float) -> bool:
     return flat.size <= 2 * _MORE_PIECES * _PIECE or _foretold(flat, _MORE_PIECES, integers=True) <= _NEARLY_SURE * size
 
 
-def _foretold(flat: np.ndarray, pieces: int, *, integers: bool = False) -> float:
+def _foretold(flat: Fields | np.ndarray, pieces: int, *, integers: bool = False) -> float:
     """Return how many bytes a lossless coding would take, by pieces from all over; of the `integers` next to values."""
     starts = np.linspace(0, flat.size - _PIECE, pieces).astype(np.int64)
     some = np.concatenate([flat[start : start + _PIECE] for start in starts.tolist()])

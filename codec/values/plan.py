@@ -8,7 +8,7 @@ import numpy as np
 from isopress.codec.limits import Bound, largest_ulp
 from isopress.codec.values.lattice import find_lattice
 from isopress.codec.values.log_transform import forward, make_knee, tolerance_in_t
-from isopress.codec.values.quantiser import KNEE, LOG, Quantiser, uniform_quantiser
+from isopress.codec.values.quantiser import KNEE, LINEAR, LOG, Fields, Quantiser, Steps, uniform_quantiser
 from isopress.codec.values.special_values import fill_smoothly
 
 LARGEST_STEP = 2.0**1023  # twice a tolerance may be beyond float64
@@ -17,10 +17,10 @@ _RARE = 1 / 16
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be coded: y in steps, (B, H, W) float64, smooth at invalid points, and the way back to data."""
+    """What is to be coded: y (B, H, W) in steps, smooth at invalid points, and the way back to data."""
 
     quantiser: Quantiser
-    y: np.ndarray
+    y: Fields
     snap: bool  # y holds integers, which must come back exactly
     valid: np.ndarray | None = None  # (B, H, W) bool: which points matter; None for all
 
@@ -56,7 +56,7 @@ def make_plan(
             fields = len(own[0])
             offset = np.concatenate([np.broadcast_to(plan.quantiser.offset, fields) for plan in found])
             step = np.concatenate([np.broadcast_to(plan.quantiser.step, fields) for plan in found])
-            return Plan(Quantiser(offset, step), np.concatenate([p.y for p in found]), found[0].snap, valid)
+            return Plan(Quantiser(offset, step), np.concatenate([p.y[:] for p in found]), found[0].snap, valid)
     return None
 
 
@@ -69,7 +69,7 @@ def _own_plan(
         widest = float(np.max(tolerance, where=np.True_ if valid is None else valid, initial=0.0))
     lattice = find_lattice(x, valid, least=min(2 * widest, LARGEST_STEP)) if on_lattice else None
     if lattice is not None:
-        return _plan(lattice, x.astype(np.float64), valid, snap=True)
+        return _plan(lattice, x, valid, snap=True)
     if tolerance is None:
         return None
     if bound.mode == "pointwise" and widest != bound.floor:  # else the floor rules everywhere
@@ -77,8 +77,7 @@ def _own_plan(
     step = min(2 * tolerance_after_rounding(x, widest), LARGEST_STEP)
     if not step:
         return None
-    t = x.astype(np.float64)
-    return _plan(uniform_quantiser(t, valid, step), t, valid, snap=False)
+    return _plan(uniform_quantiser(x, valid, step), x, valid, snap=False)
 
 
 def tolerance_after_rounding(x: np.ndarray, tolerance: float) -> float:
@@ -107,7 +106,10 @@ def _pointwise_plan(x: np.ndarray, valid: np.ndarray | None, bound: Bound) -> Pl
 
 
 def _plan(quantiser: Quantiser, t: np.ndarray, valid: np.ndarray | None, *, snap: bool) -> Plan | None:
-    y = quantiser.to_steps(t)  # t's array: a second one would be the peak of the memory
+    if valid is None and quantiser.offset.size == quantiser.step.size == 1:
+        steps = Steps(t, float(quantiser.offset[0]), float(quantiser.step[0]), snap)
+        return Plan(quantiser, steps, snap) if np.isfinite(steps.reach()) else None
+    y = quantiser.to_steps(t.astype(np.float64, copy=quantiser.transform == LINEAR))  # else t is nobody else's
     if valid is not None:
         y[~valid] = 0
     if not np.isfinite(y).all():

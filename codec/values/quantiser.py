@@ -2,6 +2,7 @@
 
 import struct
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -120,7 +121,7 @@ def uniform_quantiser(
     where = np.True_ if valid is None else valid
     low = np.min(t, axis=(1, 2), where=where, initial=np.inf)
     high = np.max(t, axis=(1, 2), where=where, initial=-np.inf)
-    low, high = np.where(low <= high, (low, high), 0.0)  # a field without a valid value
+    low, high = np.where(low <= high, (low, high), 0.0).astype(np.float64)  # 0 of a field without a valid value
     reach = 2.0**20 * step
     if max(-low.min(), high.max()) <= reach:
         offset = np.zeros(1)
@@ -129,3 +130,62 @@ def uniform_quantiser(
     else:
         offset = low / 2 + high / 2
     return Quantiser(offset, np.array([step]), transform, knee)
+
+
+# --- steps, computed where they are looked at: an array would be most of the encoder's memory -------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Steps:
+    """(t - offset) / step, binary64, of values `t` (float32 or float64, any shape); of `snap`, the integers next to it.
+
+    An index gives a new array; more than an index or another shape it does not know.
+    """
+
+    t: np.ndarray
+    offset: float
+    step: float
+    snap: bool
+
+    @property
+    def shape(self) -> tuple[Any, ...]:
+        """Shape of the values."""
+        return self.t.shape
+
+    @property
+    def size(self) -> int:
+        """Number of values."""
+        return self.t.size
+
+    def __len__(self) -> int:
+        return len(self.t)
+
+    def reshape(self, *shape: int) -> "Steps":
+        """Return the same in another shape."""
+        return Steps(self.t.reshape(*shape), self.offset, self.step, self.snap)
+
+    def __getitem__(self, at: Any) -> np.ndarray:
+        y = np.array(self.t[at], np.float64)  # a copy, which changes in its place
+        with np.errstate(over="ignore"):
+            y -= self.offset
+            y /= self.step
+        return np.rint(y, out=y) if self.snap else y
+
+    def fields(self, at: slice) -> "Steps":
+        """Return some of the fields."""
+        return Steps(self.t[at], self.offset, self.step, self.snap)
+
+    def reach(self) -> float:
+        """Return the largest magnitude, 0 of no values; not finite if a value's is not."""
+        if not self.size:
+            return 0.0
+        ends = Steps(np.array([self.t.min(), self.t.max()]), self.offset, self.step, self.snap)[:]  # it is monotone
+        return float(np.abs(ends).max())
+
+
+Fields = np.ndarray | Steps
+
+
+def reach(y: Fields) -> float:
+    """Return the largest magnitude of fields, 0 of none."""
+    return y.reach() if isinstance(y, Steps) else float(max(y.max(initial=0), -y.min(initial=0)))

@@ -25,7 +25,7 @@ from isopress.codec.limits import Bound
 from isopress.codec.native import contexts, dispatch, entropy
 from isopress.codec.native.references import combine, fit
 from isopress.codec.native.walk import Walk
-from isopress.codec.values.quantiser import UNITS, Quantiser
+from isopress.codec.values.quantiser import UNITS, Quantiser, Steps
 from tests.fields import decode_chunk, half_smooth
 
 COMPILED = [name for name in dispatch.levels() if name != dispatch.NUMPY]
@@ -85,6 +85,24 @@ def walk_alike(
             np.testing.assert_array_equal(decode_fields(y.shape, anchors, readers, coding, proxies), v)
     assert wanted
     return wanted[0]
+
+
+@needs_kernels
+@pytest.mark.parametrize("snap", [False, True])
+@pytest.mark.parametrize("shape", [(1, 130, 128), (2, 40, 33)])
+def test_values_are_coded_as_their_steps_are(shape: tuple[int, int, int], snap: bool) -> None:
+    rng = np.random.default_rng(shape[1])
+    t = (280 + fields(rng, shape) * 0.37).astype(np.float32)  # many are next to the middle between two symbols
+    steps, step = Steps(t, 271.3, 0.37, snap), 1 << depth(*shape[1:])
+    coding, anchors = Coding(load_pyramid(), True, Quantisation(0, snap)), np.rint(steps[:, ::step, ::step])
+    for name in COMPILED:
+        with dispatch.using(name):
+            found = []
+            for y in (steps[:], steps, Steps(t.astype(np.float64), 271.3, 0.37, snap)):
+                writer = SymbolWriter()
+                v = encode_fields(y, None, anchors, [writer], coding)
+                found.append((writer.finish(), v.tobytes()))
+            assert found[0] == found[1] == found[2]
 
 
 # Kind of references, fields, a stream for each, part of valid points, whether values are snapped to whole steps.
