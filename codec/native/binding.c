@@ -421,26 +421,50 @@ static int read_proxies(Held *held, Walk *w, int64_t total, PyObject *proxies, P
     return !w->proxies || (w->coefficients = hold(held, coefficients, 'b', w->fields * COEFFICIENT_SETS * w->proxies, 0));
 }
 
+/* Reads what is coded: steps, or `single` values that become steps. */
+static int read_values(Held *held, Walk *w, int64_t total, PyObject *y, int single) {
+    if (single) return (w->single = hold(held, y, 'f', total, 0)) != NULL;
+    return (w->y = hold(held, y, 'd', total, 0)) != NULL;
+}
+
+static int fields_fit(long long fields, long long height, long long width) {
+    return fields >= 1 && height >= 1 && width >= 1 && height <= INT32_MAX / width && fields <= INT32_MAX / (height * width);
+}
+
+static int64_t items_of_room(int64_t fields, int64_t height, int64_t width, int32_t proxies, int32_t streams) {
+    return (isopress_walk_room(fields, height, width, proxies, streams) + 7) / 8;
+}
+
+/* ((fields, height, width), proxies, streams) -> how many int64 a walk wants as its room */
+static PyObject *py_walk_room(PyObject *self, PyObject *args) {
+    (void)self;
+    long long fields, height, width;
+    int proxies, streams;
+    if (!PyArg_ParseTuple(args, "(LLL)ii", &fields, &height, &width, &proxies, &streams)) return NULL;
+    if (!fields_fit(fields, height, width)) return wrong_argument("the size of the fields");
+    if (proxies < 0 || proxies > PROXIES_MAX || streams < 1) return wrong_argument("the number of proxies or streams");
+    return PyLong_FromLongLong(items_of_room(fields, height, width, proxies, streams));
+}
+
 /* (level, reads, (fields, height, width), wrap, snap, geometries, levels, tables, (proxies, coefficients), streams, v,
    None, y in steps, or values (float32) of which (value - offset) / step are y; whether values; offset, step; valid or
-   None) -> outcome */
+   None, room of int64) -> outcome */
 static PyObject *py_walk(PyObject *self, PyObject *args) {
     (void)self;
     const char *name;
     int reads, single, outcome = A_BUG;
     long long fields, height, width;
-    PyObject *geometry[PHASES], *levels, *tables, *proxies, *coefficients, *streams, *v, *y, *valid, *result = NULL;
+    PyObject *geometry[PHASES], *levels, *tables, *proxies, *coefficients, *streams, *v, *y, *valid, *room, *result = NULL;
     Held held = {.count = 0};
     Walk w;
     memset(&w, 0, sizeof w);
-    if (!PyArg_ParseTuple(args, "sp(LLL)pp(OOO)O!O(O!O)O!OO(pdd)O", &name, &reads, &fields, &height, &width, &w.wrap, &w.snap, &geometry[0],
+    if (!PyArg_ParseTuple(args, "sp(LLL)pp(OOO)O!O(O!O)O!OO(pdd)OO", &name, &reads, &fields, &height, &width, &w.wrap, &w.snap, &geometry[0],
                           &geometry[1], &geometry[2], &PyTuple_Type, &levels, &tables, &PyTuple_Type, &proxies, &coefficients,
-                          &PyTuple_Type, &streams, &v, &y, &single, &w.offset, &w.step, &valid))
+                          &PyTuple_Type, &streams, &v, &y, &single, &w.offset, &w.step, &valid, &room))
         return NULL;
     const Level *level = level_named(name);
     if (!level) return NULL;
-    if (fields < 1 || height < 1 || width < 1 || height > INT32_MAX / width || fields > INT32_MAX / (height * width))
-        return wrong_argument("the size of the fields");
+    if (!fields_fit(fields, height, width)) return wrong_argument("the size of the fields");
     w.fields = fields, w.height = height, w.width = width;
     int64_t total = fields * height * width;
     w.streams = (int32_t)PyTuple_GET_SIZE(streams);
@@ -451,8 +475,9 @@ static PyObject *py_walk(PyObject *self, PyObject *args) {
     void **coders = PyMem_Calloc(w.streams, sizeof *coders);
     if (!coders) return PyErr_NoMemory();
     if (read_streams(&w, streams, reads, coders) && read_proxies(&held, &w, total, proxies, coefficients) &&
-        (w.v = hold(&held, v, 'i', total, 1)) && (reads || (single ? (w.single = hold(&held, y, 'f', total, 0)) != NULL : (w.y = hold(&held, y, 'd', total, 0)) != NULL)) &&
-        (valid == Py_None || (w.valid = hold(&held, valid, '?', total, 0)))) {
+        (w.v = hold(&held, v, 'i', total, 1)) && (reads || read_values(&held, &w, total, y, single)) &&
+        (valid == Py_None || (w.valid = hold(&held, valid, '?', total, 0))) &&
+        (w.room = hold(&held, room, 'l', items_of_room(fields, height, width, w.proxies, w.streams), 1))) {
         if (reads) w.readers = (Reader *const *)coders;
         else w.writers = (Writer *const *)coders;
         Py_BEGIN_ALLOW_THREADS outcome = isopress_walk(level, &w);
@@ -1144,6 +1169,7 @@ static PyMethodDef methods[] = {
     {"read_symbol", py_read_symbol, METH_VARARGS, "Decode one integer of a distribution."},
     {"write_phase", py_write_phase, METH_VARARGS, "Code the symbols of a phase."},
     {"read_phase", py_read_phase, METH_VARARGS, "Decode the symbols of a phase."},
+    {"walk_room", py_walk_room, METH_VARARGS, "Return how large the room of a walk is."},
     {"walk", py_walk, METH_VARARGS, "Code or decode all levels of some fields."},
     {"combine", py_combine, METH_VARARGS, "A proxy of decoded fields."},
     {"fit", py_fit, METH_VARARGS, "Coefficients of the proxies of a field."},

@@ -1,12 +1,8 @@
 #include "walk.h"
 
-#include <stdlib.h>
 #include <string.h>
-#if defined(__linux__)
-#include <sys/mman.h>
-#endif
 
-enum { LIMIT_UNITS = 1 << 27, PAGE = 1 << 21 };
+enum { LIMIT_UNITS = 1 << 27, ALIGNED = 64 };
 
 /* The parts of a walk that change from phase to phase, and room for them. */
 typedef struct {
@@ -29,50 +25,41 @@ static int64_t half_up(int64_t n) { return (n + 1) / 2; }
 
 /* --- room ------------------------------------------------------------------------------------------------------- */
 
-static void free_state(State *s) {
-    free(s->guess), free(s->coarse), free(s->fine[0]), free(s->fine[1]), free(s->stand_in), free(s->symbols);
-    free(s->phase.value), free(s->phase.scale), free(s->phase.tail), free(s->phase.activity);
-    free(s->order), free(s->limit), free(s->count);
-    free(s->phase.rows_held);
-    free(s->sorted);
+/* A part of the room for `n` things of some size, or NULL where only sizes are asked for. */
+static void *part(char *room, int64_t *used, int64_t n, size_t size) {
+    void *at = room ? room + *used : NULL;
+    *used += (n * (int64_t)size + ALIGNED - 1) / ALIGNED * ALIGNED;
+    return at;
 }
 
-/* Room for `n` things of some size, in large pages if it is large: points of a phase by table lie far apart. */
-static void *room_for(int64_t n, size_t size) {
-    char *room = malloc((size_t)n * size);
-#ifdef MADV_HUGEPAGE
-    size_t skip = (uintptr_t)room % PAGE ? PAGE - (uintptr_t)room % PAGE : 0;
-    if (room && (size_t)n * size >= 4 * (size_t)PAGE) madvise(room + skip, (size_t)n * size - skip, MADV_HUGEPAGE); /* may fail */
-#endif
-    return room;
-}
-
-static int make_state(State *s, const Walk *w) {
-    memset(s, 0, sizeof *s);
-    s->walk = w;
-    int64_t h = half_up(w->height), x = half_up(w->width), n = w->fields * h * x;
+/* Divides the room; returns how many bytes of it there must be. */
+static int64_t divide(State *s, const Walk *w) {
+    char *room = w->room;
+    int64_t h = half_up(w->height), x = half_up(w->width), n = w->fields * h * x, used = 0;
     int64_t longest = h > x ? h : x, width = x + 2 * PAD, rows = (2 + w->proxies) * PLANES * RING + 2;
-    s->coarse = calloc((size_t)n, sizeof *s->coarse);
-    s->fine[0] = room_for(n, sizeof **s->fine);
-    s->fine[1] = room_for(n, sizeof **s->fine);
-    s->stand_in = malloc((size_t)(w->fields * longest) * sizeof *s->stand_in);
-    s->symbols = room_for(n, sizeof *s->symbols);
-    s->phase.value = room_for(n, sizeof *s->phase.value);
-    s->phase.scale = room_for(n, sizeof *s->phase.scale);
-    s->phase.tail = room_for(n, sizeof *s->phase.tail);
-    s->phase.activity = room_for(n, 1);
-    s->phase.rows_held = malloc((size_t)(rows * width + TILE) * sizeof *s->phase.rows_held);
-    s->order = room_for(n + 1, sizeof *s->order); /* one more: what is listed next is written first */
-    s->sorted = room_for(n, sizeof *s->sorted);
-    s->limit = malloc((size_t)w->streams * sizeof *s->limit);
-    s->count = malloc((size_t)w->streams * sizeof *s->count);
-    if (w->proxies) s->guess = malloc((size_t)(w->fields * w->height * w->width) * sizeof *s->guess);
+    s->coarse = part(room, &used, n, sizeof *s->coarse);
+    s->fine[0] = part(room, &used, n, sizeof **s->fine);
+    s->fine[1] = part(room, &used, n, sizeof **s->fine);
+    s->stand_in = part(room, &used, w->fields * longest, sizeof *s->stand_in);
+    s->symbols = part(room, &used, n, sizeof *s->symbols);
+    s->phase.value = part(room, &used, n, sizeof *s->phase.value);
+    s->phase.scale = part(room, &used, n, sizeof *s->phase.scale);
+    s->phase.tail = part(room, &used, n, sizeof *s->phase.tail);
+    s->phase.activity = part(room, &used, n, sizeof *s->phase.activity);
+    s->phase.rows_held = part(room, &used, rows * width + TILE, sizeof *s->phase.rows_held);
+    s->order = part(room, &used, n + 1, sizeof *s->order); /* one more: what is listed next is written first */
+    s->sorted = part(room, &used, n, sizeof *s->sorted);
+    s->limit = part(room, &used, w->streams, sizeof *s->limit);
+    s->count = part(room, &used, w->streams, sizeof *s->count);
+    if (w->proxies) s->guess = part(room, &used, w->fields * w->height * w->width, sizeof *s->guess);
     s->phase.width = width;
-    int short_of = !s->coarse || !s->fine[0] || !s->fine[1] || !s->stand_in || !s->symbols || !s->phase.value ||
-                   !s->phase.scale || !s->phase.tail || !s->phase.rows_held ||
-                   !s->phase.activity || !s->order || !s->sorted || !s->limit || !s->count ||
-                   (w->proxies && !s->guess);
-    return short_of ? NO_MEMORY : FINE;
+    return used;
+}
+
+int64_t isopress_walk_room(int64_t fields, int64_t height, int64_t width, int32_t proxies, int32_t streams) {
+    State s;
+    Walk w = {.fields = fields, .height = height, .width = width, .proxies = proxies, .streams = streams};
+    return divide(&s, &w);
 }
 
 /* --- planes of a level ------------------------------------------------------------------------------------------- */
@@ -377,8 +364,10 @@ static int do_phase(State *s, const Level *level, int phase, int plane) {
 
 int isopress_walk(const Level *level, const Walk *w) {
     static const int planes[PHASES] = {3, 1, 2};
-    State s;
-    int wrong = make_state(&s, w);
+    State s = {.walk = w};
+    int wrong = FINE;
+    divide(&s, w);
+    memset(s.coarse, 0, (size_t)(w->fields * half_up(w->height) * half_up(w->width)) * sizeof *s.coarse);
     for (s.level = w->depth - 1; s.level >= 0 && !wrong; s.level--) {
         s.height = ((w->height - 1) >> s.level) + 1, s.width = ((w->width - 1) >> s.level) + 1;
         /* The grid of level 2 holds those of all coarser ones, and their coefficients are the same. */
@@ -390,6 +379,5 @@ int isopress_walk(const Level *level, const Walk *w) {
             if (has_rows && has_columns) wrong = do_phase(&s, level, phase, planes[phase]);
         }
     }
-    free_state(&s);
     return wrong;
 }

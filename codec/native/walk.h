@@ -21,6 +21,7 @@ typedef struct {
     const int8_t *coefficients;                   /* of the guess, in 1/64: (fields, COEFFICIENT_SETS, proxies) */
     int32_t *v;                                   /* (fields, height, width) in units; the anchors are there */
     int32_t streams;                              /* 1, or one per field */
+    void *room;                                   /* scratch, isopress_walk_room bytes, aligned as int64_t is */
     /* The encoder's: y in steps, or NULL and values of which (value - offset) / step are y, rounded with `snap`; and which
        of them count, or NULL. */
     const double *y;
@@ -31,6 +32,9 @@ typedef struct {
     /* The decoder's. */
     Reader *const *readers;
 } Walk;
+
+/* Returns the bytes of scratch of a walk, of fields whose values are fewer than 2^31. */
+int64_t isopress_walk_room(int64_t fields, int64_t height, int64_t width, int32_t proxies, int32_t streams);
 
 /* Codes all phases, or decodes them if there are readers. */
 int isopress_walk(const Level *level, const Walk *walk);

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from isopress.codec.arrays import Scratch
 from isopress.codec.native.dispatch import Kept, kernels, level
 from isopress.codec.native.entropy import raise_for
 
@@ -14,6 +15,8 @@ F64 = NDArray[np.float64]
 F32 = NDArray[np.float32]
 I32 = NDArray[np.int32]
 I8 = NDArray[np.int8]
+
+KEPT = 1 << 21  # numbers of 64 bits: a walk's room, up to that of a field of 0.25 degree and more, is kept for the next
 
 
 def geometry(
@@ -70,11 +73,13 @@ class Walk:
         TruncatedPayloadError, CorruptPayloadError
             Streams are none that an encoder writes.
         """
+        room = kernels.walk_room(v.shape, len(self.proxies), len(self.streams))
         outcome = kernels.walk(
             level(), y is None, v.shape, self.wrap, self.snap, self.geometries, self.levels, self.tables,
             (self.proxies, self.coefficients), self.streams, v,
             None if y is None else np.ascontiguousarray(y),
             (y is not None and y.dtype == np.float32, *lattice),
             None if valid is None else np.ascontiguousarray(valid),
+            np.empty(room, np.int64) if room > KEPT else Scratch.of_thread().array("walk", np.int64, room),
         )  # fmt: skip
         raise_for(outcome)
