@@ -3,8 +3,9 @@
     python -m benchmarks.speed --only field --repeat 2     # a quick look; prints, writes nothing
 
 One core unless it says otherwise, best of five runs, isopress and its peers in the same run. Parts (`--only`): "field"
-(0.25 degree, 1e-3 and 1e-2 of the range), "block" (24 times at 1 degree, 1e-3), "latent" (200x, two cores), "start"
-(import, opening a store, first field, the command line), "linear" (cost per value for larger fields and more chunks).
+(0.25 degree, 1e-3 and 1e-2 of the range), "block" (24 times at 1 degree, 1e-3), "latent" (200x, two cores), "levels"
+(the same with the other kernels that this machine has), "start" (import, opening a store, first field, the command
+line), "linear" (cost per value for larger fields and more chunks).
 Writes results/speed.json; exits with 1 if isopress misses a target.
 """
 
@@ -31,8 +32,10 @@ from benchmarks.environment import environment
 from benchmarks.peers.bounded import BOUNDED_PEERS
 from benchmarks.report.tables import overview
 from benchmarks.timing import LATENT, Job, in_fresh_process, seconds_of
+from isopress.codec.native import dispatch
 
 CODECS = ("isopress", *(peer.name for peer in BOUNDED_PEERS if peer.name != "EBCC"))  # EBCC: half a MB/s
+BLOCK = "block, 0.001 of the range"
 RATIO, LATENT_THREADS = 200.0, 2
 SIZES = (0.25, 1, 4, 16, 64)  # millions of values of one field
 CHUNKS = (1, 10, 100, 1000)
@@ -49,16 +52,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     parts: dict[str, Callable[[], list[Run]]] = {
-        "field": lambda: [
-            run for bound in (1e-3, 1e-2) for run in bounded(f"field, {bound:g} of the range", field, bound, options)
-        ],
-        "block": lambda: list(bounded("block, 0.001 of the range", block, 1e-3, options)),
+        "field": lambda: list(fields(field, options.codecs, options.repeat)),
+        "block": lambda: list(bounded(BLOCK, block, 1e-3, options.codecs, options.repeat)),
         "latent": lambda: [latent(field, RATIO, options.repeat)],
+        "levels": lambda: list(by_level(field, block, options.repeat)),
         "start": lambda: list(start(field, options.repeat)),
         "linear": lambda: [*by_size(field, options.sizes), *by_chunks(field, options.chunks)],
     }
     packages = ("isopress", "numpy", "torch", "constriction", *sorted({peer.package for peer in BOUNDED_PEERS}))
     result = environment(packages)  # now, while the load is still that of other work
+    result["level"] = dispatch.level()
     result["switches"] = {name: value for name, value in os.environ.items() if name.startswith("ISOPRESS_")}
     result["missing_peers"] = {peer.name: peer.package for peer in BOUNDED_PEERS if peer.version() is None}
     for name in options.only or parts:
@@ -77,11 +80,36 @@ def load_variable(name: str) -> np.ndarray:
     return next(block.values for block in PUBLIC[dataset].load() if block.name == variable)
 
 
-def bounded(case: str, values: np.ndarray, relative_bound: float, options: argparse.Namespace) -> Iterator[Run]:
+def fields(field: np.ndarray, codecs: Sequence[str], repeat: int) -> Iterator[Run]:
+    """Yield one record per bound and codec of a field."""
+    for bound in (1e-3, 1e-2):
+        yield from bounded(f"field, {bound:g} of the range", field, bound, codecs, repeat)
+
+
+def bounded(case: str, values: np.ndarray, relative_bound: float, codecs: Sequence[str], repeat: int) -> Iterator[Run]:
     """Yield one record per codec at one bound, a fraction of the range."""
-    for codec in options.codecs:
-        run = both_ways(values, codec, relative_bound * value_range(values), options.repeat)
+    for codec in codecs:
+        run = both_ways(values, codec, relative_bound * value_range(values), repeat)
         yield {"case": case, "codec": codec, **run}
+
+
+def by_level(field: np.ndarray, block: np.ndarray, repeat: int) -> Iterator[Run]:
+    """Yield what isopress does with every compiled level but the one in use."""
+    before = os.environ.get(dispatch.VARIABLE)
+    try:
+        for name in dispatch.levels():
+            if name in (dispatch.level(), dispatch.NUMPY):
+                continue
+            os.environ[dispatch.VARIABLE] = name
+            for run in fields(field, ["isopress"], repeat):
+                yield {"level": name, **run}
+            for run in bounded(BLOCK, block, 1e-3, ["isopress"], repeat):
+                yield {"level": name, **run}
+            yield {"level": name, **latent(field, RATIO, repeat)}
+    finally:
+        os.environ.pop(dispatch.VARIABLE, None)
+        if before is not None:
+            os.environ[dispatch.VARIABLE] = before
 
 
 def latent(values: np.ndarray, ratio: float, repeat: int) -> Run:

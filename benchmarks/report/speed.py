@@ -45,6 +45,23 @@ def speed(result: Result) -> str:
     return markdown([*header, "isopress / it, encode", "decode"], rows)
 
 
+def levels(result: Result) -> str:
+    """Return MB/s per case with each of the compiled kernels: one machine, one run."""
+    runs = [
+        {"level": result.get("level", "kernels"), **run}
+        for part in ("field", "block", "latent")
+        for run in result.get(part, [])
+    ]
+    runs = [run for run in runs if run["codec"] == "isopress"] + result.get("levels", [])
+    names = list(dict.fromkeys(run["level"] for run in runs))
+    speeds = {(run["case"], run["level"], part): run[part]["mb_per_s"] for run in runs for part in ("encode", "decode")}
+    rows = [
+        [case, *(f"{speeds[case, name, 'encode']:.1f}, {speeds[case, name, 'decode']:.1f}" for name in names)]
+        for case in dict.fromkeys(run["case"] for run in runs)
+    ]
+    return markdown(["MB/s, encode and decode", *names], rows)
+
+
 def waiting(result: Result) -> str:
     """Return the seconds of what a user waits for once."""
     rows = [[row["what"], f"{row['seconds']:.2f}"] for row in result.get("start", [])]

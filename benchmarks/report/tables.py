@@ -131,6 +131,7 @@ TABLES: dict[str, tuple[str, Callable[[Result], str]]] = {
     "speed-origin": ("speed.json", origin),
     "speed-targets": ("speed.json", speed.speed_targets),
     "speed": ("speed.json", speed.speed),
+    "speed-levels": ("speed.json", speed.levels),
     "speed-start": ("speed.json", speed.waiting),
     "speed-linear": ("speed.json", speed.linearity),
     "archive-origin": ("archive.json", origin),

@@ -78,6 +78,21 @@ def test_every_target_of_speed_has_a_verdict(ours: dict[str, Any], missed: list[
     assert [verdict.target for verdict in found if not verdict.kept] == missed
 
 
+def test_every_level_has_its_share_of_the_targets() -> None:
+    runs = [{"level": name, **a_run("isopress", 20, 30)} for name in ("avx2", "generic")]
+    found = speed_verdicts({"levels": runs})
+    assert [(verdict.dataset, verdict.limit, verdict.kept) for verdict in found] == [
+        ("field, 0.001 of the range, avx2", 30, False),
+        ("field, 0.001 of the range, avx2", 50, False),
+        ("field, 0.001 of the range, generic", 15, True),
+        ("field, 0.001 of the range, generic", 25, True),
+    ]
+    result = {"level": "avx512", "field": [a_run("isopress", 60, 90)], "levels": runs, **environment(["numpy"])}
+    shown = tables.overview(result, "speed.json")
+    assert "| MB/s, encode and decode | avx512 | avx2 | generic |" in shown
+    assert "| field, 0.001 of the range | 60.0, 90.0 | 20.0, 30.0 | 20.0, 30.0 |" in shown
+
+
 def test_waiting_and_costs_have_verdicts_too() -> None:
     rows = [a_row("1 chunks of 9 values", 9, 9e-6), a_row("10 chunks of 9 values", 90, 120e-6)]
     rows += [a_row("field of 0.25 million values", 250, 1.0), a_row("field of 1 million values", 1000, 4.2)]
