@@ -121,7 +121,8 @@ def test_a_few_bytes_that_claim_a_large_array_cost_little_more_than_that_array(
     try:
         with pytest.raises(PayloadError):
             isopress.decompress(data)
-        assert tracemalloc.get_traced_memory()[1] < 3 * isopress.inspect(data).original_nbytes
+        # Units, values and the room of a walk; pages of them that nothing is written to take no memory.
+        assert tracemalloc.get_traced_memory()[1] < 4 * isopress.inspect(data).original_nbytes
     finally:
         tracemalloc.stop()
 
