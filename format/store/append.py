@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 import zarr
+from zarr.storage import StorePath
 
 from isopress.codec.errors import ArgumentError
 from isopress.codec.limits import Target
@@ -32,7 +33,7 @@ from isopress.format.store.chunking import regions, task_steps
 from isopress.format.store.differences import is_unpacked
 from isopress.format.store.distortion import NO_VALUES
 from isopress.format.store.extent import Extent
-from isopress.format.store.journal import of_codec, remove_journal
+from isopress.format.store.journal import of_codec, read_journal, remove_journal
 from isopress.format.store.matching import Arrays, is_lossy, paired
 from isopress.format.store.progress import Observer, Progress
 from isopress.format.store.tasks import Outcome, Task
@@ -92,7 +93,8 @@ def append(
         group, targets, opened, axis = pair.group, pair.targets, pair.source, pair.axis
         growing = {name: array for name, array in targets.items() if axis in dimensions(array) and name != axis}
         extent, begin = _extent(axis, targets[axis], pair.labels, growing, pieces)
-        known = stamps(asked) | _of_store(group, extent, begin)
+        before = _appends(group, extent, pair.folder)
+        known = stamps(asked) | _of_store(before, extent, begin)
         replacing = partial(_replaced, opened, growing, extent, begin)
         journal, kept = begun(pair.folder, known, replacing, resume)
         if is_transaction(str(store)):  # it has no room for chunks behind an end, and shows nothing before its commit
@@ -102,16 +104,27 @@ def append(
         totals = change.carry_out(_tasks(opened, growing, extent, begin), total)
         pair.check_unchanged()
         extent.grown(targets[axis])[extent.old :] = pair.labels.values[extent.old - extent.shift :]
-        _publish(group, targets, extent, totals, kept.replaced, opened, asked)
+        _publish(group, targets, extent, totals, kept.replaced, opened, asked, before + 1)
         remove_journal(pair.folder)
     return replace(read_report(store), warnings=opened.warnings, seconds=time.perf_counter() - start)
 
 
-def _of_store(group: zarr.Group, extent: Extent, begin: dict[str, int]) -> dict[str, str]:
+def _appends(group: zarr.Group, extent: Extent, folder: StorePath) -> int:
+    """Return how many appends there were. One that was killed after it had counted itself, and before the metadata had
+    its length, is none: its journal is there, and says so."""
+    counted, left = int(str(group.attrs.get(PREFIX + "appends", 0))), read_journal(folder)
+    return counted - (left is not None and left.fingerprint.get("store") == _state(extent, counted - 1))
+
+
+def _state(extent: Extent, appends: int) -> str:
+    return f"{extent.old} along {extent.dim} after {appends} appends"
+
+
+def _of_store(appends: int, extent: Extent, begin: dict[str, int]) -> dict[str, str]:
     """Return what decides where an append writes, and that the store is what it was."""
     written = ", ".join(sorted({f"{name} from {place}" for name, place in begin.items()}))
-    state = f"{extent.old} along {extent.dim} after {group.attrs.get(PREFIX + 'appends', 0)} appends"
-    return {"store": state, "end": str(extent.new), "pieces": str(extent.pieces), "written": written} | of_codec()
+    state = {"store": _state(extent, appends), "end": str(extent.new), "pieces": str(extent.pieces)}
+    return state | {"written": written} | of_codec()
 
 
 def _extent(
@@ -200,15 +213,16 @@ def _publish(
     replaced: Mapping[str, Outcome],
     source: Source,
     asked: Request,
+    appends: int,
 ) -> None:
     """Let the metadata say what there is now. Consolidated metadata, which readers go by, change last and at once."""
+    last = ", ".join(Path(path).name for path in asked.paths)
+    # First: this writes the consolidated metadata as the group knows them, and attributes of arrays change there, too.
+    group.attrs.update({PREFIX + "appends": appends, PREFIX + "last_source": last})
     _resize(targets, extent)
     for name, array in targets.items():
         if extent.dim in dimensions(array) and (limit := stored_limit(array)) is not None:
             itemsize = source.itemsize(name)
             was = replaced.get(name, Outcome(name, 0))
             add_achieved(array, limit, totals[name], was, itemsize * math.prod(array.shape))
-    appended = int(str(group.attrs.get(PREFIX + "appends", 0))) + 1
-    last = ", ".join(Path(path).name for path in asked.paths)
-    group.attrs.update({PREFIX + "appends": appended, PREFIX + "last_source": last})
     consolidate(group)

@@ -1,5 +1,6 @@
 """Stores that grow: new chunks only, no value coded twice, attributes that stay true."""
 
+import shutil
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from isopress.format.store import tasks
 from isopress.format.store.append import append
 from isopress.format.store.verify import verify
 from isopress.format.store.write import write
-from tests.datasets import errors, raw, smooth
+from tests.datasets import contents, errors, raw, smooth
 
 HOURS = 40
 VALUES = 280 + 10 * smooth((HOURS, 24, 20))
@@ -137,6 +138,25 @@ def test_an_append_that_fails_leaves_what_readers_see_as_it_was(
     xr.testing.assert_identical(raw(out), before)
     append(later, out)
     assert verify(out, [str(tmp_path / "a.nc"), later]).kept
+
+
+@pytest.mark.parametrize("version", [2, 3])
+@pytest.mark.parametrize("resume", [False, True])
+def test_an_append_that_is_killed_while_it_publishes_has_not_happened(
+    version: int, resume: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, once = tmp_path / "out.zarr", tmp_path / "once.zarr"
+    write(saved(hours(0, 10), tmp_path / "a.nc"), out, errors=errors("0.05"), chunks={"time": 2}, zarr_format=version)
+    shutil.copytree(out, once)
+    later = saved(hours(10, 20), tmp_path / "b.nc")
+    with monkeypatch.context() as patch:  # what is not consolidated is written by now: attributes of the root among it
+        patch.setattr(appending, "consolidate", lambda group: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            append(later, out)
+    assert xr.open_zarr(out).sizes["time"] == 10
+    append(later, out, resume=resume)
+    append(later, once)
+    assert contents(out) == contents(once)
 
 
 def test_the_command_appends(tmp_path: Path) -> None:
