@@ -23,6 +23,7 @@ from pathlib import Path
 
 from isopress.codec.errors import ArgumentError, IsopressError, WorkerLostError
 from isopress.format.attributes import JOURNAL
+from isopress.format.store.journal import PLAN
 from isopress.format.store.rename import exchange, rename_new
 from isopress.format.zarr.groups import is_zarr
 
@@ -95,7 +96,7 @@ def folder_of(destination: Path) -> Path:
 
 
 def _is_resumable(folder: Path) -> bool:
-    return (folder / "output" / JOURNAL).is_dir()
+    return (folder / "output" / JOURNAL / PLAN).is_file()  # without it a run was killed before it had begun
 
 
 def _begin(folder: Path, target: Path, overwrite: bool, resume: bool) -> None:
